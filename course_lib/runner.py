@@ -39,7 +39,9 @@ def find_lessons(folder: str | Path | None = None) -> dict[str, Path]:
     They are looked for in `folder`, or in `nbs/` here, above here, and beside the installed package.
     Raises: `LessonsNotFoundError` when there is none.
     """
-    here, installed = Path.cwd(), Path(__file__).resolve().parents[1]
+    import course_lib
+
+    here, installed = Path.cwd(), Path(course_lib.__file__).resolve().parents[1]
     places = [Path(folder)] if folder else [p / "nbs" for p in (here, *here.parents, installed)]
     for place in places:
         found = {p.name[:2]: p for p in sorted(place.glob("[0-9][0-9]_*.ipynb"))}
