@@ -67,7 +67,7 @@ def file_checksum(path: str | Path, algorithm: str = "sha256") -> str:
 # %% ../nbs/reference/download.ipynb #f5542f96
 def has_checksum(path: str | Path, checksum: str | None) -> bool:
     """Whether there is a file at `path` and its bytes have this `checksum`; `None` accepts any bytes."""
-    wanted = _split_checksum(checksum) if checksum else None
+    wanted = None if checksum is None else _split_checksum(checksum)
     if not Path(path).is_file():
         return False
     return wanted is None or file_checksum(path, wanted[0]) == ":".join(wanted)
@@ -92,7 +92,7 @@ def _explain_disk(path: Path, error: OSError) -> str:
         return (f"{path} has grown to the largest file that the disk or this account may hold "
                 f"({format_bytes(path.stat().st_size)}). Set data_dir in settings.ini to a folder on another disk.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (f"{path} may not be written ({error.strerror}). Allow it, or set data_dir in settings.ini to a folder "
+        return (f"{path} may not be read or written ({error.strerror}). Allow it, or set data_dir in settings.ini to a folder "
                 f"of your own.")
     return f"{path} cannot be written: {error}. Check the folder, or set data_dir in settings.ini to another."
 
@@ -259,11 +259,11 @@ def _transfer(url: str, partial: _Partial, checksum: str | None, progress: bool,
     response, note, kept = _connect(url, have, note, timeout)
     total = note["total"]
     with response:
+        if total and total > shutil.disk_usage(partial.file.parent).free + partial.size():
+            with _writing(partial.file):
+                raise OSError(errno.ENOSPC, "this is known before the first byte")
         if not kept:
             partial.restart(note)
-        if total and total - kept > shutil.disk_usage(partial.file.parent).free:
-            with _writing(partial.file):
-                raise OSError(errno.ENOSPC, f"{format_bytes(total - kept)} needed")
         arrived = _append(response, partial, kept, total, progress)
     if total is not None and arrived > total:
         partial.remove()
@@ -349,10 +349,11 @@ def download(
     Raises: `DownloadError` in plain words; `ValueError` for an address or a checksum that is none.
     """
     url, path = _check_url(url), Path(path)
-    if path.is_dir():
-        raise DownloadError(f"{path} is a folder; give the name that the file shall have.")
-    if has_checksum(path, checksum):
-        return path
+    with _writing(path):
+        if path.is_dir():
+            raise DownloadError(f"{path} is a folder; give the name that the file shall have.")
+        if has_checksum(path, checksum):
+            return path
     with _only_one(path, progress):
         if has_checksum(path, checksum):  # another process was faster
             return path
@@ -462,6 +463,7 @@ def _tar_members(stream: IO[bytes], packed: bool, inventory: _Inventory) -> Iter
                 raise ArchiveError(f"{member.name!r} is a link or a device, neither a file nor a folder")
     if watched.last != bytes(512):
         raise EOFError("it ends too early")
+    watched.read(1 << 20)  # padding, usually 10 kB; more than that is a bomb
     while block := watched.read(1 << 20):  # to the end, so that gzip compares its own checksum
         inventory.add_bytes(len(block))
 
