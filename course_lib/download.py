@@ -92,8 +92,8 @@ def _explain_disk(path: Path, error: OSError) -> str:
         return (f"{path} has grown to the largest file that the disk or this account may hold "
                 f"({format_bytes(path.stat().st_size)}). Set data_dir in settings.ini to a folder on another disk.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (f"{path} may not be read or written ({error.strerror}). Allow it, or set data_dir in settings.ini to a folder "
-                f"of your own.")
+        return (f"{path} may not be read or written ({error.strerror}). Allow it, or set data_dir in settings.ini to a "
+                f"folder of your own.")
     return f"{path} cannot be written: {error}. Check the folder, or set data_dir in settings.ini to another."
 
 
