@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .results import RESULTS_VARIABLE, format_value, read_results
+from .results import RESULTS_VARIABLE, TIMES_FILE, format_value, read_results
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'render_report', 'new_run_folder',
-           'summarize_run', 'run_course', 'save_outputs']
+           'summarize_run', 'run_course', 'save_outputs', 'describe_machine', 'record_lessons']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -277,20 +278,50 @@ def run_course(
 QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in saved outputs
 
 
-def save_outputs(lesson: LessonRun, source: Path) -> None:
-    """Put the outputs of an executed copy into the notebook `source`, cell by cell, by the cells' ids."""
-    import json
+def _write_text(path: Path, text: str) -> None:
+    """Replace the file in one step, so that a stop halfway leaves the old one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
-    executed = json.loads(lesson.notebook.read_text(encoding="utf-8"))
-    outputs = {cell["id"]: cell["outputs"] for cell in executed["cells"] if cell["cell_type"] == "code"}
+
+def save_outputs(executed: Path, source: Path) -> None:
+    """Put the outputs of the executed copy into the notebook `source`, cell by cell, by the cells' ids."""
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    outputs = {cell["id"]: cell["outputs"] for cell in cells if cell["cell_type"] == "code"}
     notebook = json.loads(source.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = outputs[cell["id"]], None
             for output in cell["outputs"]:
-                output["metadata"] = {} if "metadata" in output else output.get("metadata")
-                output.pop("metadata") if output.get("metadata") is None else None
-    text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    partial = source.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, source)
+                clean = {"metadata": {}, "execution_count": None}
+                output |= {key: value for key, value in clean.items() if key in output}
+    _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+# %% ../nbs/reference/runner.ipynb #ae958c9b
+def describe_machine() -> str:
+    """The machine in words: its cores, memory and GPU, for writing beside a figure."""
+    import psutil
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    return f"{psutil.cpu_count()} CPU cores, {psutil.virtual_memory().total / 2**30:.0f} GB{gpu}"
+
+
+def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_folder: Path,
+                   settings: CourseSettings) -> str:
+    """Save outputs, times and results of the lessons that ran to the end; gives a sentence that says what was saved."""
+    import torch
+
+    file = sources[0].parents[1] / TIMES_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"lessons": {}}
+    record |= {"profile": settings.profile, "machine": describe_machine(), "torch": torch.__version__}
+    rows = read_results(run_folder / "results.jsonl")
+    passed = [(lesson, source) for lesson, source in zip(lessons, sources, strict=False) if lesson.passed]
+    for lesson, source in passed:
+        save_outputs(lesson.notebook, source)
+        record["lessons"][lesson.number] = {"title": lesson.title, "seconds": round(lesson.seconds, 1),
+                                            "results": [r for r in rows if r["lesson"] == lesson.number]}
+    _write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    return f"Saved the outputs of {len(passed)} lessons, and their times and results in {TIMES_FILE}."

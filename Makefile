@@ -1,0 +1,54 @@
+# The course in a few commands. Each makes the virtual environment .venv when it is missing.
+#   make run     run the lessons and write a report       make lab   open them in JupyterLab
+#   make test    everything CI runs                       make help  the rest
+# A computer without an NVIDIA GPU can do with PyTorch's small CPU build: add TORCH=cpu, as in `make run TORCH=cpu`.
+
+PYTHON ?= python3
+TORCH ?=
+UV_VERSION := 0.13.9
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+READY := .venv/ready$(TORCH)
+# uv knows PyTorch's own index for each backend by this name.
+BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
+
+.PHONY: run test lab docs notebooks bench help clean
+
+run: $(READY)
+	@$(BIN)/course run
+
+test: $(READY)
+	@$(BIN)/python tests/run_all.py
+
+lab: $(READY)
+	@$(BIN)/course lab
+
+notebooks: $(READY)
+	@$(BIN)/course run --all --save
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/run.py
+
+docs: $(READY)
+	@$(BIN)/smalldocs render .
+
+help:
+	@sed -n '1,4s/^# //p' Makefile
+	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
+	@echo "  make docs       build the site                            make clean  remove .venv and what was built"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
+		{ echo "The course needs Python 3.10 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Setting up .venv (once; a few minutes and about 6 GB with the GPU build of PyTorch) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv _docs _proc *.egg-info

@@ -1,0 +1,54 @@
+"""Everything `make test` runs, one step after another, each with its time. Plain Python, so that it runs anywhere."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+ENVIRON = {**os.environ, "COURSE_PROFILE": "test", "PYTHONWARNINGS": "default::DeprecationWarning:course_lib"}
+
+
+def tracked_notebooks() -> dict[Path, bytes]:
+    files = [*ROOT.glob("nbs/**/*.ipynb"), *ROOT.glob("course_lib/**/*.py")]
+    return {p: p.read_bytes() for p in sorted(files) if ".ipynb_checkpoints" not in p.parts}
+
+
+def export_and_clean() -> bool:
+    """The exported modules and the cleaned notebooks must be what is in the repository, byte for byte."""
+    before = tracked_notebooks()
+    for tool in ("nbdev-export", "nbdev-clean"):
+        subprocess.run([BIN / tool], cwd=ROOT, env=ENVIRON, check=True)
+    after = tracked_notebooks()
+    changed = sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p))
+    for path in changed:
+        print(f"  {path.relative_to(ROOT)} changes when notebooks are exported and cleaned: commit the result")
+    return not changed
+
+
+def command(*words: str) -> bool:
+    return subprocess.run([str(BIN / words[0]), *words[1:]], cwd=ROOT, env=ENVIRON).returncode == 0
+
+
+def main() -> int:
+    steps = {
+        "export and clean": export_and_clean,
+        "ruff": lambda: command("ruff", "check", "."),
+        "notebooks": lambda: command("nbdev-test", "--n-workers", "2", "--timing"),
+        "pytest": lambda: command("pytest"),
+    }
+    failed = []
+    for name, step in steps.items():
+        print(f"== {name}", flush=True)
+        started = time.perf_counter()
+        if not step():
+            failed.append(name)
+        print(f"== {name}: {'FAILED' if name in failed else 'passed'} in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"Failed: {', '.join(failed)}." if failed else "All passed.")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
