@@ -107,6 +107,14 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DownloadError(_explain_disk(path, error)) from error
 
+
+def _write(file: IO[bytes], path: Path, data: bytes) -> None:
+    """Write all of `data`. Files here are unbuffered, so that a full disk is noticed now and not when they are closed."""
+    with _writing(path):
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view):]
+
 # %% ../nbs/reference/download.ipynb #11552fec
 def _explain_answer(url: str, code: int, reason: str) -> str:
     """What an error that the server sent means for the reader."""
@@ -232,13 +240,10 @@ def _append(response: http.client.HTTPResponse, partial: _Partial, have: int, to
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.file.stem, leave=False,
                disable=not progress)
     with _writing(partial.file):
-        file = open(partial.file, "ab", buffering=0)  # unbuffered: a kill loses no byte that was counted
+        file = open(partial.file, "ab", buffering=0)
     with bar, file:
         while chunk := response.read1(1 << 18):  # read1, because read would drop its bytes when the connection breaks
-            with _writing(partial.file):
-                view = memoryview(chunk)
-                while view:
-                    view = view[file.write(view):]
+            _write(file, partial.file, chunk)
             have += len(chunk)
             bar.update(len(chunk))
         with _writing(partial.file):
@@ -513,15 +518,12 @@ def _unpack_members(archive: Path, folder: Path, inventory: _Inventory, progress
                 (target if reader is None else target.parent).mkdir(parents=True, exist_ok=True)
                 if reader is None:
                     continue
-                file = open(target, "xb")
+                file = open(target, "xb", buffering=0)
             with file:
                 while block := reader.read(1 << 20):
                     inventory.add_bytes(len(block))
-                    with _writing(target):
-                        file.write(block)
+                    _write(file, target, block)
                     bar.update(max(0, stream.tell() - bar.n))
-                with _writing(target):
-                    file.flush()
 
 # %% ../nbs/reference/download.ipynb #a972cae4
 def _unpack_checked(archive: Path, folder: Path, inventory: _Inventory, progress: bool) -> None:

@@ -648,7 +648,8 @@ BAD_NAMES = ["../x", "a/../../x", "/x", "//x", "C:/x", "c:x", "a\\..\\..\\x", "\
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names(tmp_path, name):
     refused(tmp_path, make_zip(FILES | {name: b"x"}), "the name|neither|damaged")
-    refused(tmp_path, make_tar(FILES | {name: b"x"}), "the name")
+    outside = name.startswith("/") or ".." in name.split("/")
+    refused(tmp_path, make_tar(FILES | {name: b"x"}), "points outside the folder" if outside else "the name")
 
 
 def special(kind: bytes, target="") -> tarfile.TarInfo:
@@ -709,6 +710,13 @@ def test_more_than_max_bytes(tmp_path, data):
     refused(tmp_path, data, "more than 1.0 MB.*max_bytes", max_bytes=1_000_000)
     (tmp_path / "good").write_bytes(data)
     unpack(tmp_path / "good", tmp_path / "out", max_bytes=3_000_000)  # exactly at the limit is allowed
+
+
+def test_a_zip_that_admits_its_size_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    def place(*_):
+        raise AssertionError("it has begun to unpack")
+    monkeypatch.setattr(module._Inventory, "place", place)
+    refused(tmp_path, make_zip({str(i): bytes(1000) for i in range(20)}), "more than 10.0 kB", max_bytes=10_000)
 
 
 def test_a_zip_that_lies_about_its_size(tmp_path):
@@ -833,7 +841,7 @@ def test_disk_full_while_unpacking(tmp_path, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "open", lambda path, mode: Full(path, "x"), raising=False)
+    monkeypatch.setattr(module, "open", lambda path, mode, **_: Full(path, "x"), raising=False)
     (tmp_path / "a.zip").write_bytes(make_zip())
     with pytest.raises(DownloadError, match="no room left") as caught:
         unpack(tmp_path / "a.zip", tmp_path / "out")
@@ -842,9 +850,10 @@ def test_disk_full_while_unpacking(tmp_path, monkeypatch):
 
 
 @posix_only
-def test_a_real_limit_while_unpacking(tmp_path):
-    (tmp_path / "a.zip").write_bytes(make_zip({"a": os.urandom(200_000)}))
-    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+@pytest.mark.parametrize("limit, size", [(100_000, 200_000), (100, 200)])  # the small one would fit into a buffer
+def test_a_real_limit_while_unpacking(tmp_path, limit, size):
+    (tmp_path / "a.zip").write_bytes(make_zip({"a": os.urandom(size)}))
+    code = (f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
             "from course_lib.download import DownloadError, unpack\n"
             "try: unpack(sys.argv[1], sys.argv[2], progress=False)\n"
             "except DownloadError as error: print(type(error).__name__, error)\n")
