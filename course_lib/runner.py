@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .results import RESULTS_VARIABLE, TIMES_FILE, format_value, read_results
+from .results import RESULTS_VARIABLE, TIMES_FILE, format_value, read_results, recorded_lessons
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
-           'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'render_report', 'new_run_folder',
-           'summarize_run', 'run_course', 'save_outputs', 'describe_machine', 'record_lessons']
+           'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
+           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'save_outputs', 'describe_machine',
+           'record_lessons']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -167,6 +168,27 @@ def run_lesson(
         lesson.seconds = time.perf_counter() - started
     lesson.figures = collect_figures(notebook)
     return lesson
+
+# %% ../nbs/reference/runner.ipynb #4ef3ef27
+def lesson_promise(notebook: dict) -> str:
+    """The quoted sentence under a notebook's title."""
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and (match := re.search(r"^# .+\n+((?:> ?.*\n?)+)", text, re.M)):
+            return " ".join(line.lstrip("> ").strip() for line in match[1].splitlines()).strip()
+    return ""
+
+
+def lessons_table(folder: str | Path | None = None) -> str:
+    """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
+    recorded = recorded_lessons(folder).get("lessons", {})
+    lines = ["| lesson | what you will find | time |", "|---|---|---|"]
+    for number, path in find_lessons(folder).items():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        seconds = recorded.get(number, {}).get("seconds")
+        took = format_value(seconds, "seconds") if seconds else "not recorded yet"
+        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {took} |")
+    return "\n".join(lines)
 
 # %% ../nbs/reference/runner.ipynb #17e334a7
 STYLE = """
