@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .settings import KEYS, PROFILES, CourseSettings, load_settings
 
@@ -77,15 +78,28 @@ def _data_get(arguments: argparse.Namespace) -> int:
         print(f"{count:>7,}  {name}")
     return 0
 
-# %% ../nbs/reference/command_line.ipynb #cbdf2146
+# %% ../nbs/reference/command_line.ipynb #553ec4e4
+def _problem(path: Path) -> str:
+    """Why the image cannot be read, or nothing."""
+    from course_lib.data import BadImageError, load_image
+
+    try:
+        load_image(path, 64)
+    except (BadImageError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _data_check(arguments: argparse.Namespace) -> int:
-    from course_lib.data import find_damaged, get_items
+    from course_lib.data import get_items
+    from tqdm import tqdm
 
     settings = settings_from(arguments)
     items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
-    damaged = find_damaged(items)
-    for name, reason in damaged:
-        print(f"{name}: {reason}")
+    problems = {name: _problem(items.path(i)) for i, name in enumerate(tqdm(items.names, "reading", leave=False))}
+    damaged = {name: problem for name, problem in problems.items() if problem}
+    for name, problem in damaged.items():
+        print(f"{name}: {problem}")
     print(f"{len(items) - len(damaged):,} of {len(items):,} images can be read." + (
         " The others are skipped when you train; delete or replace them to be rid of the warning." if damaged else ""))
     return int(bool(damaged))

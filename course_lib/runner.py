@@ -128,8 +128,9 @@ def _execute(notebook, copy: Path, lesson: LessonRun, folder: Path, on_cell: Cal
     client = NotebookClient(notebook, timeout=1800, kernel_name="python3",
                             extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warnings are not about the lesson
                             resources={"metadata": {"path": str(folder)}})
+    log = copy.with_suffix(".log")  # what the kernel says beside the notebook
     try:
-        with client.setup_kernel():
+        with open(log, "w", encoding="utf-8") as said, client.setup_kernel(stdout=said, stderr=said):
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
                 if code_cells[index]:
@@ -138,6 +139,8 @@ def _execute(notebook, copy: Path, lesson: LessonRun, folder: Path, on_cell: Cal
                     nbformat.write(notebook, copy)
     finally:
         nbformat.write(notebook, copy)
+        if not log.stat().st_size:
+            log.unlink()
 
 # %% ../nbs/reference/runner.ipynb #fab9ac22
 def run_lesson(
@@ -277,7 +280,7 @@ def run_course(
     """
     from tqdm import tqdm
 
-    run_folder, lessons = new_run_folder(Path(runs)), []
+    run_folder, lessons = new_run_folder(Path(runs).resolve()), []  # kernels work in another folder
     try:
         for place, path in enumerate(notebooks, 1):
             form = "{desc:<40} {bar:20} cell {n_fmt:>3}/{total_fmt:<3} {elapsed}"
@@ -293,7 +296,7 @@ def run_course(
         rows = read_results(run_folder / "results.jsonl")
         page = render_report(lessons, rows, settings, f"Course run {run_folder.name}")
         (run_folder / "report.html").write_text(page, encoding="utf-8")
-        echo(summarize_run(lessons, rows, run_folder.resolve()))
+        echo(summarize_run(lessons, rows, run_folder))
     return lessons, run_folder
 
 # %% ../nbs/reference/runner.ipynb #f777da3d

@@ -45,7 +45,8 @@ def main() -> int:
         started = time.perf_counter()
         if not step():
             failed.append(name)
-        print(f"== {name}: {'FAILED' if name in failed else 'passed'} in {time.perf_counter() - started:.0f} s", flush=True)
+        outcome = "FAILED" if name in failed else "passed"
+        print(f"== {name}: {outcome} in {time.perf_counter() - started:.0f} s", flush=True)
     print(f"Failed: {', '.join(failed)}." if failed else "All passed.")
     return bool(failed)
 

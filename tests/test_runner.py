@@ -1,0 +1,125 @@
+"""Running lessons: what is kept when a cell fails, a kernel dies, or the student stops the run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_lib.cli import main
+from course_lib.results import TIMES_FILE, read_results, record_result
+from course_lib.runner import record_lessons, run_course, run_lesson
+from course_lib.settings import CourseSettings
+
+PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+RECORD = ("from course_lib.results import record_result\nfrom course_lib.settings import CourseSettings\n"
+          "record_result(CourseSettings(), '01', 'validation error', 0.125);")
+
+
+def write_lesson(folder: Path, name: str, *code: str) -> Path:
+    cells = [nbformat.v4.new_markdown_cell(f"# Title of {name}\n\n## A plot")]
+    notebook = nbformat.v4.new_notebook(cells=cells + [nbformat.v4.new_code_cell(c) for c in code])
+    folder.mkdir(exist_ok=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "nbs"
+
+
+def test_a_run_keeps_copies_results_and_plots(course, tmp_path, capsys):
+    write_lesson(course, "01_first", "import os; print(os.environ['COURSE_SEED'])", RECORD, PLOT)
+    write_lesson(course, "02_second", "1 / 0", "print('never')")
+    write_lesson(course, "07_later", "print('not a core lesson')")
+    assert main(["run", "--profile", "test", "--seed", "7"]) == 1  # lesson 02 failed
+    text = capsys.readouterr().out
+    assert "1 of 2 lessons ran to the end" in text and "12.5 %" in text and "cell 1: ZeroDivisionError" in text
+    (run,) = (tmp_path / "runs").iterdir()
+    assert str(run / "report.html") in text
+    copy = nbformat.read(run / "01_first.ipynb", as_version=4)
+    assert copy.cells[1].outputs[0].text == "7\n"
+    assert [row["value"] for row in read_results(run / "results.jsonl")] == [0.125]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page and "12.5 %" in page and "division by zero" in page
+    source = nbformat.read(course / "01_first.ipynb", as_version=4)
+    assert all(not c.get("outputs") for c in source.cells)  # the lesson itself is as it was
+
+
+class Balanced(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.images = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs))
+        elif tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_well_formed_and_pictures_have_words(course, tmp_path):
+    path = write_lesson(course, "01_<b>odd & name", PLOT)
+    lessons, run = run_course(CourseSettings(profile="test"), [path], tmp_path / "runs", echo=lambda text: None)
+    parser = Balanced()
+    parser.feed((run / "report.html").read_text(encoding="utf-8"))
+    assert parser.open == [] and [image["alt"] for image in parser.images] == ["A plot"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills its own kernel with a POSIX signal")
+def test_a_dead_kernel_is_explained(course, tmp_path):
+    path = write_lesson(course, "01_dead", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    lesson = run_lesson(path, tmp_path)
+    assert "kernel died" in lesson.error and "memory" in lesson.error and "profile = test" in lesson.error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_keeps_what_was_finished(course, tmp_path):
+    write_lesson(course, "01_first", RECORD)
+    write_lesson(course, "02_slow", "open('started', 'w').close()", "import time; time.sleep(600)")
+    process = subprocess.Popen([sys.executable, "-m", "course_lib.cli", "run"], cwd=tmp_path, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 90
+    while not (course / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in text and "1 of 1 lessons" in text
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "12.5 %" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_saving_puts_outputs_and_figures_into_the_repository(course, tmp_path):
+    path = write_lesson(course, "01_first", "print('hello')", RECORD)
+    broken = write_lesson(course, "02_broken", "1 / 0")
+    settings = CourseSettings(profile="test")
+    lessons, run = run_course(settings, [path, broken], tmp_path / "runs", echo=lambda text: None)
+    assert "1 lesson" in record_lessons(lessons, [path, broken], run, settings)
+    saved = nbformat.read(path, as_version=4)
+    assert saved.cells[1].outputs[0].text == "hello\n" and saved.cells[1].execution_count is None
+    assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved
+    record = json.loads((tmp_path / TIMES_FILE).read_text(encoding="utf-8"))
+    assert list(record["lessons"]) == ["01"] and record["lessons"]["01"]["seconds"] > 0
+    assert record["lessons"]["01"]["results"][0]["value"] == 0.125 and "CPU cores" in record["machine"]
+
+
+def test_results_survive_a_torn_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSELIB_RESULTS", str(tmp_path / "r.jsonl"))
+    for value in (0.5, 0.25):
+        record_result(CourseSettings(), "01", "error", value)
+    whole = (tmp_path / "r.jsonl").read_bytes()
+    for cut in range(len(whole)):
+        (tmp_path / "cut.jsonl").write_bytes(whole[:cut])
+        assert [r["value"] for r in read_results(tmp_path / "cut.jsonl")] in ([], [0.5], [0.5, 0.25])
