@@ -145,7 +145,8 @@ def _check_reachable(url: str, seconds: float = 6.0) -> None:
             error.close()
             result[0] = None
         except (OSError, http.client.HTTPException) as error:
-            result[0] = None if isinstance(getattr(error, "reason", None), ssl.SSLError) else error
+            reason = getattr(error, "reason", error)
+            result[0] = None if isinstance(reason, ssl.SSLError) else reason
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -153,19 +154,27 @@ def _check_reachable(url: str, seconds: float = 6.0) -> None:
     if result[0] is not None:
         raise ConnectionError(f"{urllib.parse.urlsplit(url).hostname} cannot be reached ({result[0]})")
 
-# %% ../nbs/02_model.ipynb #27afbb9c
+# %% ../nbs/02_model.ipynb #94b61579
 @contextmanager
-def _downloading(name: str) -> Iterator[None]:
-    """Turn whatever a failed download raises into `WeightsUnavailableError`, and let no silent server hold us up."""
+def _downloading(name: str, url: str | None) -> Iterator[ConnectionError | None]:
+    """Turn whatever a failed download raises into `WeightsUnavailableError`, and let no silent server hold us up.
+
+    Gives what is wrong with the way to `url`, if anything. Hugging Face's library then looks into its cache only.
+    """
     import huggingface_hub.constants as hub
 
-    timeout, offline = socket.getdefaulttimeout(), hub.HF_HUB_OFFLINE
+    timeout, offline, unreachable = socket.getdefaulttimeout(), hub.HF_HUB_OFFLINE, None
+    if url and not offline:
+        try:
+            _check_reachable(url)
+        except ConnectionError as error:
+            unreachable, hub.HF_HUB_OFFLINE = error, True
     socket.setdefaulttimeout(30.0)  # torch.hub waits for ever otherwise
     try:
-        yield
+        yield unreachable
     except (OSError, http.client.HTTPException) as error:  # Hugging Face's errors are OSErrors too
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise _weights_unavailable(name, f"{type(error).__name__}, {reason.rstrip('.')}") from error
+        text = str(unreachable) if unreachable else f"{type(error).__name__}: {error}"
+        raise _weights_unavailable(name, text.strip().splitlines()[0].rstrip(".")) from error
     finally:
         socket.setdefaulttimeout(timeout)
         hub.HF_HUB_OFFLINE = offline
@@ -200,9 +209,10 @@ def _create_torchvision(name: str, pretrained: bool) -> Backbone:
     if not pretrained:
         network = models.get_model(name, weights=None, **({"init_weights": True} if name in _INCEPTIONS else {}))
     else:
-        with _downloading(name):
-            if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists():
-                _check_reachable(weights.url)
+        cached = (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists()
+        with _downloading(name, None if cached else weights.url) as unreachable:
+            if unreachable:
+                raise unreachable
             network = models.get_model(name, weights=weights)
     if name in _INCEPTIONS:  # their forward turns ImageNet's normalisation into this one first; give it at once
         mean = std = (0.5, 0.5, 0.5)
@@ -255,12 +265,7 @@ def _create_timm(name: str, pretrained: bool) -> Backbone:
     if pretrained and not expected.has_weights:
         raise _weights_unavailable(name, "timm has none for this network")
     size = expected.input_size[-1]
-    with _downloading(name):
-        if pretrained and not hub.HF_HUB_OFFLINE:
-            try:
-                _check_reachable(hub.ENDPOINT)
-            except ConnectionError:
-                hub.HF_HUB_OFFLINE = True  # weights of an earlier download are used; without them it fails at once
+    with _downloading(name, hub.ENDPOINT if pretrained else None):
         network, shape = _timm_body(short, pretrained, size)
     return Backbone(name, network, num_features=shape[1], input_size=size, mean=expected.mean, std=expected.std,
                     spatial=len(shape) == 4, pretrained=pretrained)
