@@ -857,10 +857,14 @@ def _resume(partial: Path, size: int, total: int) -> tuple[dict[int, str], int]:
     log, images = partial / "skipped.jsonl", partial / "images.bin"
     log.touch()
     images.touch()
-    text = log.read_bytes()
-    os.truncate(log, text.rfind(b"\n") + 1)  # a last line without its end was cut off
-    bad = dict(json.loads(line) for line in text[:text.rfind(b"\n") + 1].splitlines())
+    lines = log.read_bytes()
+    lines = lines[:lines.rfind(b"\n") + 1]  # a last line without its end was cut off
     rows = images.stat().st_size // (size * size * 3)
+    try:
+        bad = {int(index): str(reason) for index, reason in map(json.loads, lines.splitlines())}
+    except (ValueError, TypeError):  # the disk returned something else than was written: trust nothing
+        bad, lines, rows = {}, b"", 0
+    os.truncate(log, len(lines))
     os.truncate(images, rows * size * size * 3)
     index = 0
     while index < total and (rows or index in bad):
