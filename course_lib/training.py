@@ -43,6 +43,7 @@ class Recipe:
     dropout: float = 0.3
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
+    min_steps: int = 300  # a small data set gets more epochs, so that the weights move at least this often
 
     def __post_init__(self) -> None:
         for name in ("epochs", "image_size", "batch_size", "views"):
@@ -61,7 +62,10 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     limits = settings.limits
     recipe = Recipe(limits.epochs, image_size=limits.image_size, presize=limits.presize, batch_size=limits.batch_size,
                     trained_fraction=1.0 if settings.profile == "full" else 1 / 3)
-    recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    if settings.profile == "test" or "epochs" in given:
+        given["min_steps"] = 0  # as many epochs as were asked for
+    recipe = replace(recipe, **given)
     return replace(recipe, presize=max(recipe.presize, recipe.image_size))
 
 # %% ../nbs/reference/training.ipynb #079b0fd6
@@ -211,6 +215,7 @@ def train_classifier(
     echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile} profile, {device}).")
     classifier = create_classifier(settings.backbone, 2, dropout=recipe.dropout)  # the classes are not known yet
     loaders = prepare_loaders(settings, recipe, classifier.body.mean, classifier.body.std)
+    recipe = replace(recipe, epochs=max(recipe.epochs, math.ceil(recipe.min_steps / len(loaders.train))))
     seed_everything(settings.seed)
     classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(device)
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}

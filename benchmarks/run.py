@@ -1,0 +1,158 @@
+"""Measure the course on this machine, and write what was measured to benchmarks/results/.
+
+    python benchmarks/run.py            all questions
+    python benchmarks/run.py import     one of: import, pipeline, train, pets
+
+`pipeline` needs fastai (`make bench` installs it) and the pets sample; `pets` needs the sample. The sample is any
+folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said and left out.
+Each result names the machine and the versions. Timings are medians; ratios compare what ran in turns, in one run.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", HERE.parents[1] / "shared" / "data" / "oxford-iiit-pet"))
+
+
+def versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in ("torch", "torchvision", "timm", "numpy", "pillow", "fastai"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def record(question: str, result: dict) -> None:
+    from course_lib.runner import describe_machine
+
+    result = {"question": question, "machine": describe_machine(), "versions": versions(), **result}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{question}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+def run_python(code: str, *arguments: str) -> dict:
+    """Run `code` in a fresh process; its last printed line is JSON. Adds the process's peak memory in GB."""
+    tail = ("\nimport resource, json as _json\nprint(_json.dumps(dict(_out, peak_gb=round("
+            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2))))")
+    done = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def bench_import(rounds: int = 9) -> None:
+    """`import course_lib.learner` beside `import torch`, in turns, each in a new process."""
+    seconds: dict[str, list[float]] = {"torch": [], "course_lib.learner": []}
+    for _ in range(rounds):
+        for name, times in seconds.items():
+            code = f"import time; t = time.perf_counter(); import {name}; _out = dict(s=time.perf_counter() - t)"
+            times.append(run_python(code)["s"])
+    medians = {name: round(statistics.median(times), 3) for name, times in seconds.items()}
+    record("import", {"seconds": medians, "rounds": rounds,
+                      "ratio": round(medians["course_lib.learner"] / medians["torch"], 3)})
+
+
+OURS = """
+import sys, time
+from course_lib.data import get_items, presize, make_loaders
+items = get_items(sys.argv[1], sys.argv[2], announce=False)
+presized = presize(items, 256, sys.argv[2], progress=False)
+loader = make_loaders(presized, image_size=224, batch_size=32, mean=(.5,) * 3, std=(.5,) * 3).train
+rates = []
+for epoch in range(6):
+    t = time.perf_counter(); n = sum(len(x) for x, y in loader); rates.append(n / (time.perf_counter() - t))
+_out = dict(rates=rates[1:])
+"""
+
+FASTAI = """
+import sys, time
+from fastai.vision.all import *
+def label(path): return path.name.rsplit("_", 1)[0]
+def is_valid(path): return path.name in held_out
+folder = Path(sys.argv[1])
+held_out = {line.split()[0] + ".jpg" for line in open(folder / "annotations" / "test.txt")}
+block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, splitter=FuncSplitter(is_valid),
+                  get_y=label, item_tfms=Resize(256), batch_tfms=aug_transforms(size=224, min_scale=0.75))
+loader = block.dataloaders(folder / "images", bs=32, num_workers=2).train
+rates = []
+for epoch in range(6):
+    t = time.perf_counter(); n = sum(len(x) for x, y in loader); rates.append(n / (time.perf_counter() - t))
+_out = dict(rates=rates[1:])
+"""
+
+
+def bench_pipeline(rounds: int = 3) -> None:
+    """Augmented training batches a second at 224 px from a warm start: ours, and fastai with two workers, in turns."""
+    if not PETS.is_dir() or "fastai" not in versions():
+        print("pipeline: left out; it needs fastai and the pets sample (see --help).")
+        return
+    rates: dict[str, list[float]] = {"course_lib": [], "fastai": []}
+    with tempfile.TemporaryDirectory() as cache:
+        for _ in range(rounds):
+            rates["course_lib"] += run_python(OURS, str(PETS), cache)["rates"]
+            rates["fastai"] += run_python(FASTAI, str(PETS))["rates"]
+    medians = {name: round(statistics.median(values), 1) for name, values in rates.items()}
+    record("pipeline", {"images_per_second": medians, "all": {k: [round(v, 1) for v in vs] for k, vs in rates.items()},
+                        "ratio": round(medians["course_lib"] / medians["fastai"], 2),
+                        "what": "pets sample, 222 training images, batch 32, 224 px, augmented, after a first epoch"})
+
+
+TRAIN = """
+import sys, json, tempfile
+from course_lib.settings import load_settings
+from course_lib.training import train_classifier
+changes = json.loads(sys.argv[2])
+settings = load_settings(environ={}, **json.loads(sys.argv[1]))
+import time; t = time.perf_counter()
+result = train_classifier(settings, output=tempfile.mkdtemp(), **changes)
+_out = dict(result.metrics, seconds=round(result.seconds, 1))
+"""
+
+
+def bench_train(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
+    """`course train` with its defaults on elpv: error, time and peak memory; the first run builds the image cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for seed in seeds:
+            started = time.perf_counter()
+            runs.append(run_python(TRAIN, json.dumps({"seed": seed, "data_dir": folder}), "{}") | {"seed": seed})
+            runs[-1]["process_seconds"] = round(time.perf_counter() - started, 1)
+    errors, pairs = [r["validation_error"] for r in runs], [r["two_class_accuracy"] for r in runs]
+    record("train", {"mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
+                     "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
+                     "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
+
+
+def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
+    """`course train` on the pets sample: 6 training photos a breed, 37 breeds, 74 test photos."""
+    if not PETS.is_dir():
+        print(f"pets: left out; there is no folder {PETS}.")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [run_python(TRAIN, json.dumps({"seed": seed, "data_dir": folder, "dataset": str(PETS)}), "{}")
+                | {"seed": seed} for seed in seeds]
+    errors = [r["validation_error"] for r in runs]
+    record("pets", {"mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
+                    "runs": [{k: v for k, v in run.items() if k != "error_per_class"} for run in runs]})
+
+
+QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "train": bench_train, "pets": bench_pets}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(QUESTIONS)
+    if unknown := [name for name in names if name not in QUESTIONS]:
+        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
+    for name in names:
+        QUESTIONS[name]()
