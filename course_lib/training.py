@@ -21,6 +21,7 @@ from .features import CannotCutError, cache_features, cut_classifier, fold_if_eq
 from .learner import (Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint,
                                 load_weights, plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
+from .results import format_value
 from .runner import describe_machine, new_run_folder
 from .settings import CourseSettings, choose_device, seed_everything
 
@@ -148,7 +149,7 @@ class TrainingResult:
     def summary(self) -> str:
         """What a student wants to read at the end."""
         m, s = self.metrics, self.settings
-        lines = [f"Trained {s.backbone} on {s.dataset} in {self.seconds / 60:.1f} minutes.",
+        lines = [f"Trained {s.backbone} on {s.dataset} in {format_value(self.seconds, 'seconds')}.",
                  f"Validation error {m['validation_error']:.1%} on {m['validation_images']:,} images."]
         if "two_class_accuracy" in m:
             lines.append(f"As two classes, functional or defective: {m['two_class_accuracy']:.1%} right.")
@@ -186,7 +187,7 @@ def _write_results(result: TrainingResult, learner: Learner, classifier: Classif
     """Write the plot, the figures, and last the model: where a model is, the rest is there too."""
     _save_plot(learner, result.folder / "losses.png")
     record = {**result.metrics, "seconds": round(result.seconds, 1), "machine": describe_machine(),
-              "torch": torch.__version__, "epochs": learner.recorder.rows,
+              "torch": torch.__version__, "history": learner.recorder.rows,
               **{k: v for k, v in metadata.items() if k != "classes"}}
     (result.folder / "metrics.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     whole = Learner(classifier, [], progress=False)

@@ -108,7 +108,8 @@ def test_settings_file_typo_is_named(tmp_path, capsys):
     file = tmp_path / "settings.ini"
     file.write_text("[course]\nbackbon = resnet18\n")
     assert main(["doctor", "--settings", str(file)]) == 2
-    assert all(part in capsys.readouterr().err for part in (str(file), "'backbon'", "Did you mean 'backbone'"))
+    said = capsys.readouterr().err
+    assert all(part in said for part in (str(file), "'backbon'", "Did you mean 'backbone'"))
 
 
 def test_data_list_names_the_data_sets_with_their_licences(capsys):
@@ -134,7 +135,7 @@ def test_data_get_counts_and_check_names_the_damaged(photos, options, tmp_path, 
 
 def test_train_writes_what_it_says(undisturbed):
     metrics = json.loads((undisturbed / "metrics.json").read_text())
-    assert metrics["validation_images"] == 12 and len(metrics["epochs"]) == 6
+    assert metrics["validation_images"] == 12 and len(metrics["history"]) == 6 == metrics["epochs"]
     assert metrics["validation_error"] <= 0.1  # bright and dark noise are easy to tell apart
     assert set(metrics["error_per_class"]) == {"bright", "dark"} and "two_class_accuracy" not in metrics
     with Image.open(undisturbed / "losses.png") as image:
