@@ -109,7 +109,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _write(file: IO[bytes], path: Path, data: bytes) -> None:
-    """Write all of `data`. Files here are unbuffered, so that a full disk is noticed now and not when they are closed."""
+    """Write all of `data`. Files here have no buffer, so a full disk is noticed now and not when they are closed."""
     with _writing(path):
         view = memoryview(data)
         while view:
@@ -574,8 +574,10 @@ def unpack(
     if not archive.is_file():
         raise FileNotFoundError(f"There is no archive {archive}; download it first.")
     mark = {"archive": archive.name, "bytes": archive.stat().st_size}
+    if _is_unpacked(folder, mark):
+        return folder
     with _only_one(folder, progress):
-        if not _is_unpacked(folder, mark):
+        if not _is_unpacked(folder, mark):  # another process was faster
             temporary = folder.with_name(folder.name + ".unpacking")
             try:
                 with _writing(temporary):

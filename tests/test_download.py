@@ -181,6 +181,13 @@ def test_finished_file_with_other_bytes_is_fetched_anew(server, tmp_path):
     assert download(url, tmp_path / "a.bin", checksum=sha1(BODY), **QUIET).read_bytes() == BODY
 
 
+def test_wrong_bytes_do_not_stay_when_the_right_ones_cannot_be_had(server, tmp_path):
+    (tmp_path / "a.bin").write_bytes(BODY[:-1])
+    with pytest.raises(DownloadError, match="nothing at"):
+        download(server.add("/a.bin", Served(statuses=[404])), tmp_path / "a.bin", checksum=sha1(BODY), **QUIET)
+    assert not (tmp_path / "a.bin").exists()
+
+
 def test_address_with_blanks_and_accents(server, tmp_path):
     url = server.add("/hot%20dog%C3%A9.bin", Served())
     assert download(url.replace("%20", " ").replace("%C3%A9", "é"), tmp_path / "a.bin", **QUIET).read_bytes() == BODY
