@@ -443,15 +443,17 @@ def diagnose(settings: CourseSettings) -> list[Finding]:
                                     "Put right what the other findings say and run the doctor again."))
     return findings
 
-# %% ../nbs/reference/doctor.ipynb #7b2356aa
-def _verdict(findings: Sequence[Finding]) -> str:
-    """One line: whether one can start."""
+# %% ../nbs/reference/doctor.ipynb #a3a9750b
+def _verdict(findings: Sequence[Finding], width: int) -> str:
+    """One line: whether one can start. It names as many of the findings as fit."""
     problems, warned = ([f.name for f in findings if f.status == status] for status in ("problem", "warning"))
-    if problems:
-        return f"Not ready: {_some(problems, 3)}. Put this right and run course doctor again."
-    if warned:
-        return f"Ready to start. Worth a look: {_some(warned, 4)}."
-    return "Ready to start: everything is in order."
+    if not problems + warned:
+        return "Ready to start: everything is in order."
+    words = ("Not ready: {}. Put this right and run course doctor again." if problems
+             else "Ready to start. Worth a look: {}.")
+    names = problems or warned
+    lines = [words.format(_some(names, limit)) for limit in range(len(names), 0, -1)]
+    return next((line for line in lines if len(line) <= width), lines[-1])
 
 
 def format_findings(findings: Sequence[Finding], width: int = 100) -> str:
@@ -464,4 +466,4 @@ def format_findings(findings: Sequence[Finding], width: int = 100) -> str:
             rest = " " * (start if first is head else start + 3)
             lines += textwrap.wrap(" ".join(text.split()), width, initial_indent=first, subsequent_indent=rest,
                                    break_on_hyphens=False)
-    return "\n".join([*lines, "", *textwrap.wrap(_verdict(findings), width)])
+    return "\n".join([*lines, "", _verdict(findings, width)])

@@ -8,7 +8,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -43,6 +43,7 @@ FINDINGS = st.lists(st.builds(Finding, st.text("abcdefgh", min_size=1, max_size=
 
 
 @given(findings=FINDINGS)
+@example(findings=[Finding(name * 10, "problem", "") for name in "abcdefghijklmn"])  # more than the last line can name
 @hypothesis_settings(deadline=None)
 def test_the_report_fits_and_ends_with_one_line(findings):
     lines = format_findings(findings).splitlines()
