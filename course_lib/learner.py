@@ -27,13 +27,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['accuracy', 'error_rate', 'Averages', 'evaluation_mode', 'CancelFit', 'SkipStep', 'Callback', 'Recorder', 'smooth',
-           'plot_losses', 'ProgressBar', 'NonFiniteLossError', 'StopOnNonFiniteLoss', 'check_epochs', 'check_rates',
-           'loader_length', 'check_loader', 'empty_message', 'check_batch', 'check_loss', 'check_device',
-           'trainable_groups', 'BatchSteps', 'Predictions', 'split_batch', 'join_predictions', 'EvaluationSteps',
-           'EpochSteps', 'make_adamw', 'default_callbacks', 'named_metrics', 'FitSteps', 'Learner', 'random_state',
-           'set_random_state', 'loader_state', 'set_loader_state', 'preserved', 'CheckpointError', 'save_checkpoint',
-           'load_checkpoint', 'load_weights', 'resume_training', 'Checkpoint']
+__all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'BatchSteps',
+           'Predictions', 'split_batch', 'join_predictions', 'loader_length', 'check_loader', 'empty_message',
+           'check_device', 'trainable_groups', 'EvaluationSteps', 'EpochSteps', 'CancelFit', 'SkipStep', 'Callback',
+           'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError', 'StopOnNonFiniteLoss', 'ProgressBar',
+           'check_epochs', 'check_rates', 'make_adamw', 'default_callbacks', 'named_metrics', 'FitSteps', 'Learner',
+           'random_state', 'set_random_state', 'loader_state', 'set_loader_state', 'CheckpointError', 'save_checkpoint',
+           'load_checkpoint', 'load_weights', 'resume_training', 'Checkpoint', 'preserved']
+
+# %% ../nbs/03_training_loop.ipynb #6ebb56e4
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within it, dropout is off, batch normalisation uses what it has learned, and no gradients are kept.
+
+    Every module gets its own mode back afterwards, also after an error.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 # %% ../nbs/03_training_loop.ipynb #54aadd9e
 def _wide(values: torch.Tensor) -> torch.Tensor:
@@ -72,315 +88,6 @@ class Averages:
         sums = torch.stack(list(self.sums.values())).tolist()
         return {name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)}
 
-# %% ../nbs/03_training_loop.ipynb #6ebb56e4
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within it, dropout is off, batch normalisation uses what it has learned, and no gradients are kept.
-
-    Every module gets its own mode back afterwards, also after an error.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-# %% ../nbs/03_training_loop.ipynb #9b5325d3
-class CancelFit(Exception):
-    """Raised by a callback to end the fit at once, without an error: no further hook but `after_fit` is called."""
-
-
-class SkipStep(Exception):
-    """Raised by a callback in `after_backward`: the weights stay, and the gradients are kept for the next batch."""
-
-# %% ../nbs/03_training_loop.ipynb #e35810ab
-class Callback:
-    """Something that happens during a fit. Override the hooks you need; each is given the learner.
-
-    Callbacks are called by rising `order`, those of equal order in the order in which they were added.
-    """
-    order = 50
-
-    def before_fit(self, learner: Learner) -> None: ...
-    def before_epoch(self, learner: Learner) -> None: ...
-    def before_batch(self, learner: Learner) -> None: ...
-    def after_backward(self, learner: Learner) -> None: ...
-    def after_step(self, learner: Learner) -> None: ...
-    def after_batch(self, learner: Learner) -> None: ...
-    def after_epoch(self, learner: Learner) -> None: ...
-    def after_fit(self, learner: Learner) -> None: ...
-    def on_error(self, learner: Learner, error: BaseException) -> None: ...
-    def before_evaluate(self, learner: Learner) -> None: ...
-    def after_evaluate_batch(self, learner: Learner) -> None: ...
-    def after_evaluate(self, learner: Learner) -> None: ...
-
-    def state(self) -> dict:
-        """What a checkpoint must keep of this callback, in a form that JSON can hold."""
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        """Take back what `state` gave."""
-
-# %% ../nbs/03_training_loop.ipynb #319fd93e
-class Recorder(Callback):
-    """Remembers what plots and tables need, over all fits of its learner.
-
-    For each step `losses`, `rates` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
-    """
-    order = 10
-
-    def __init__(self):
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.rows: list[dict] = []
-        self.losses: list[float] = []
-        self.rates: list[list[float]] = []
-        self.momenta: list[float] = []
-        self._waiting: list[torch.Tensor] = []  # losses still on the device: reading each would wait for it
-
-    def _read_losses(self) -> None:
-        if self._waiting:
-            self.losses += torch.stack(self._waiting).tolist()
-            self._waiting = []
-
-    def after_batch(self, learner: Learner) -> None:
-        groups = learner.optimizer.param_groups
-        self._waiting.append(learner.loss.detach())
-        self.rates.append([float(group["lr"]) for group in groups])
-        self.momenta.append(float(groups[-1].get("momentum", groups[-1].get("betas", (0,))[0])))
-
-    def after_epoch(self, learner: Learner) -> None:
-        self._read_losses()
-        self.rows.append({"epoch": learner.epoch, "step": len(self.losses), **learner.results})
-
-    def after_fit(self, learner: Learner) -> None:
-        self._read_losses()
-
-    def on_error(self, learner: Learner, error: BaseException) -> None:
-        self._read_losses()
-
-    def state(self) -> dict:
-        self._read_losses()
-        return {key: list(getattr(self, key)) for key in ("rows", "losses", "rates", "momenta")}
-
-    def load_state(self, state: dict) -> None:
-        self.clear()
-        for key, value in state.items():
-            setattr(self, key, list(value))
-
-# %% ../nbs/03_training_loop.ipynb #3d63f79b
-def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
-    """A running mean that forgets: each value counts `beta` times as much as the one after it.
-
-    The start is corrected, so that the first smoothed value is the first value (Kingma and Ba 2015, section 3).
-    """
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta = {beta} must be at least 0 and less than 1.")
-    smoothed, mean = [], 0.0
-    for n, value in enumerate(values, start=1):
-        mean = beta * mean + (1 - beta) * value
-        smoothed.append(mean / (1 - beta**n))
-    return smoothed
-
-# %% ../nbs/03_training_loop.ipynb #2b77ce3c
-def plot_losses(recorder: Recorder, ax: Axes | None = None, *, beta: float = 0.9) -> Axes:
-    """Draw the training loss of every step, its smoothed curve, and the validation loss at the epochs' ends."""
-    if not recorder.losses:
-        raise ValueError("There are no losses to draw yet. Train first: learner.fit(epochs).")
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 3.5))[1]
-    steps = range(1, len(recorder.losses) + 1)
-    ax.plot(steps, recorder.losses, color="C0", alpha=0.25, linewidth=1)
-    ax.plot(steps, smooth(recorder.losses, beta), color="C0", label="training (smoothed)")
-    valid = [(row["step"], row["valid_loss"]) for row in recorder.rows if "valid_loss" in row]
-    if valid:
-        ax.plot(*zip(*valid, strict=True), "o-", color="C1", label="validation")
-    ax.set(xlabel="step (batches)", ylabel="loss")
-    ax.legend()
-    return ax
-
-# %% ../nbs/03_training_loop.ipynb #f212ff4e
-def _row_text(values: Mapping[str, object]) -> str:
-    """One line of the table that training prints: right-aligned columns, wide enough for their names."""
-    cells = []
-    for name, value in values.items():
-        text = value if isinstance(value, str) else str(value) if isinstance(value, int) else (
-            f"{value:.1f}" if name == "seconds" else f"{value:.4f}")
-        cells.append(f"{text:>{max(len(name), 7)}}")
-    return "  ".join(cells)
-
-
-def _row_values(learner: Learner) -> dict[str, object]:
-    """What a printed row shows: of the training figures only the loss."""
-    shown = {k: v for k, v in learner.results.items() if k == "train_loss" or not k.startswith("train_")}
-    shown["seconds"] = shown.pop("seconds")  # the last column
-    return {"epoch": learner.epoch} | {name.replace("_", " "): value for name, value in shown.items()}
-
-# %% ../nbs/03_training_loop.ipynb #585aebe3
-class _Bars(Callback):
-    """The bars of a `ProgressBar`: one for training, one on top of it while the model is evaluated."""
-    refresh_seconds = 0.5  # reading the loss waits for the device, so it is done rarely
-
-    def __init__(self):
-        self.bars, self.refreshed = [], 0.0
-
-    def open_bar(self, total: int | None, description: str) -> None:
-        from tqdm.auto import tqdm
-
-        self.bars.append(tqdm(total=total, desc=description, unit="batch", leave=False, delay=self.refresh_seconds))
-
-    def close_bars(self) -> None:
-        while self.bars:
-            self.bars.pop().close()
-
-    def before_epoch(self, learner: Learner) -> None:
-        self.open_bar(learner.num_batches, f"epoch {learner.epoch + 1}/{learner.epochs}")
-
-    def after_batch(self, learner: Learner) -> None:
-        if time.monotonic() - self.refreshed > self.refresh_seconds:
-            self.bars[-1].set_postfix_str(f"loss {learner.loss.item():.3f}", refresh=False)
-            self.refreshed = time.monotonic()
-        self.bars[-1].update()
-
-    def before_evaluate(self, learner: Learner) -> None:
-        self.open_bar(learner.num_evaluate_batches, "evaluating")
-
-    def after_evaluate_batch(self, learner: Learner) -> None:
-        self.bars[-1].update()
-
-    def after_evaluate(self, learner: Learner) -> None:
-        self.bars.pop().close()
-
-# %% ../nbs/03_training_loop.ipynb #cca083d5
-class ProgressBar(_Bars):
-    """A bar while an epoch runs, and one printed row when it is finished; in a notebook and in a terminal."""
-    order = 80
-
-    def before_fit(self, learner: Learner) -> None:
-        self.header_printed = False
-
-    def after_epoch(self, learner: Learner) -> None:
-        self.close_bars()
-        values = _row_values(learner)
-        if not self.header_printed:
-            print(_row_text({name: name for name in values}))
-            self.header_printed = True
-        print(_row_text(values), flush=True)
-
-    def after_fit(self, learner: Learner) -> None:
-        self.close_bars()
-
-    def on_error(self, learner: Learner, error: BaseException) -> None:
-        self.close_bars()
-
-# %% ../nbs/03_training_loop.ipynb #fd4d6747
-class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or not a number; the message says when, at which rates, and what to try."""
-
-
-def _non_finite_advice(learner: Learner, step_taken: bool) -> str:
-    """What to do next, after a look at the batch and at the weights."""
-    if not bool(learner.x.isfinite().all()):
-        return "The batch itself holds values that are no numbers: look at the data and its normalisation."
-    if not all(bool(parameter.isfinite().all()) for parameter in learner.model.parameters()):
-        return "The weights are broken too: build the model again, and try a tenth of the learning rate."
-    if step_taken:
-        return "Build the model again, and try a tenth of the learning rate."
-    return "The weights did not take this step and are still finite. Try a tenth of the learning rate."
-
-# %% ../nbs/03_training_loop.ipynb #88e9703f
-class StopOnNonFiniteLoss(Callback):
-    """Ends training with a `NonFiniteLossError` when the loss is infinite or not a number.
-
-    On the CPU every loss is checked before the weights change. Elsewhere a look would make Python wait for the
-    device, so the losses are gathered there and looked at after `every` batches and at the end of the epoch.
-    """
-    order = 20
-
-    def __init__(self, every: int | None = None):
-        self.every, self.waiting = every, []
-
-    def before_fit(self, learner: Learner) -> None:
-        self.waiting = []
-
-    def after_backward(self, learner: Learner) -> None:
-        place = learner.epoch + 1, learner.batch_index + 1, learner.step + 1
-        self.waiting.append((place, learner.loss.detach()))
-        if len(self.waiting) >= (self.every or (1 if learner.device.type == "cpu" else 10)):
-            self.look(learner, step_taken=False)
-
-    def before_evaluate(self, learner: Learner) -> None:
-        self.look(learner, step_taken=True)
-
-    def after_epoch(self, learner: Learner) -> None:
-        self.look(learner, step_taken=True)
-
-    def look(self, learner: Learner, step_taken: bool) -> None:
-        """Read the losses that wait on the device, and raise at the first that is no finite number."""
-        waiting, self.waiting = self.waiting, []
-        losses = torch.stack([loss for _, loss in waiting]).tolist() if waiting else []
-        for ((epoch, batch, step), _), loss in zip(waiting, losses, strict=True):
-            if not math.isfinite(loss):
-                rates = ", ".join(f"{group['lr']:.3g}" for group in learner.optimizer.param_groups)
-                advice = _non_finite_advice(learner, step_taken or step <= learner.step)
-                raise NonFiniteLossError(f"The training loss became {loss} in epoch {epoch} of {learner.epochs}, batch "
-                                         f"{batch} (step {step} of this fit), at learning rate {rates}. {advice}")
-
-# %% ../nbs/03_training_loop.ipynb #88fc72e7
-def check_epochs(epochs: int) -> int:
-    """`epochs` if it is a whole number of at least 1, else an error that says so."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
-        raise TypeError(f"epochs = {epochs!r} must be a whole number, such as 5.")
-    if epochs < 1:
-        raise ValueError(f"epochs = {epochs} must be at least 1.")
-    return epochs
-
-
-def check_rates(lr: float | Sequence[float], num_groups: int) -> list[float]:
-    """One learning rate for each of `num_groups` parameter groups, from one rate or from exactly that many."""
-    try:
-        rates = [float(lr)] if isinstance(lr, (int, float)) or not hasattr(lr, "__len__") else [float(r) for r in lr]
-    except (TypeError, ValueError):
-        raise TypeError(f"lr = {lr!r} must be a number such as 1e-3, or a list of numbers.") from None
-    for rate in rates:
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"A learning rate must be a finite number above zero, but lr = {lr!r}.")
-    if len(rates) not in (1, num_groups):
-        raise ValueError(f"You gave {len(rates)} learning rates, but the model has {num_groups} parameter group"
-                         f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
-    return rates * num_groups if len(rates) == 1 else rates
-
-# %% ../nbs/03_training_loop.ipynb #143a2b05
-def loader_length(loader: Iterable) -> int | None:
-    """The number of batches, or `None` where the loader cannot tell (a stream, for instance)."""
-    try:
-        return len(loader)
-    except TypeError:
-        return None
-
-
-def check_loader(loader: Iterable, name: str) -> Iterable:
-    """`loader` if one can iterate over it and it is not known to be empty."""
-    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
-        raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
-                        "list of (x, y) batches.")
-    if loader_length(loader) == 0:
-        raise ValueError(f"The {name} is empty: it has no batch to offer. Are there fewer images than one batch holds?")
-    return loader
-
-
-def empty_message(name: str) -> str:
-    """What to say when a pass gave no batch, although this was not known before."""
-    return (f"The {name} gave no batch in this pass. A generator can be read only once: give a list or a loader, which "
-            "can be read again in every epoch.")
-
 # %% ../nbs/03_training_loop.ipynb #de48a425
 def check_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor]:
     """`batch` as (x, y), two tensors of as many samples."""
@@ -398,32 +105,12 @@ def check_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y
 
 
-def check_loss(loss: torch.Tensor) -> torch.Tensor:
+def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
     """`loss` if it is one number."""
     if not isinstance(loss, torch.Tensor) or loss.ndim:
         what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
         raise ValueError(f"loss_fn must give one number as a tensor, the mean over the batch, but it gave {what}.")
     return loss
-
-# %% ../nbs/03_training_loop.ipynb #a39d685f
-def check_device(model: nn.Module, device: torch.device) -> None:
-    """Raises `ValueError` when a part of `model` does not live on `device`."""
-    device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" may be the same device
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.device != device:
-            raise ValueError(f"The model is on {tensor.device} ({name!r}, for one), but the learner works on {device}. "
-                             f"Move it with model.to({str(device)!r}), or make the learner with "
-                             f"device={str(tensor.device)!r}.")
-
-
-def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
-    """The model's own `parameter_groups()`, or one group of all; frozen parameters are left out, empty groups stay."""
-    groups = model.parameter_groups() if hasattr(model, "parameter_groups") else [model.parameters()]
-    groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
-    if not any(groups):
-        raise ValueError("The model has no parameter to train: everything is frozen. "
-                         "Call requires_grad_(True) on the part that shall learn.")
-    return groups
 
 # %% ../nbs/03_training_loop.ipynb #dc38b77e
 class BatchSteps:
@@ -441,7 +128,7 @@ class BatchSteps:
 
     def compute_loss(self) -> None:
         self.prediction = self.model(self.x)
-        self.loss = check_loss(self.loss_fn(self.prediction, self.target))
+        self.loss = check_scalar_loss(self.loss_fn(self.prediction, self.target))
 
     def backward(self) -> None:
         self.loss.backward()
@@ -449,12 +136,15 @@ class BatchSteps:
     def optimizer_step(self) -> None:
         self.optimizer.step()
 
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
     def update_weights(self) -> None:
         with suppress(SkipStep):
             self.dispatch("after_backward")
             self.optimizer_step()
             self.dispatch("after_step")
-            self.optimizer.zero_grad()
+            self.zero_grad()
 
     def add_to_averages(self) -> None:
         with torch.no_grad():
@@ -483,6 +173,50 @@ def join_predictions(pairs: list[tuple[torch.Tensor, torch.Tensor | None]]) -> P
         raise ValueError(f"{without} of {len(pairs)} batches held x alone, the others (x, y). Give one kind.")
     logits = torch.cat([logits for logits, _ in pairs]).cpu()
     return Predictions(logits, None if without else torch.cat([y.cpu() for _, y in pairs]))
+
+# %% ../nbs/03_training_loop.ipynb #143a2b05
+def loader_length(loader: Iterable) -> int | None:
+    """The number of batches, or `None` where the loader cannot tell (a stream, for instance)."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
+def check_loader(loader: Iterable, name: str) -> Iterable:
+    """`loader` if one can iterate over it and it is not known to be empty."""
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
+                        "list of (x, y) batches.")
+    if loader_length(loader) == 0:
+        raise ValueError(f"The {name} is empty: it has no batch to offer. Are there fewer images than one batch holds?")
+    return loader
+
+
+def empty_message(name: str) -> str:
+    """What to say when a pass gave no batch, although this was not known before."""
+    return (f"The {name} gave no batch in this pass. A generator can be read only once: give a list or a loader, which "
+            "can be read again in every epoch.")
+
+# %% ../nbs/03_training_loop.ipynb #a39d685f
+def check_device(model: nn.Module, device: torch.device) -> None:
+    """Raises `ValueError` when a part of `model` does not live on `device`."""
+    device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" may be the same device
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.device != device:
+            raise ValueError(f"The model is on {tensor.device} ({name!r}, for one), but the learner works on {device}. "
+                             f"Move it with model.to({str(device)!r}), or make the learner with "
+                             f"device={str(tensor.device)!r}.")
+
+
+def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The model's own `parameter_groups()`, or one group of all; frozen parameters are left out, empty groups stay."""
+    groups = model.parameter_groups() if hasattr(model, "parameter_groups") else [model.parameters()]
+    groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
+    if not any(groups):
+        raise ValueError("The model has no parameter to train: everything is frozen. "
+                         "Call requires_grad_(True) on the part that shall learn.")
+    return groups
 
 # %% ../nbs/03_training_loop.ipynb #6812df41
 class EvaluationSteps(BatchSteps):
@@ -564,6 +298,274 @@ class EpochSteps(EvaluationSteps):
         self.results["seconds"] = time.perf_counter() - start
         self.epoch += 1
         self.dispatch("after_epoch")
+
+# %% ../nbs/03_training_loop.ipynb #9b5325d3
+class CancelFit(Exception):
+    """Raised by a callback to end the fit at once, without an error: no further hook but `after_fit` is called."""
+
+
+class SkipStep(Exception):
+    """Raised by a callback in `after_backward`: the weights stay, and the gradients are kept for the next batch."""
+
+# %% ../nbs/03_training_loop.ipynb #e35810ab
+class Callback:
+    """Something that happens during a fit. Override the hooks you need; each is given the learner.
+
+    Callbacks are called by rising `order`, those of equal order in the order in which they were added.
+    """
+    order = 50
+
+    def before_fit(self, learner: Learner) -> None: ...
+    def before_epoch(self, learner: Learner) -> None: ...
+    def before_batch(self, learner: Learner) -> None: ...
+    def after_backward(self, learner: Learner) -> None: ...
+    def after_step(self, learner: Learner) -> None: ...
+    def after_batch(self, learner: Learner) -> None: ...
+    def after_epoch(self, learner: Learner) -> None: ...
+    def after_fit(self, learner: Learner) -> None: ...
+    def on_error(self, learner: Learner, error: BaseException) -> None: ...
+    def before_evaluate(self, learner: Learner) -> None: ...
+    def after_evaluate_batch(self, learner: Learner) -> None: ...
+    def after_evaluate(self, learner: Learner) -> None: ...
+
+    def state(self) -> dict:
+        """What a checkpoint must keep of this callback, in a form that JSON can hold."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        """Take back what `state` gave."""
+
+# %% ../nbs/03_training_loop.ipynb #319fd93e
+class Recorder(Callback):
+    """Remembers what plots and tables need, over all fits of its learner.
+
+    For each step `losses`, `rates` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
+    """
+    order = 10
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows: list[dict] = []
+        self.rates: list[list[float]] = []
+        self.momenta: list[float] = []
+        self._losses: list[float] = []
+        self._waiting: list[torch.Tensor] = []  # losses still on the device: reading each would wait for it
+        self._step: tuple[list[float], float] = [], 0.0
+
+    @property
+    def losses(self) -> list[float]:
+        """The training loss of every step."""
+        waiting, self._waiting = self._waiting, []
+        self._losses += torch.stack(waiting).tolist() if waiting else []
+        return self._losses
+
+    def after_backward(self, learner: Learner) -> None:
+        groups = learner.optimizer.param_groups  # read before the step: a schedule may change them right after it
+        momentum = groups[-1].get("momentum", groups[-1].get("betas", (0,))[0])
+        self._step = [float(group["lr"]) for group in groups], float(momentum)
+
+    def after_batch(self, learner: Learner) -> None:
+        self._waiting.append(learner.loss.detach())
+        self.rates.append(self._step[0])
+        self.momenta.append(self._step[1])
+
+    def after_epoch(self, learner: Learner) -> None:
+        self.rows.append({"epoch": learner.epoch, "step": len(self.losses), **learner.results})
+
+    def state(self) -> dict:
+        return {name: list(getattr(self, name)) for name in ("rows", "losses", "rates", "momenta")}
+
+    def load_state(self, state: dict) -> None:
+        self.clear()
+        self.rows, self._losses, self.rates, self.momenta = map(list, state.values())
+
+# %% ../nbs/03_training_loop.ipynb #3d63f79b
+def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
+    """A running mean that forgets: each value counts `beta` times as much as the one after it.
+
+    The start is corrected, so that the first smoothed value is the first value (Kingma and Ba 2015, section 3).
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta = {beta} must be at least 0 and less than 1.")
+    smoothed, mean = [], 0.0
+    for n, value in enumerate(values, start=1):
+        mean = beta * mean + (1 - beta) * value
+        smoothed.append(mean / (1 - beta**n))
+    return smoothed
+
+# %% ../nbs/03_training_loop.ipynb #2b77ce3c
+def plot_losses(recorder: Recorder, ax: Axes | None = None, *, beta: float = 0.9) -> Axes:
+    """Draw the training loss of every step, its smoothed curve, and the validation loss at the epochs' ends."""
+    if not recorder.losses:
+        raise ValueError("There are no losses to draw yet. Train first: learner.fit(epochs).")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(6, 3.5))[1]
+    steps = range(1, len(recorder.losses) + 1)
+    ax.plot(steps, recorder.losses, color="C0", alpha=0.25, linewidth=1)
+    ax.plot(steps, smooth(recorder.losses, beta), color="C0", label="training (smoothed)")
+    valid = [(row["step"], row["valid_loss"]) for row in recorder.rows if "valid_loss" in row]
+    if valid:
+        ax.plot(*zip(*valid, strict=True), "o-", color="C1", label="validation")
+    ax.set(xlabel="step (batches)", ylabel="loss")
+    ax.legend()
+    return ax
+
+# %% ../nbs/03_training_loop.ipynb #fd4d6747
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or not a number; the message says when, at which rates, and what to try."""
+
+
+def _non_finite_advice(learner: Learner, step_taken: bool) -> str:
+    """What to do next, after a look at the batch and at the weights."""
+    if not bool(learner.x.isfinite().all()):
+        return "The batch itself holds values that are no numbers: look at the data and its normalisation."
+    if not all(bool(parameter.isfinite().all()) for parameter in learner.model.parameters()):
+        return "The weights are broken too: build the model again, and try a tenth of the learning rate."
+    if step_taken:
+        return "Build the model again, and try a tenth of the learning rate."
+    return "The weights did not take this step and are still finite. Try a tenth of the learning rate."
+
+# %% ../nbs/03_training_loop.ipynb #88e9703f
+class StopOnNonFiniteLoss(Callback):
+    """Ends training with a `NonFiniteLossError` when the loss is infinite or not a number.
+
+    On the CPU every loss is checked before the weights change. Elsewhere a look would make Python wait for the
+    device, so the losses are gathered there and looked at after `every` batches and at the end of the epoch.
+    """
+    order = 20
+
+    def __init__(self, every: int | None = None):
+        self.every, self.waiting = every, []
+
+    def before_fit(self, learner: Learner) -> None:
+        self.waiting = []
+
+    def after_backward(self, learner: Learner) -> None:
+        place = learner.epoch + 1, learner.batch_index + 1, learner.step + 1
+        self.waiting.append((place, learner.loss.detach()))
+        if len(self.waiting) >= (self.every or (1 if learner.device.type == "cpu" else 10)):
+            self.look(learner, step_taken=False)
+
+    def before_evaluate(self, learner: Learner) -> None:
+        self.look(learner, step_taken=True)
+
+    def after_epoch(self, learner: Learner) -> None:
+        self.look(learner, step_taken=True)
+
+    def look(self, learner: Learner, step_taken: bool) -> None:
+        """Read the losses that wait on the device, and raise at the first that is no finite number."""
+        waiting, self.waiting = self.waiting, []
+        losses = torch.stack([loss for _, loss in waiting]).tolist() if waiting else []
+        for ((epoch, batch, step), _), loss in zip(waiting, losses, strict=True):
+            if not math.isfinite(loss):
+                rates = ", ".join(f"{group['lr']:.3g}" for group in learner.optimizer.param_groups)
+                advice = _non_finite_advice(learner, step_taken or step <= learner.step)
+                raise NonFiniteLossError(f"The training loss became {loss} in epoch {epoch} of {learner.epochs}, batch "
+                                         f"{batch} (step {step} of this fit), at learning rate {rates}. {advice}")
+
+# %% ../nbs/03_training_loop.ipynb #f212ff4e
+def _row_text(values: Mapping[str, object]) -> str:
+    """One line of the table that training prints: right-aligned columns, wide enough for their names."""
+    cells = []
+    for name, value in values.items():
+        text = value if isinstance(value, str) else str(value) if isinstance(value, int) else (
+            f"{value:.1f}" if name == "seconds" else f"{value:.4f}")
+        cells.append(f"{text:>{max(len(name), 7)}}")
+    return "  ".join(cells)
+
+
+def _row_values(learner: Learner) -> dict[str, object]:
+    """What a printed row shows: of the training figures only the loss."""
+    shown = {k: v for k, v in learner.results.items() if k == "train_loss" or not k.startswith("train_")}
+    shown["seconds"] = shown.pop("seconds")  # the last column
+    return {"epoch": learner.epoch} | {name.replace("_", " "): value for name, value in shown.items()}
+
+# %% ../nbs/03_training_loop.ipynb #585aebe3
+class _Bars(Callback):
+    """The bars of a `ProgressBar`: one for training, one on top of it while the model is evaluated."""
+    refresh_seconds = 0.5  # reading the loss waits for the device, so it is done rarely
+
+    def __init__(self):
+        self.bars, self.refreshed = [], 0.0
+
+    def open_bar(self, total: int | None, description: str) -> None:
+        from tqdm.auto import tqdm
+
+        self.bars.append(tqdm(total=total, desc=description, unit="batch", leave=False, delay=self.refresh_seconds))
+
+    def close_bars(self) -> None:
+        while self.bars:
+            self.bars.pop().close()
+
+    def before_epoch(self, learner: Learner) -> None:
+        self.open_bar(learner.num_batches, f"epoch {learner.epoch + 1}/{learner.epochs}")
+
+    def after_batch(self, learner: Learner) -> None:
+        if time.monotonic() - self.refreshed > self.refresh_seconds:
+            self.bars[-1].set_postfix_str(f"loss {learner.loss.item():.3f}", refresh=False)
+            self.refreshed = time.monotonic()
+        self.bars[-1].update()
+
+    def before_evaluate(self, learner: Learner) -> None:
+        self.open_bar(learner.num_evaluate_batches, "evaluating")
+
+    def after_evaluate_batch(self, learner: Learner) -> None:
+        self.bars[-1].update()
+
+    def after_evaluate(self, learner: Learner) -> None:
+        self.bars.pop().close()
+
+# %% ../nbs/03_training_loop.ipynb #cca083d5
+class ProgressBar(_Bars):
+    """A bar while an epoch runs, and one printed row when it is finished; in a notebook and in a terminal."""
+    order = 80
+
+    def before_fit(self, learner: Learner) -> None:
+        self.header_printed = False
+
+    def after_epoch(self, learner: Learner) -> None:
+        self.close_bars()
+        values = _row_values(learner)
+        if not self.header_printed:
+            print(_row_text({name: name for name in values}))
+            self.header_printed = True
+        print(_row_text(values), flush=True)
+
+    def after_fit(self, learner: Learner) -> None:
+        self.close_bars()
+
+    def on_error(self, learner: Learner, error: BaseException) -> None:
+        self.close_bars()
+
+# %% ../nbs/03_training_loop.ipynb #88fc72e7
+def check_epochs(epochs: int) -> int:
+    """`epochs` if it is a whole number of at least 1, else an error that says so."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int):
+        raise TypeError(f"epochs = {epochs!r} must be a whole number, such as 5.")
+    if epochs < 1:
+        raise ValueError(f"epochs = {epochs} must be at least 1.")
+    return epochs
+
+
+def check_rates(lr: float | Sequence[float], num_groups: int) -> list[float]:
+    """One learning rate for each of `num_groups` parameter groups, from one rate or from exactly that many."""
+    single = not hasattr(lr, "__len__") or isinstance(lr, str) or getattr(lr, "shape", None) == ()
+    try:
+        rates = [float(lr)] if single else [float(rate) for rate in lr]
+    except (TypeError, ValueError):
+        raise TypeError(f"lr = {lr!r} must be a number, such as 1e-3, or a list of numbers.") from None
+    for rate in rates:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"A learning rate must be a finite number above zero, but lr = {lr!r}.")
+    if len(rates) not in (1, num_groups):
+        raise ValueError(f"You gave {len(rates)} learning rates, but the model has {num_groups} parameter group"
+                         f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
+    return rates * num_groups if len(rates) == 1 else rates
 
 # %% ../nbs/03_training_loop.ipynb #62dab351
 def make_adamw(groups: list[dict]) -> torch.optim.Optimizer:
@@ -710,49 +712,6 @@ def set_loader_state(loader: object, state: Mapping[str, torch.Tensor]) -> None:
         if f"{name}.generator" in state:
             owner.generator.set_state(state[f"{name}.generator"])
 
-# %% ../nbs/03_training_loop.ipynb #1608841a
-@contextmanager
-def _preserved_model(model: nn.Module) -> Iterator[None]:
-    """Afterwards every tensor of `model` holds what it held, with its gradient, and every module has its mode."""
-    tensors = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in (*model.parameters(), *model.buffers())]
-    modes = [(module, module.training) for module in model.modules()]
-    for tensor, *_ in tensors:
-        tensor.grad = None  # what is tried gets gradients of its own
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value, requires_grad, gradient in tensors:
-                tensor.copy_(value)
-                tensor.requires_grad_(requires_grad).grad = gradient
-        for module, mode in modes:
-            module.training = mode
-
-# %% ../nbs/03_training_loop.ipynb #6f23ba12
-@contextmanager
-def preserved(learner: Learner) -> Iterator[None]:
-    """Afterwards the learner is exactly as before: model, optimiser, callbacks, records, loaders, random numbers.
-
-    For trying something on it, such as a range of learning rates; it all comes back after an error, too.
-    """
-    attributes, callbacks = dict(vars(learner)), [(callback, callback.state()) for callback in learner.callbacks]
-    optimizer = None if learner.optimizer is None else copy.deepcopy(learner.optimizer.state_dict())
-    loaders = [(loader, loader_state(loader)) for loader in (learner.train_loader, learner.valid_loader)]
-    numbers = random_state()
-    try:
-        with _preserved_model(learner.model):
-            yield
-    finally:
-        vars(learner).clear()
-        vars(learner).update(attributes)
-        if optimizer is not None:
-            learner.optimizer.load_state_dict(optimizer)
-        for callback, state in callbacks:
-            callback.load_state(state)
-        for loader, state in loaders:
-            set_loader_state(loader, state)
-        set_random_state(numbers)
-
 # %% ../nbs/03_training_loop.ipynb #926d72a6
 _FORMAT_VERSION = 1
 
@@ -770,64 +729,6 @@ def _plain(model: nn.Module) -> nn.Module:
             model = model._orig_mod
         else:
             return model
-
-# %% ../nbs/03_training_loop.ipynb #e127a55e
-def _optimizer_names(learner: Learner) -> list[str]:
-    """The names of the parameters that the optimiser trains, in its own order."""
-    names = {id(parameter): name for name, parameter in _plain(learner.model).named_parameters()}
-    return [names.get(id(p), "?") for group in learner.optimizer.param_groups for p in group["params"]]
-
-
-def _optimizer_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
-    """The optimiser as tensors by name, and the rest of it as JSON can hold it."""
-    state = learner.optimizer.state_dict()
-    tensors, numbers = {}, {}
-    for index, values in state["state"].items():
-        for key, value in values.items():
-            place = tensors if isinstance(value, torch.Tensor) else numbers
-            place[f"{index}.{key}"] = value
-    groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-    for group in groups:
-        group["lr"] = float(group["lr"])
-    return tensors, {"class": type(learner.optimizer).__name__, "names": _optimizer_names(learner), "groups": groups,
-                     "numbers": numbers}
-
-# %% ../nbs/03_training_loop.ipynb #4f544a73
-def _restore_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], saved: dict, path: Path) -> None:
-    """Put a saved state into the learner's new optimiser, after checking that it is of the same kind."""
-    optimizer, names = learner.optimizer, _optimizer_names(learner)
-    if type(optimizer).__name__ != saved["class"]:
-        raise CheckpointError(f"{path} was trained with {saved['class']}, not with {type(optimizer).__name__}.")
-    if names != saved["names"]:
-        raise CheckpointError(f"{path} does not train the same parameters as this learner. "
-                              + _differences(saved["names"], names, "parameters"))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict] = {}
-    for place, value in (*tensors.items(), *saved["numbers"].items()):
-        index, key = place.split(".", 1)
-        like = parameters[int(index)]
-        if isinstance(value, torch.Tensor) and value.shape == like.shape:
-            value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # in the memory order of the parameter
-        state.setdefault(int(index), {})[key] = value
-    groups = [now | {k: tuple(v) if isinstance(v, list) else v for k, v in old.items()}
-              for now, old in zip(optimizer.state_dict()["param_groups"], saved["groups"], strict=True)]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-# %% ../nbs/03_training_loop.ipynb #07606c2f
-def _differences(saved: Iterable[str], here: Iterable[str], what: str) -> str:
-    """One or two sentences that name what stands only in the checkpoint and only here."""
-    saved, here = list(saved), list(here)
-    parts = []
-    for names, place in (([n for n in saved if n not in set(here)], "Only in the checkpoint"),
-                         ([n for n in here if n not in set(saved)], "Only here")):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            parts.append(f"{place}: {', '.join(names[:5])}{more}.")
-    if not parts:
-        at = next(i for i, (a, b) in enumerate(zip(saved, here, strict=True)) if a != b)
-        parts.append(f"The {what} are the same, but in another order: number {at} is {saved[at]} in the checkpoint and "
-                     f"{here[at]} here.")
-    return " ".join(parts)
 
 # %% ../nbs/03_training_loop.ipynb #3a072568
 def _write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], document: dict) -> None:
@@ -888,26 +789,96 @@ def _refuse(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} is no checkpoint: it does not begin like a safetensors file.")
 
 
-def _read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """All tensors of a checkpoint and its document."""
-    from safetensors import safe_open
-
-    path = Path(path)
+def _read_document(path: Path) -> dict:
+    """What a checkpoint says of itself, in its header."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}. Check the path; Checkpoint(...) and "
                                 "save_checkpoint(...) write one.")
     header = _safetensors_header(path)
     if header is None:
         raise _refuse(path)
-    if "course_lib" not in header.get("__metadata__", {}):
+    text = (header.get("__metadata__") or {}).get("course_lib")
+    if text is None:
         raise CheckpointError(f"{path} is a safetensors file, but was not written by save_checkpoint: it says nothing "
                               "about the model, its classes and its images.")
-    document = json.loads(header["__metadata__"]["course_lib"])
-    if document.get("version") != _FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {document.get('version')}, but this version of the course "
-                              f"reads {_FORMAT_VERSION}. Use the version that wrote it.")
-    with safe_open(path, framework="pt") as file:  # a copy of each, so that the file is free again
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, document
+    document = json.loads(text)
+    if document["version"] != _FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format version {document['version']}, but this version of the course reads "
+                              f"{_FORMAT_VERSION}. Use the version that wrote it.")
+    return document
+
+
+def _read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """All tensors of a checkpoint, on the CPU, and its document."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        document = _read_document(path)
+        with safe_open(path, framework="pt") as file:  # a copy of each, so that the file is free again
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, document
+    except CheckpointError:
+        raise
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Use another checkpoint, or train again.") from error
+
+# %% ../nbs/03_training_loop.ipynb #e127a55e
+def _optimizer_names(learner: Learner) -> list[str]:
+    """The names of the parameters that the optimiser trains, in its own order."""
+    names = {id(parameter): name for name, parameter in _plain(learner.model).named_parameters()}
+    return [names.get(id(p), "?") for group in learner.optimizer.param_groups for p in group["params"]]
+
+
+def _optimizer_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
+    """The optimiser as tensors by name, and the rest of it as JSON can hold it."""
+    state = learner.optimizer.state_dict()
+    tensors, numbers = {}, {}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            place = tensors if isinstance(value, torch.Tensor) else numbers
+            place[f"{index}.{key}"] = value
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
+    for group in groups:
+        group["lr"] = float(group["lr"])
+    return tensors, {"class": type(learner.optimizer).__name__, "names": _optimizer_names(learner), "groups": groups,
+                     "numbers": numbers}
+
+# %% ../nbs/03_training_loop.ipynb #07606c2f
+def _differences(saved: Iterable[str], here: Iterable[str], what: str) -> str:
+    """One or two sentences that name what stands only in the checkpoint and only here."""
+    saved, here = list(saved), list(here)
+    parts = []
+    for names, place in (([n for n in saved if n not in set(here)], "Only in the checkpoint"),
+                         ([n for n in here if n not in set(saved)], "Only here")):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            parts.append(f"{place}: {', '.join(names[:5])}{more}.")
+    if not parts:
+        at = next(i for i, (a, b) in enumerate(zip(saved, here, strict=True)) if a != b)
+        parts.append(f"The {what} are the same, but in another order: number {at} is {saved[at]} in the checkpoint and "
+                     f"{here[at]} here.")
+    return " ".join(parts)
+
+# %% ../nbs/03_training_loop.ipynb #4f544a73
+def _restore_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], saved: dict, path: Path) -> None:
+    """Put a saved state into the learner's new optimiser, after checking that it is of the same kind."""
+    optimizer, names = learner.optimizer, _optimizer_names(learner)
+    if type(optimizer).__name__ != saved["class"]:
+        raise CheckpointError(f"{path} was trained with {saved['class']}, not with {type(optimizer).__name__}.")
+    if names != saved["names"]:
+        raise CheckpointError(f"{path} does not train the same parameters as this learner. "
+                              + _differences(saved["names"], names, "parameters"))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict] = {}
+    for place, value in (*tensors.items(), *saved["numbers"].items()):
+        index, key = place.split(".", 1)
+        like = parameters[int(index)]
+        if isinstance(value, torch.Tensor) and value.shape == like.shape:
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # in the memory order of the parameter
+        state.setdefault(int(index), {})[key] = value
+    groups = [now | {k: tuple(v) if isinstance(v, list) else v for k, v in old.items()}
+              for now, old in zip(optimizer.state_dict()["param_groups"], saved["groups"], strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 # %% ../nbs/03_training_loop.ipynb #76371993
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -1083,3 +1054,46 @@ class Checkpoint(Callback):
 
     def load_state(self, state: dict) -> None:
         self.best = state["best"]
+
+# %% ../nbs/03_training_loop.ipynb #1608841a
+@contextmanager
+def _preserved_model(model: nn.Module) -> Iterator[None]:
+    """Afterwards every tensor of `model` holds what it held, with its gradient, and every module has its mode."""
+    tensors = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in (*model.parameters(), *model.buffers())]
+    modes = [(module, module.training) for module in model.modules()]
+    for tensor, *_ in tensors:
+        tensor.grad = None  # what is tried gets gradients of its own
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value, requires_grad, gradient in tensors:
+                tensor.copy_(value)
+                tensor.requires_grad_(requires_grad).grad = gradient
+        for module, mode in modes:
+            module.training = mode
+
+# %% ../nbs/03_training_loop.ipynb #6f23ba12
+@contextmanager
+def preserved(learner: Learner) -> Iterator[None]:
+    """Afterwards the learner is exactly as before: model, optimiser, callbacks, records, loaders, random numbers.
+
+    For trying something on it, such as a range of learning rates; it all comes back after an error, too.
+    """
+    attributes, callbacks = dict(vars(learner)), [(callback, callback.state()) for callback in learner.callbacks]
+    optimizer = None if learner.optimizer is None else copy.deepcopy(learner.optimizer.state_dict())
+    loaders = [(loader, loader_state(loader)) for loader in (learner.train_loader, learner.valid_loader)]
+    numbers = random_state()
+    try:
+        with _preserved_model(learner.model):
+            yield
+    finally:
+        vars(learner).clear()
+        vars(learner).update(attributes)
+        if optimizer is not None:
+            learner.optimizer.load_state_dict(optimizer)
+        for callback, state in callbacks:
+            callback.load_state(state)
+        for loader, state in loaders:
+            set_loader_state(loader, state)
+        set_random_state(numbers)
