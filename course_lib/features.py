@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .models import Classifier, split_body
+from .models import Classifier, body_blocks
 
 # %% auto #0
 __all__ = ['train_last', 'CannotCutError', 'Rest', 'cut_classifier', 'fold_batch_norms', 'fold_if_equal', 'FeatureLoader',
@@ -26,7 +26,7 @@ def train_last(classifier: Classifier, fraction: float) -> int:
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction = {fraction!r} must be from 0 (train the head alone) to 1 (train everything).")
-    blocks = [block for block in sum(split_body(classifier.body), []) if any(True for _ in block.parameters())]
+    blocks = [block for block in body_blocks(classifier.body) if any(True for _ in block.parameters())]
     frozen = round(len(blocks) * (1 - fraction))
     for index, block in enumerate(blocks):
         block.requires_grad_(index >= frozen)
@@ -59,7 +59,7 @@ def cut_classifier(classifier: Classifier, example: torch.Tensor) -> tuple[nn.Mo
 
     Raises: `ValueError` when the first block learns already; `CannotCutError` when the parts do not give the whole.
     """
-    blocks = sum(split_body(classifier.body), [])
+    blocks = body_blocks(classifier.body)
     learns = [index for index, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters())]
     place = learns[0] if learns else len(blocks)
     if not place or not any(True for block in blocks[:place] for _ in block.parameters()):

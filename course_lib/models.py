@@ -24,8 +24,8 @@ from torch import nn
 
 # %% auto #0
 __all__ = ['LITE_SIZES', 'Backbone', 'output_shape', 'count_parameters', 'WeightsUnavailableError', 'lite_weights',
-           'load_in_order', 'UnknownBackboneError', 'list_backbones', 'create_backbone', 'split_body', 'GlobalPool',
-           'create_head', 'Classifier', 'create_classifier', 'summarize']
+           'load_in_order', 'UnknownBackboneError', 'list_backbones', 'create_backbone', 'body_blocks', 'split_body',
+           'GlobalPool', 'create_head', 'Classifier', 'create_classifier', 'summarize']
 
 # %% ../nbs/02_model.ipynb #c376d8aa
 class Backbone(nn.Module):
@@ -324,21 +324,24 @@ def create_backbone(
         return _create_timm(name, pretrained)
     raise _unknown_backbone(name)
 
-# %% ../nbs/02_model.ipynb #8616e517
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """The blocks of a network in order: its children, with every row of layers (`nn.Sequential`) unrolled."""
-    children = list(module.children())
-    while len(children) == 1:
-        module, children = children[0], list(children[0].children())
-    blocks: list[nn.Module] = []
-    for child in children:
-        blocks += _blocks(child) if isinstance(child, (nn.Sequential, nn.ModuleList)) else [child]
-    return blocks or [module]
+# %% ../nbs/02_model.ipynb #b97b450f
+def _unroll(module: nn.Module) -> list[nn.Module]:
+    """The layers of a row (`nn.Sequential`), rows within it unrolled too; anything else is one block."""
+    if not isinstance(module, (nn.Sequential, nn.ModuleList)):
+        return [module]
+    return [block for child in module for block in _unroll(child)]
+
+
+def body_blocks(body: nn.Module) -> list[nn.Module]:
+    """The blocks of a network in order: its children, with every row of layers unrolled."""
+    while len(children := list(body.children())) == 1:
+        body = children[0]
+    return [block for child in children for block in _unroll(child)] or [body]
 
 
 def split_body(body: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
     """The body's blocks in two halves, early and late, counting blocks that have parameters."""
-    blocks = _blocks(body)
+    blocks = body_blocks(body)
     with_parameters = [i for i, block in enumerate(blocks) if any(True for _ in block.parameters())]
     boundary = with_parameters[len(with_parameters) // 2] if with_parameters else 0
     return blocks[:boundary], blocks[boundary:]
@@ -426,13 +429,15 @@ class Classifier(nn.Module):
         return groups
 
     def train(self, mode: bool = True) -> Classifier:
-        """Training mode, except for groups in which nothing is trained: their BatchNorm statistics must not move."""
+        """Training mode, except for blocks in which nothing is trained: their BatchNorm statistics must not move."""
         super().train(mode)
-        frozen = [not any(p.requires_grad for p in group) for group in self.parameter_groups()]
-        for part, is_frozen in zip((*split_body(self.body), [self.head]), frozen, strict=True):
-            for module in part if is_frozen else ():
-                module.eval()
-        if frozen[0] and frozen[1]:
+        frozen = True  # a block without parameters goes with the one before it
+        for block in (*body_blocks(self.body), self.head):
+            parameters = list(block.parameters())
+            frozen = not any(p.requires_grad for p in parameters) if parameters else frozen
+            if frozen:
+                block.eval()
+        if not any(p.requires_grad for p in self.body.parameters()):
             self.body.eval()
         return self
 
