@@ -318,14 +318,18 @@ def test_unknown_names(name, nearest):
 def test_weights_that_need_the_network_are_refused_at_once(name, no_network):
     import huggingface_hub.constants as hub
 
-    offline, timeout, start = hub.HF_HUB_OFFLINE, socket.getdefaulttimeout(), time.perf_counter()
-    with pytest.raises(WeightsUnavailableError) as caught:
-        create_backbone(name)
+    offline, start, timeout_before = hub.HF_HUB_OFFLINE, time.perf_counter(), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(77.0)
+    try:
+        with pytest.raises(WeightsUnavailableError) as caught:
+            create_backbone(name)
+        assert socket.getdefaulttimeout() == 77.0 and hub.HF_HUB_OFFLINE == offline
+    finally:
+        socket.setdefaulttimeout(timeout_before)
     assert time.perf_counter() - start < 20  # Hugging Face's own retries alone take more
     assert no_network, "the test must have seen an attempt"
     assert all(lite in str(caught.value) for lite in LITE_SIZES) and repr(name) in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
-    assert hub.HF_HUB_OFFLINE == offline and socket.getdefaulttimeout() == timeout
 
 
 def test_without_a_network_everything_else_works(no_network):
