@@ -4,7 +4,8 @@
 # A computer without an NVIDIA GPU can do with PyTorch's small CPU build: add TORCH=cpu, as in `make run TORCH=cpu`.
 
 PYTHON ?= python3
-TORCH ?=
+# Which build of PyTorch: empty for the ordinary one, cpu for the small one. The first choice is remembered.
+TORCH ?= $(shell cat .venv/torch 2>/dev/null)
 UV_VERSION := 0.13.9
 
 ifeq ($(OS),Windows_NT)
@@ -30,8 +31,12 @@ lab: $(READY)
 notebooks: $(READY)
 	@$(BIN)/course run --all --save
 
-bench: $(READY)
+bench: .venv/bench
 	@$(BIN)/python benchmarks/run.py
+
+.venv/bench: $(READY)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev,bench]"
+	@touch $@
 
 docs: $(READY)
 	@$(BIN)/smalldocs render .
@@ -48,6 +53,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev]"
+	@echo "$(TORCH)" > .venv/torch
 	@touch $@
 
 clean:
