@@ -55,6 +55,8 @@ def _lab(arguments: argparse.Namespace) -> int:
 
     home = next(iter(find_lessons().values())).parent / "index.ipynb"
     words = [sys.executable, "-m", "jupyterlab", str(home), *(["--no-browser"] if arguments.no_browser else [])]
+    if getattr(os, "geteuid", lambda: 1)() == 0:  # in a container there is often no other user
+        words.append("--allow-root")
     return subprocess.run(words, env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}).returncode
 
 # %% ../nbs/reference/command_line.ipynb #daf79bf5
