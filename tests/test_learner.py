@@ -1117,6 +1117,17 @@ def test_damaged_headers_never_end_in_another_error(data, checkpoint_bytes, tmp_
         pass
 
 
+def test_what_was_loaded_does_not_hang_on_the_file(checkpoint_bytes, tmp_path):
+    """Or a checkpoint could not be replaced on Windows, and what was loaded would change with the file elsewhere."""
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(checkpoint_bytes)
+    tensors, _ = load_checkpoint(path)
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    with open(path, "rb+") as file:
+        file.write(bytes(len(checkpoint_bytes)))
+    assert same(before, tensors)
+
+
 def test_files_that_are_no_checkpoints(tmp_path):
     from safetensors.torch import save_file
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
