@@ -10,7 +10,6 @@ import json
 import math
 import os
 import random
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -473,8 +472,8 @@ def _row_text(values: Mapping[str, object]) -> str:
     """One line of the table that training prints: right-aligned columns, wide enough for their names."""
     cells = []
     for name, value in values.items():
-        text = value if isinstance(value, str) else str(value) if isinstance(value, int) else (
-            f"{value:.1f}" if name == "seconds" else f"{value:.4f}")
+        digits = 1 if name == "seconds" else 4
+        text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
         cells.append(f"{text:>{max(len(name), 7)}}")
     return "  ".join(cells)
 
@@ -604,6 +603,7 @@ class FitSteps(EpochSteps):
         """Check what can be checked before any work, and make the optimiser."""
         self.epochs = check_epochs(epochs)
         self.num_batches = loader_length(check_loader(self.train_loader, "training loader"))
+        check_loader([None] if self.valid_loader is None else self.valid_loader, "validation loader")
         check_device(self.model, self.device)
         groups = trainable_groups(self.model)
         self.rates = check_rates(self.lr if lr is None else lr, len(groups))
@@ -621,7 +621,11 @@ class FitSteps(EpochSteps):
 
 # %% ../nbs/03_training_loop.ipynb #99ff2847
 class Learner(FitSteps):
-    """A model, its data, and how it learns. Everything optional is a callback."""
+    """A model, its data, and how it learns. Everything optional is a callback.
+
+    What callbacks find: `model`, `optimizer`, `epochs` asked for, `epoch` and `step` (batches) finished in this fit,
+    `batch_index`, `x`, `y`, `target`, `prediction` and `loss` of the batch, `results` of the epoch, `recorder`.
+    """
 
     def __init__(self, model: nn.Module, train_loader: Iterable, valid_loader: Iterable | None = None, *,
                  loss_fn: Callable | None = None, make_optimizer: Callable | None = None,
@@ -643,8 +647,10 @@ class Learner(FitSteps):
             callbacks: Iterable[Callback] = ()) -> None:
         """Train for `epochs`, at one rate or one per parameter group, with extra `callbacks` for this fit alone."""
         self.start_fit(epochs, lr)
-        extra = [self.add_callback(callback) for callback in callbacks]
+        extra = list(callbacks)
         try:
+            for callback in extra:
+                self.add_callback(callback)
             with suppress(CancelFit):
                 self.dispatch("before_fit")
                 while self.epoch < self.epochs and not self.stop_training:
@@ -742,17 +748,17 @@ def _write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], document
     path.parent.mkdir(parents=True, exist_ok=True)
     # A copy of each: safetensors refuses tensors that share memory, and wants them in row-major order.
     tensors = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}.part")
     try:
-        save_file(tensors, name, metadata={"format": "pt", "course_lib": text})
-        with open(name, "rb+") as file:
+        save_file(tensors, partial, metadata={"format": "pt", "course_lib": text})
+        with open(partial, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(partial, path)
     except BaseException as error:  # Ctrl-C too
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            raise OSError(f"The checkpoint {path} could not be written: {error}. Is the disk full?") from error
+        partial.unlink(missing_ok=True)
+        if isinstance(error, Exception):
+            raise OSError(f"The checkpoint {path} could not be written: {error}. What was there before is still there; "
+                          "look for a full disk or a folder that is not yours.") from error
         raise
 
 # %% ../nbs/03_training_loop.ipynb #fdc96182

@@ -1125,7 +1125,7 @@ def offer(monkeypatch, name: str, address: str, archives: list[Path]) -> None:
 
 
 def pets_archives(folder: Path) -> list[Path]:
-    ids = ["Abyssinian_1", "Abyssinian_2", "Abyssinian_3", "great_pyrenees_10", "great_pyrenees_11", "great_pyrenees_12"]
+    ids = [*(f"Abyssinian_{i}" for i in (1, 2, 3)), *(f"great_pyrenees_{i}" for i in (10, 11, 12))]
     images = tar_of(folder / "images.tar.gz", {f"images/{name}.jpg": jpeg(i) for i, name in enumerate(ids)}
                     | {"images/Abyssinian_1.mat": b"not a picture"})
     line = lambda name: f"{name} 1 1 1\n"
@@ -1254,3 +1254,13 @@ def test_json_note_is_small_and_plain(tmp_path):
     presized = presize(items, 16, tmp_path / "c", progress=False)
     note = json.loads((presized.folder / "cache.json").read_text())
     assert note == {"count": 4, "skipped": [], "version": data.CACHE_VERSION}
+
+
+def test_the_answers_to_the_lessons_exercises():
+    items = items_from_pattern(Path("x"), r"^[\d-]+_(.+)_\d+.png$", names=["2024-05-01_dark_roast_0007.png"])
+    assert items.classes == ("dark_roast",)
+    items = items_from_pattern(Path("x"), r"(.+)_\d+.png$", names=["2024-05-01_dark_roast_0007.png"])
+    assert items.classes == ("2024-05-01_dark_roast",)
+    assert 0.75 ** 0.5 * 258 < 224 <= 0.75 ** 0.5 * 259
+    once = BatchTransform(8, HALF, HALF)(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 8, 8, 3))
+    assert torch.allclose((once[:, 0, 0, 0] - 0.5) / 0.5, torch.tensor([-3.0, 1.0]))

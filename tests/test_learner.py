@@ -556,6 +556,10 @@ def test_loaders_and_models_that_cannot_work():
         Learner(make_model(), [], progress=False).fit(1)
     with pytest.raises(TypeError, match="cannot be iterated over"):
         Learner(make_model(), 5, progress=False).fit(1)
+    with pytest.raises(ValueError, match="validation loader is empty"):
+        Learner(make_model(), ShuffledLoader(*make_data()), [], progress=False).fit(1)
+    with pytest.raises(TypeError, match="is no Callback"):
+        make_learner().fit(1, callbacks=[At("before_fit", lambda _: None), "print"])
     with pytest.raises(TypeError, match="validation loader is a NoneType"):
         Learner(make_model(), [], progress=False).evaluate()
     with pytest.raises(ValueError, match="everything is frozen"):
@@ -1039,10 +1043,23 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(failing, error, tmp_path, 
         raise error
     learner.fit(1)
     monkeypatch.setattr(failing, fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error), match="m.safetensors could not be written.*No space" if error.args else ""):
         save_checkpoint(path, learner)
     monkeypatch.undo()
     assert path.read_bytes() == old and [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_checkpoint_may_be_read_by_whoever_may_read_other_files(tmp_path):
+    path, plain = tmp_path / "m.safetensors", tmp_path / "plain"
+    plain.write_text("", encoding="utf-8")
+    save_checkpoint(path, make_learner())
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OSError, match="file"):
+        save_checkpoint(tmp_path / "file" / "m.safetensors", make_learner())
 
 
 class Bomb:

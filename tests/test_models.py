@@ -25,6 +25,7 @@ from course_lib.models import (
     GlobalPool,
     UnknownBackboneError,
     WeightsUnavailableError,
+    body_blocks,
     count_parameters,
     create_backbone,
     create_classifier,
@@ -478,6 +479,29 @@ def test_early_comes_before_late(lite0):
     assert order == sorted(order) and set(order) == {0, 1}
     early, late = halves
     assert early[0] is lite0.network.conv_stem and late[-1] is not early[-1]
+
+
+def test_blocks_are_whole_blocks(lite0):
+    """A stage that holds one block only is that block, not the layers inside it; EfficientNet-Lite0 has 16 of them."""
+    kinds = [type(block).__name__ for block in body_blocks(lite0)]
+    assert kinds.count("InvertedResidual") + kinds.count("DepthwiseSeparableConv") == 16
+    with torch.device("meta"):
+        kinds = [type(block).__name__ for block in body_blocks(create_backbone("resnet18", pretrained=False))]
+    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", *["BasicBlock"] * 8]
+    assert body_blocks(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()))[0].__class__ is nn.ReLU
+
+
+def test_one_frozen_block_holds_still_among_trained_ones():
+    torch.manual_seed(0)
+    model = create_classifier("resnet18", 3, pretrained=False)
+    blocks = body_blocks(model.body)
+    for p in blocks[6].parameters():
+        p.requires_grad_(False)
+    before = [copy_of(block.state_dict()) for block in blocks]
+    train_steps(model, 2)
+    moved = [any(not torch.equal(v, old[k]) for k, v in block.state_dict().items())
+             for block, old in zip(blocks, before, strict=True) if old]
+    assert moved == [True] * 4 + [False] + [True] * 5
 
 
 @pytest.mark.parametrize("shared", [False, True])
