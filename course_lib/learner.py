@@ -750,7 +750,10 @@ def _write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], document
     tensors = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     partial = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}.part")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(tensors, partial, metadata={"format": "pt", "course_lib": text})
+        partial.chmod(mode & 0o777)  # safetensors makes files that nobody else may read
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -267,11 +267,10 @@ def test_timm_bodies(name, spatial):
     with torch.no_grad():
         features = body(torch.randn(2, 3, body.input_size, body.input_size))
     assert body.name == name and body.spatial == spatial
-    assert features.shape == output_shape(body, body.input_size, batch_size=2)
     assert features.shape[1] == body.num_features and features.ndim == (4 if spatial else 2)
     config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     assert (body.mean, body.std, body.input_size) == (config.mean, config.std, config.input_size[-1])
-    assert create_classifier(body, 3)(torch.randn(2, 3, body.input_size, body.input_size)).shape == (2, 3)
+    assert create_head(body.num_features, 3, pool="avg" if spatial else None)(features).shape == (2, 3)
 
 
 def test_a_map_with_channels_last_is_turned_not_reshaped():
