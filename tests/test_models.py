@@ -582,6 +582,15 @@ def test_freezing_one_half_holds_that_half_only():
     assert all(same[0]) and not any(same[1])
 
 
+def test_a_block_without_parameters_goes_with_the_one_before_it():
+    body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(), nn.Conv2d(4, 4, 1), nn.Dropout())
+    model = Classifier(body, create_head(4, 2))
+    for p in body[0].parameters():
+        p.requires_grad_(False)
+    model.train()
+    assert [part.training for part in body] == [False, False, True, True]
+
+
 def test_modes_follow_what_is_trained():
     model = create_classifier("efficientnet_lite0", 3, pretrained=False)
     assert model.train() is model and all(part.training for part in model.modules())
