@@ -580,7 +580,8 @@ def test_a_damaged_cache_is_built_again(tmp_path, damage):
 
 
 CHILD = textwrap.dedent("""
-    import sys, time, warnings
+    import signal, sys, time, warnings
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it switched off
     from course_lib import data
     root, cache, delay = sys.argv[1], sys.argv[2], float(sys.argv[3])
     real = data.load_image
