@@ -522,6 +522,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.lesson_title': ('reference/runner.html#lesson_title', 'course_lib/runner.py'),
                                    'course_lib.runner.lessons_table': ('reference/runner.html#lessons_table', 'course_lib/runner.py'),
                                    'course_lib.runner.new_run_folder': ('reference/runner.html#new_run_folder', 'course_lib/runner.py'),
+                                   'course_lib.runner.record_home': ('reference/runner.html#record_home', 'course_lib/runner.py'),
                                    'course_lib.runner.record_lessons': ('reference/runner.html#record_lessons', 'course_lib/runner.py'),
                                    'course_lib.runner.render_report': ('reference/runner.html#render_report', 'course_lib/runner.py'),
                                    'course_lib.runner.run_course': ('reference/runner.html#run_course', 'course_lib/runner.py'),

@@ -39,7 +39,7 @@ def settings_from(arguments: argparse.Namespace) -> CourseSettings:
 
 # %% ../nbs/reference/command_line.ipynb #b05ef5d3
 def _run(arguments: argparse.Namespace) -> int:
-    from course_lib.runner import QUIET, find_lessons, record_lessons, run_course, select_lessons
+    from course_lib.runner import QUIET, find_lessons, record_home, record_lessons, run_course, select_lessons
 
     settings = settings_from(arguments)
     notebooks = select_lessons(find_lessons(), arguments.lesson, arguments.all)
@@ -47,6 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
     lessons, folder = run_course(settings, notebooks, arguments.runs, environ | (QUIET if arguments.save else {}))
     if arguments.save:
         print(record_lessons(lessons, notebooks, folder, settings))
+        record_home(notebooks[0].parent / "index.ipynb", folder)
     return int(not all(lesson.passed for lesson in lessons))
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
            'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'save_outputs', 'describe_machine',
-           'record_lessons']
+           'record_lessons', 'record_home']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -350,3 +350,12 @@ def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_fo
                                             "results": [r for r in rows if r["lesson"] == lesson.number]}
     _write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return f"Saved the outputs of {len(passed)} lessons, and their times and results in {TIMES_FILE}."
+
+# %% ../nbs/reference/runner.ipynb #68c95dcb
+def record_home(source: Path, run_folder: Path) -> None:
+    """Run the home page, whose table of lessons has the times just recorded, and save its outputs."""
+    if source.is_file():
+        home = run_lesson(source, run_folder, QUIET)
+        if not home.passed:
+            raise RuntimeError(f"The home page {source} did not run: {home.error}")
+        save_outputs(home.notebook, source)
