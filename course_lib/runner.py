@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
-           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'save_outputs', 'describe_machine',
-           'record_lessons', 'record_home']
+           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar', 'save_outputs',
+           'describe_machine', 'record_lessons', 'record_home']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -310,10 +310,17 @@ def _write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def is_progress_bar(output: dict) -> bool:
+    """Whether an output of a notebook cell is a progress bar, which means nothing once the work is done."""
+    text = "".join(output.get("data", {}).get("text/plain", ""))
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {}) and ("%|" in text or "it [" in text)
+
+
 def save_outputs(executed: Path, source: Path) -> None:
     """Put the outputs of the executed copy into the notebook `source`, cell by cell, by the cells' ids."""
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    outputs = {cell["id"]: cell["outputs"] for cell in cells if cell["cell_type"] == "code"}
+    outputs = {cell["id"]: [output for output in cell["outputs"] if not is_progress_bar(output)]
+               for cell in cells if cell["cell_type"] == "code"}
     notebook = json.loads(source.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
