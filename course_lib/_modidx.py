@@ -525,6 +525,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.new_run_folder': ('reference/runner.html#new_run_folder', 'course_lib/runner.py'),
                                    'course_lib.runner.record_home': ('reference/runner.html#record_home', 'course_lib/runner.py'),
                                    'course_lib.runner.record_lessons': ('reference/runner.html#record_lessons', 'course_lib/runner.py'),
+                                   'course_lib.runner.refresh_cost': ('reference/runner.html#refresh_cost', 'course_lib/runner.py'),
                                    'course_lib.runner.render_report': ('reference/runner.html#render_report', 'course_lib/runner.py'),
                                    'course_lib.runner.run_course': ('reference/runner.html#run_course', 'course_lib/runner.py'),
                                    'course_lib.runner.run_lesson': ('reference/runner.html#run_lesson', 'course_lib/runner.py'),

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .results import RESULTS_VARIABLE, TIMES_FILE, format_value, read_results, recorded_lessons
+from .results import (RESULTS_VARIABLE, TIMES_FILE, format_value, lesson_cost, read_results,
+                                recorded_lessons)
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
            'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar', 'save_outputs',
-           'describe_machine', 'record_lessons', 'record_home']
+           'refresh_cost', 'describe_machine', 'record_lessons', 'record_home']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -330,6 +331,17 @@ def save_outputs(executed: Path, source: Path) -> None:
                 output |= {key: value for key, value in clean.items() if key in output}
     _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
+# %% ../nbs/reference/runner.ipynb #e752673d
+def refresh_cost(source: Path, number: str) -> None:
+    """Write the recorded time of a lesson into the saved output of its `lesson_cost` cell."""
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and f'lesson_cost("{number}")' in "".join(cell["source"]):
+            for output in cell["outputs"]:
+                if "text/markdown" in output.get("data", {}):
+                    output["data"]["text/markdown"] = [lesson_cost(number, source.parent)]
+    _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
 # %% ../nbs/reference/runner.ipynb #ae958c9b
 def describe_machine() -> str:
     """The machine in words: its cores, memory and GPU, for writing beside a figure."""
@@ -356,6 +368,8 @@ def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_fo
         record["lessons"][lesson.number] = {"title": lesson.title, "seconds": round(lesson.seconds, 1),
                                             "results": [r for r in rows if r["lesson"] == lesson.number]}
     _write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    for lesson, source in passed:
+        refresh_cost(source, lesson.number)
     return f"Saved the outputs of {len(passed)} lessons, and their times and results in {TIMES_FILE}."
 
 # %% ../nbs/reference/runner.ipynb #68c95dcb

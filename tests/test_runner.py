@@ -102,13 +102,17 @@ def test_ctrl_c_keeps_what_was_finished(course, tmp_path):
 
 
 def test_saving_puts_outputs_and_figures_into_the_repository(course, tmp_path):
-    path = write_lesson(course, "01_first", "print('hello')", RECORD)
+    cost = ("from IPython.display import Markdown\nfrom course_lib.results import lesson_cost\n"
+            'Markdown(lesson_cost("01"))')
+    path = write_lesson(course, "01_first", "print('hello')", RECORD, cost)
     broken = write_lesson(course, "02_broken", "1 / 0")
     settings = CourseSettings(profile="test")
     lessons, run = run_course(settings, [path, broken], tmp_path / "runs", echo=lambda text: None)
     assert "1 lesson" in record_lessons(lessons, [path, broken], run, settings)
     saved = nbformat.read(path, as_version=4)
     assert saved.cells[1].outputs[0].text == "hello\n" and saved.cells[1].execution_count is None
+    said = saved.cells[3].outputs[0].data["text/markdown"]  # the time of this very run, not of the one before
+    assert said.startswith("Runs in") and "test profile" in said
     assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved
     record = json.loads((tmp_path / TIMES_FILE).read_text(encoding="utf-8"))
     assert list(record["lessons"]) == ["01"] and record["lessons"]["01"]["seconds"] > 0
