@@ -157,7 +157,8 @@ def run_lesson(
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    lesson = LessonRun(path.name[:2], lesson_title(notebook), run_folder / path.name)
+    title = re.sub(r"^\d+ · ", "", lesson_title(notebook))  # the number is there already
+    lesson = LessonRun(path.name[:2], title, run_folder / path.name)
     before = dict(os.environ)
     os.environ |= {RESULTS_VARIABLE: str(run_folder / "results.jsonl"), "JUPYTER_PREFER_ENV_PATH": "1",
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1", **(environ or {})}
@@ -257,7 +258,8 @@ def summarize_run(lessons: Sequence[LessonRun], rows: Sequence[dict], run_folder
     for lesson in lessons:
         outcome = "done" if lesson.passed else f"stopped, {lesson.error}"
         lines.append(f"  {lesson.number} {lesson.title:<44.44} {format_value(lesson.seconds, 'seconds'):>9}  {outcome}")
-    trained = [r for r in rows if r.get("unit") == "fraction" and "error" in r["name"]]
+    # a name with a comma is a variation of something, for the report but not for these few lines
+    trained = [r for r in rows if r.get("unit") == "fraction" and "error" in r["name"] and "," not in r["name"]]
     if trained:
         lines += ["", "What was trained"]
         lines += [f"  {r['name']:<44.44} {format_value(r['value'], 'fraction'):>9}  "
