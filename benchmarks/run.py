@@ -52,7 +52,7 @@ def run_python(code: str, *arguments: str) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def bench_import(rounds: int = 9) -> None:
+def bench_import(rounds: int = 5) -> None:
     """`import course_lib.learner` beside `import torch`, in turns, each in a new process."""
     seconds: dict[str, list[float]] = {"torch": [], "course_lib.learner": []}
     for _ in range(rounds):
@@ -93,7 +93,7 @@ _out = dict(rates=rates[1:])
 """
 
 
-def bench_pipeline(rounds: int = 3) -> None:
+def bench_pipeline(rounds: int = 2) -> None:
     """Augmented training batches a second at 224 px from a warm start: ours, and fastai with two workers, in turns."""
     if not PETS.is_dir() or "fastai" not in versions():
         print("pipeline: left out; it needs fastai and the pets sample (see --help).")

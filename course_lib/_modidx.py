@@ -580,6 +580,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'course_lib.training._save_plot': ('reference/training.html#_save_plot', 'course_lib/training.py'),
                                      'course_lib.training._write_results': ( 'reference/training.html#_write_results',
                                                                              'course_lib/training.py'),
+                                     'course_lib.training.fit_to_data': ('reference/training.html#fit_to_data', 'course_lib/training.py'),
                                      'course_lib.training.latest_model': ('reference/training.html#latest_model', 'course_lib/training.py'),
                                      'course_lib.training.load_classifier': ( 'reference/training.html#load_classifier',
                                                                               'course_lib/training.py'),

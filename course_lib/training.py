@@ -26,7 +26,7 @@ from .runner import describe_machine, new_run_folder
 from .settings import CourseSettings, choose_device, seed_everything
 
 # %% auto #0
-__all__ = ['Recipe', 'recipe_for', 'OneCycle', 'prepare_loaders', 'prepare_learner', 'measure', 'TrainingResult',
+__all__ = ['Recipe', 'recipe_for', 'OneCycle', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure', 'TrainingResult',
            'unfinished_training', 'train_classifier', 'TrainedClassifier', 'ImagePrediction', 'latest_model',
            'load_classifier', 'predict_images']
 
@@ -44,6 +44,7 @@ class Recipe:
     dropout: float = 0.3
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
+    few_per_class: int = 12  # with fewer training images per class than this, the head alone learns
     min_steps: int = 300  # a small data set gets more epochs, so that the weights move at least this often
 
     def __post_init__(self) -> None:
@@ -115,6 +116,13 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, de
         loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         make_optimizer=lambda groups: torch.optim.AdamW(groups, weight_decay=recipe.weight_decay),
         callbacks=[OneCycle()])
+
+# %% ../nbs/reference/training.ipynb #e1b3ad19
+def fit_to_data(recipe: Recipe, loaders: Loaders) -> Recipe:
+    """The recipe for as many images as there are: more epochs for few, and the head alone for very few per class."""
+    epochs = max(recipe.epochs, math.ceil(recipe.min_steps / len(loaders.train)))
+    few = len(loaders.train.indices) < recipe.few_per_class * len(loaders.classes)
+    return replace(recipe, epochs=epochs, trained_fraction=0.0 if few else recipe.trained_fraction)
 
 # %% ../nbs/reference/training.ipynb #ee7a3b81
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
@@ -216,7 +224,7 @@ def train_classifier(
     echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile} profile, {device}).")
     classifier = create_classifier(settings.backbone, 2, dropout=recipe.dropout)  # the classes are not known yet
     loaders = prepare_loaders(settings, recipe, classifier.body.mean, classifier.body.std)
-    recipe = replace(recipe, epochs=max(recipe.epochs, math.ceil(recipe.min_steps / len(loaders.train))))
+    recipe = fit_to_data(recipe, loaders)
     seed_everything(settings.seed)
     classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(device)
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
