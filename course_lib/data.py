@@ -42,7 +42,7 @@ __all__ = ['IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'ELPV_CLASSES', 'PETS_PATTERN', 'D
            'split_items', 'limit_items', 'BadImageError', 'load_image', 'content_digests', 'PresizedImages', 'presize',
            'flip_matrix', 'rotation_matrix', 'crop_matrix', 'zoom_matrix', 'warp_matrix', 'warp_grid', 'resize_images',
            'warp_images', 'Augmentation', 'draw_matrices', 'draw_lighting', 'scale_and_shift', 'BatchTransform',
-           'default_augmentation', 'ImageLoader', 'Loaders', 'make_loaders', 'show_batch']
+           'default_augmentation', 'ImageLoader', 'shuffled_order', 'Loaders', 'make_loaders', 'show_batch']
 
 # %% ../nbs/01_data_prep.ipynb #c85f6b7e
 @dataclass(frozen=True, repr=False)
@@ -1184,12 +1184,17 @@ class ImageLoader:
         epoch, self.epoch = self.epoch, self.epoch + 1
         return _iterate(self, epoch)
 
-# %% ../nbs/01_data_prep.ipynb #1f28ae2b
+# %% ../nbs/01_data_prep.ipynb #93bad611
+def shuffled_order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order, int64 (count,), in which a shuffling loader shows its images in `epoch`."""
+    return torch.randperm(count, generator=_generator(seed, epoch, "order"))
+
+
 def _iterate(loader: ImageLoader, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of one epoch."""
     order = np.asarray(loader.indices)
     if loader.shuffle:
-        order = order[torch.randperm(len(order), generator=_generator(loader.seed, epoch, "order")).numpy()]
+        order = order[shuffled_order(len(order), loader.seed, epoch).numpy()]
     chance = _generator(loader.seed, epoch, "augmentation")  # used by one thread, batch after batch
     make = _one_core(lambda start: _make_batch(loader, order[start:start + loader.batch_size], chance))
     starts = range(0, len(loader) * loader.batch_size, loader.batch_size)

@@ -32,7 +32,7 @@ __all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch
            'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError', 'StopOnNonFiniteLoss', 'ProgressBar',
            'check_epochs', 'check_rates', 'make_adamw', 'default_callbacks', 'named_metrics', 'FitSteps', 'Learner',
            'random_state', 'set_random_state', 'loader_state', 'set_loader_state', 'CheckpointError', 'save_checkpoint',
-           'load_checkpoint', 'load_weights', 'resume_training', 'Checkpoint', 'preserved']
+           'load_checkpoint', 'load_weights', 'resume_training', 'Watch', 'Checkpoint', 'preserved']
 
 # %% ../nbs/03_training_loop.ipynb #6ebb56e4
 @contextmanager
@@ -727,12 +727,14 @@ class CheckpointError(ValueError):
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """The model inside what `torch.compile` or several processes wrap around it: its tensors keep their names."""
+    """The whole model behind what wraps it or stands in for it, so that its tensors keep their names."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif hasattr(model, "_orig_mod"):
             model = model._orig_mod
+        elif hasattr(model, "whole_model"):  # a part that is trained on the features of the rest
+            model = model.whole_model
         else:
             return model
 
@@ -1017,21 +1019,50 @@ def resume_training(path: str | Path, learner: Learner, *, classes: Sequence[str
     learner.add_callback(_Resume(path, tensors, document))
     return document["metadata"]
 
-# %% ../nbs/03_training_loop.ipynb #ab88f1bd
-class Checkpoint(Callback):
-    """Writes `last.safetensors` after every epoch, and `best.safetensors` when `monitor` was never better.
+# %% ../nbs/03_training_loop.ipynb #cbd5600a
+class Watch(Callback):
+    """Remembers the best value of one of the figures of an epoch; the parent of callbacks that act on it.
 
     `monitor` is a name in `learner.results`; by default the validation loss. Names that end in loss, error or rate
     should fall, others rise; `mode` ("min" or "max") says otherwise.
+    """
+
+    def __init__(self, monitor: str | None = None, mode: str | None = None):
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode = {mode!r} must be 'min' or 'max'.")
+        self.monitor, self.mode = monitor, mode
+        self.best: float | None = None  # the smallest so far; of a figure that should rise, its negative
+
+    def improves(self, results: Mapping[str, float], by: float = 0.0) -> bool:
+        """Is this better than the best so far by more than `by`? A value that is no number never is."""
+        name = self.monitor or ("valid_loss" if "valid_loss" in results else "train_loss")
+        if name not in results:
+            raise ValueError(f"{type(self).__name__} cannot watch {name!r}. There is: {', '.join(results)}.")
+        falls = self.mode == "min" if self.mode else name.endswith(("loss", "error", "rate"))
+        value = results[name] if falls else -results[name]
+        if math.isnan(value) or (self.best is not None and value >= self.best - by):
+            return False
+        self.best = value
+        return True
+
+    def state(self) -> dict:
+        return {"best": self.best}
+
+    def load_state(self, state: dict) -> None:
+        self.best = state["best"]
+
+# %% ../nbs/03_training_loop.ipynb #3f2acb73
+class Checkpoint(Watch):
+    """Writes `last.safetensors` after every epoch, and `best.safetensors` when `monitor` was never better.
+
+    `monitor` and `mode` as in `Watch`. While kept features are trained on, the whole model is written all the same.
     """
     order = 90
 
     def __init__(self, folder: str | Path, metadata: Mapping[str, object] | None = None, *, monitor: str | None = None,
                  mode: str | None = None):
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode = {mode!r} must be 'min' or 'max'.")
-        self.folder, self.metadata, self.monitor, self.mode = Path(folder), metadata, monitor, mode
-        self.best: float | None = None
+        super().__init__(monitor, mode)
+        self.folder, self.metadata = Path(folder), metadata
 
     @property
     def last_path(self) -> Path:
@@ -1041,28 +1072,10 @@ class Checkpoint(Callback):
     def best_path(self) -> Path:
         return self.folder / "best.safetensors"
 
-    def improves(self, results: Mapping[str, float]) -> bool:
-        """Is this the best value so far? A value that is no number never is."""
-        name = self.monitor or ("valid_loss" if "valid_loss" in results else "train_loss")
-        if name not in results:
-            raise ValueError(f"Checkpoint cannot watch {name!r}. There is: {', '.join(results)}.")
-        falls = self.mode == "min" if self.mode else name.endswith(("loss", "error", "rate"))
-        value = results[name] if falls else -results[name]
-        if math.isnan(value) or (self.best is not None and value >= self.best):
-            return False
-        self.best = value
-        return True
-
     def after_epoch(self, learner: Learner) -> None:
         if self.improves(learner.results):
             save_checkpoint(self.best_path, learner, self.metadata)
         save_checkpoint(self.last_path, learner, self.metadata)
-
-    def state(self) -> dict:
-        return {"best": self.best}
-
-    def load_state(self, state: dict) -> None:
-        self.best = state["best"]
 
 # %% ../nbs/03_training_loop.ipynb #1608841a
 @contextmanager
