@@ -158,7 +158,7 @@ def test_predict_goes_on_after_a_bad_file(undisturbed, photos, tmp_path, capsys)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
     grey = tmp_path / "grey.png"
-    Image.fromarray(np.full((40, 40), 10, dtype=np.uint8)).save(grey)
+    Image.fromarray(np.random.default_rng(1).integers(0, 120, (48, 60), dtype=np.uint8)).save(grey)
     model = str(undisturbed / "model.safetensors")
     assert main(["predict", str(bad), str(photos / "bright" / "0.png"), str(grey), "--model", model]) == 1
     lines = capsys.readouterr().out.splitlines()
