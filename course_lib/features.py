@@ -354,7 +354,14 @@ def _example(learner: Learner) -> torch.Tensor:
     plain = replace(loader.transform, augmentation=None)
     return plain(torch.from_numpy(np.asarray(loader.images[rows])).to(loader.device))
 
-# %% ../nbs/reference/features.ipynb #6dd0a064
+# %% ../nbs/reference/features.ipynb #e3f80df2
+def _voice(learner: Learner) -> Callable[[str], None]:
+    """`print` for a learner that shows its progress, silence for another."""
+    from course_lib.learner import ProgressBar
+
+    return print if any(isinstance(callback, ProgressBar) for callback in learner.callbacks) else lambda line: None
+
+
 def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable[[str], None]) -> tuple | None:
     """Model, training loader and validation loader on features; `None` where images are needed."""
     if not isinstance(learner.model, Classifier) or _cut(learner.model) is None:
@@ -384,14 +391,15 @@ def kept_features(
     views: int = 1,  # versions of each training image to keep: 1 the plain one, more add augmented ones
     keep: bool = True,  # False: train on images, whatever is frozen
     memory_limit: float = 2e9,  # bytes; above it, images are used
-    echo: Callable[[str], None] = print,
+    echo: Callable[[str], None] | None = None,  # by default print, and nothing for a learner without a ProgressBar
 ) -> Iterator[bool]:
     """Within it, a learner whose front is frozen trains on features computed once; it yields whether that is so.
 
     The learner has its own model and loaders back afterwards, the training loader at the epoch that it would have
     reached. Cached and live logits are the same but for rounding.
     """
-    stand_ins = _stand_ins(learner, check_views(views), memory_limit, echo) if keep else None
+    check_views(views)
+    stand_ins = _stand_ins(learner, views, memory_limit, echo or _voice(learner)) if keep else None
     if stand_ins is None:
         yield False
         return

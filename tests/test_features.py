@@ -1,13 +1,18 @@
 """Features kept from a frozen front: equal to the live network, for every kind of body, and safe where a cut is not."""
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from course_lib import features
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
-from course_lib.features import CannotCutError, cache_features, cut_classifier, fold_if_equal, train_last
-from course_lib.learner import Learner
+from course_lib.features import CannotCutError, cache_features, cut_classifier, fold_if_equal, kept_features, train_last
+from course_lib.learner import Callback, Learner
 from course_lib.models import Classifier, body_blocks, create_classifier
 
 IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -120,3 +125,193 @@ def kept_x(loader) -> list[torch.Tensor]:
 def test_a_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(ValueError, match="from 0"):
         train_last(create_classifier("efficientnet_lite0", 2, pretrained=False), fraction)
+
+
+def a_learner(learns: float = 0.0, pictures=None, **options) -> Learner:
+    torch.manual_seed(0)
+    classifier = create_classifier("efficientnet_lite0", 3, dropout=0.0)
+    train_last(classifier, learns)
+    if pictures is None:
+        pictures = np.random.default_rng(0).integers(0, 256, (14, 72, 72, 3), dtype=np.uint8)
+    transform = BatchTransform(64, (0.5,) * 3, (0.5,) * 3, Augmentation())
+    train = ImageLoader(pictures, np.arange(14) % 3, np.arange(10), transform, 5, shuffle=True, prefetch=0)
+    valid = replace(train, indices=np.arange(10, 14), shuffle=False, transform=replace(transform, augmentation=None))
+    return Learner(classifier, train, valid, **{"progress": False} | options)
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Pictures mapped from a file, as presizing keeps them."""
+    np.random.default_rng(0).integers(0, 256, (14, 72, 72, 3), dtype=np.uint8).tofile(tmp_path / "images.bin")
+    return np.memmap(tmp_path / "images.bin", dtype=np.uint8, mode="r", shape=(14, 72, 72, 3))
+
+
+def passes(learner: Learner, **options) -> int:
+    """How many images went through the frozen front within `kept_features`."""
+    count = [0]
+    original = features._one_view
+
+    def counting(front, loader, description):
+        count[0] += len(loader.indices)
+        return original(front, loader, description)
+
+    features._one_view = counting
+    try:
+        with kept_features(learner, **options):
+            learner.evaluate()
+    finally:
+        features._one_view = original
+    return count[0]
+
+
+@pytest.mark.parametrize("learns", [0, 1 / 3])
+def test_kept_and_live_logits_agree(learns):
+    learner = a_learner(learns)
+    live = learner.predict()
+    with kept_features(learner) as kept:
+        assert kept
+        cached = learner.predict()
+    assert torch.equal(live.targets, cached.targets)
+    assert torch.allclose(live.logits, cached.logits, rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_found_again_on_disk(on_disk):
+    assert passes(a_learner(pictures=on_disk)) == 14
+    assert passes(a_learner(pictures=on_disk)) == 0  # another learner, as after a restart
+    assert passes(a_learner(pictures=on_disk), views=3) == 30  # the validation images are found
+    assert not list(Path(on_disk.filename).parent.glob("features/*.part"))
+
+
+def test_features_of_images_in_memory_are_held_by_their_loader():
+    learner = a_learner()
+    assert [passes(learner), passes(learner)] == [14, 0]
+
+
+@pytest.mark.parametrize("change", ["weights", "statistics", "pixels", "size", "normalisation", "rows", "cut"])
+def test_a_stale_cache_is_never_used(on_disk, change):
+    assert passes(a_learner(pictures=on_disk)) == 14
+    learner = a_learner(1 / 3 if change == "cut" else 0, pictures=np.array(on_disk) if change == "pixels" else on_disk)
+    train, valid = learner.train_loader, learner.valid_loader
+    with torch.no_grad():
+        if change == "weights":
+            next(learner.model.body.parameters())[0, 0, 0, 0] += 1e-3
+        if change == "statistics":
+            next(b for name, b in learner.model.body.named_buffers() if "running_var" in name)[0] += 1e-2
+    if change == "pixels":
+        learner.train_loader.images[:, 0, 0, 0] ^= 1
+    if change in ("size", "normalisation"):
+        new = {"size": 96} if change == "size" else {"mean": (0.4,) * 3}
+        train.transform, valid.transform = replace(train.transform, **new), replace(valid.transform, **new)
+    if change == "rows":
+        train.indices, valid.indices = np.arange(4, 14), np.arange(4)
+    live = learner.predict().logits
+    assert passes(learner) == 14
+    with kept_features(learner):
+        assert torch.allclose(learner.predict().logits, live, rtol=1e-3, atol=1e-4)
+
+
+def test_pixels_that_change_in_memory_are_noticed():
+    learner = a_learner(pictures=np.zeros((14, 72, 72, 3), dtype=np.uint8))
+    assert passes(learner) == 14
+    learner.train_loader.images[0] = 255  # the same array, other pixels
+    assert passes(learner) == 10  # those of the training images alone
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "empty"])
+def test_a_damaged_file_is_computed_again(on_disk, damage):
+    passes(a_learner(pictures=on_disk))
+    for file in (Path(on_disk.filename).parent / "features").iterdir():
+        content = file.read_bytes()
+        file.write_bytes({"cut": content[:-50], "other": b"not features", "empty": b""}[damage])
+    assert passes(a_learner(pictures=on_disk)) == 14
+    assert passes(a_learner(pictures=on_disk)) == 0  # and mended
+
+
+def test_a_disk_that_takes_nothing_is_no_reason_to_stop(on_disk, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    said = []
+    learner = a_learner(pictures=on_disk)
+    with kept_features(learner, echo=said.append) as kept:
+        assert kept and learner.evaluate()
+    assert any("No space left" in line for line in said)
+    assert not list((Path(on_disk.filename).parent / "features").iterdir())
+
+
+def test_the_oldest_features_make_room(on_disk, monkeypatch):
+    folder = Path(on_disk.filename).parent / "features"
+    passes(a_learner(pictures=on_disk))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    old = {file.name for file in folder.iterdir()}
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
+    monkeypatch.setattr(features, "FOLDER_LIMIT", size)
+    learner = a_learner(pictures=on_disk)
+    with torch.no_grad():
+        next(learner.model.body.parameters())[0, 0, 0, 0] += 1
+    passes(learner)
+    left = {file.name for file in folder.iterdir()}
+    assert left and not left & old and passes(learner) == 0
+
+
+class SeesImages(Callback):
+    def before_batch(self, learner):
+        assert learner.x.shape[1:] == (3, 64, 64)
+
+
+@pytest.mark.parametrize("reason, options, said", [
+    ("nothing frozen", {}, ""), ("keep", {"keep": False}, ""), ("memory", {"memory_limit": 1e3}, "GB of memory"),
+    ("callback", {}, "SeesImages"), ("loader", {}, "not ImageLoaders"), ("model", {}, "")])
+def test_images_are_used_where_features_would_be_wrong(reason, options, said):
+    learner = a_learner(1 if reason == "nothing frozen" else 0)
+    if reason == "callback":
+        learner.add_callback(SeesImages())
+    if reason == "loader":
+        learner.train_loader = list(learner.train_loader)
+    if reason == "model":
+        learner.model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3))
+    lines, before = [], (learner.model, learner.train_loader, learner.valid_loader)
+    with kept_features(learner, echo=lines.append, **options) as kept:
+        assert not kept and (learner.model, learner.train_loader, learner.valid_loader) == before
+        learner.fit(1, 1e-4)
+    assert said in " ".join(lines) and bool(said) == bool(lines)
+
+
+def test_everything_is_back_after_an_error():
+    learner = a_learner()
+    before = learner.model, learner.train_loader, learner.valid_loader
+    with pytest.raises(KeyboardInterrupt), kept_features(learner):
+        raise KeyboardInterrupt
+    assert (learner.model, learner.train_loader, learner.valid_loader) == before
+
+
+def test_a_learner_without_validation_images():
+    learner = a_learner()
+    learner.valid_loader = None
+    with kept_features(learner) as kept:
+        learner.fit(2, 1e-3)
+    assert kept and learner.train_loader.epoch == 2 and learner.valid_loader is None
+
+
+def test_views_are_drawn_anew_in_every_epoch():
+    learner = a_learner()
+    with kept_features(learner, views=4):
+        loader = learner.train_loader
+        assert loader.features.shape[:2] == (4, 10) and learner.valid_loader.features.shape[0] == 1
+        first, second = (torch.cat([x for x, _ in loader])[:, 0].sort().values for _ in range(2))
+        assert not torch.equal(first, second)
+    for views in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="views"), kept_features(learner, views=views):
+            pass
+
+
+def test_a_block_frozen_behind_the_cut_stands_still():
+    learner = a_learner(1 / 3)
+    late = body_blocks(learner.model.body)[-2]
+    late.requires_grad_(False)
+    before = [t.clone() for t in (*late.parameters(), *late.buffers())]
+    with kept_features(learner):
+        learner.fit(1, 1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(before, (*late.parameters(), *late.buffers()), strict=True))
