@@ -1,5 +1,6 @@
 """Importing the course is cheap: heavy libraries are imported inside the functions that need them."""
 
+import ast
 import json
 import os
 import pkgutil
@@ -72,3 +73,37 @@ def test_the_learner_adds_little_to_torch():
 @pytest.mark.parametrize("heavy", ["matplotlib", "matplotlib.pyplot", "timm.models"])
 def test_the_check_would_notice(heavy):
     assert heavy_among(["json", heavy]) == [heavy] and heavy_among(["matplotlib_inline", "timmy"]) == []
+
+
+# Which rooms each room may know, also inside functions. Arrows go one way: no room stands below one that it knows.
+ROOMS = {
+    "settings": (), "results": ("settings",), "download": (), "data": ("settings", "download"), "models": ("settings",),
+    "learner": ("settings",), "features": ("data", "models", "learner"), "lr_finder": ("learner", "features", "results"),
+    "transfer": ("learner", "models", "features"), "interpret": ("learner", "data"), "doctor": None, "runner": None,
+    "training": None, "cli": None,  # None: may know everything that does not know it
+}
+
+
+def known_rooms(path):
+    """The modules of the course that the source in `path` imports, anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").startswith("course_lib")):
+            module = (node.module or "").removeprefix("course_lib").removeprefix(".")
+            yield from [module.split(".")[0]] if module else [alias.name for alias in node.names]
+
+
+def test_arrows_between_the_rooms_go_one_way():
+    knows = {}
+    for path in sorted((ROOT / "course_lib").glob("[a-z]*.py")):
+        room = path.stem
+        assert room in ROOMS, f"{room} has no place in the table of rooms"
+        knows[room] = set(known_rooms(path)) - {room}
+        if ROOMS[room] is not None:
+            assert knows[room] <= set(ROOMS[room]), f"{room} may not import {knows[room] - set(ROOMS[room])}"
+    assert set(knows) == set(ROOMS)
+    while free := [room for room, others in knows.items() if not others & set(knows)]:
+        for room in free:
+            del knows[room]
+    assert not knows, f"these know one another in a circle: {sorted(knows)}"
+    assert not any("cli" in set(known_rooms(path)) for path in (ROOT / "course_lib").glob("[a-z]*.py"))
