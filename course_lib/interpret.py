@@ -208,6 +208,8 @@ class Replay:
                 x = _inputs_of(batch)
                 found |= {row: x[row - start].cpu() for row in set(rows) if start <= row < start + len(x)}
                 start += len(x)
+                if len(found) == len(set(rows)):
+                    break
         if len(found) < len(set(rows)):
             raise ValueError("The images cannot be shown: a generator can be read only once. Give a list or a loader.")
         return torch.stack([found[row] for row in rows])

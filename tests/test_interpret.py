@@ -512,6 +512,22 @@ def test_grad_cam_of_a_case_solved_by_hand():
     assert grad_cam(model, x).classes.tolist() == [1]  # by default what is predicted
 
 
+def test_a_feature_has_one_weight_the_mean_of_its_gradient():
+    """A head that knows places: Grad-CAM averages the gradient over them (the paper's equation 1)."""
+    model = Classifier(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)))
+    with torch.no_grad():
+        model.head[1].weight[0] = torch.tensor([1.0, 3.0, -2.0, 0.0])  # channel 1: mean 2; channel 2: mean -1
+    x = torch.tensor([[[[1.0, 2.0]], [[1.0, 3.0]]]])
+    torch.testing.assert_close(grad_cam(model, x, 0).maps, torch.tensor([[[2 * 1 - 1 * 1.0, 2 * 2 - 1 * 3.0]]]))
+
+
+def test_a_layer_that_works_in_place_after_the_map_changes_nothing():
+    model, x = Tiny(), torch.randn(2, 3, 32, 32, generator=CHANCE)
+    in_place = grad_cam(model, x, 1, layer="norm")
+    model.relu.inplace = False
+    torch.testing.assert_close(grad_cam(model, x, 1, layer="norm"), in_place)
+
+
 def test_images_of_a_batch_do_not_mix():
     torch.manual_seed(0)
     model, x = create_classifier("resnet18", 4, pretrained=False), torch.randn(3, 3, 96, 96)
