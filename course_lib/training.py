@@ -17,16 +17,17 @@ from torch import nn
 
 from .data import (BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image, make_loaders,
                              presize)
-from .features import CannotCutError, cache_features, cut_classifier, fold_if_equal, train_last
-from .learner import (Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint,
-                                load_weights, plot_losses, resume_training, save_checkpoint)
+from .features import kept_features, train_last
+from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
+                                plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
 from .results import format_value
 from .runner import describe_machine, new_run_folder
 from .settings import CourseSettings, choose_device, seed_everything
+from .transfer import OneCycle
 
 # %% auto #0
-__all__ = ['Recipe', 'recipe_for', 'OneCycle', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure', 'TrainingResult',
+__all__ = ['Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure', 'TrainingResult',
            'unfinished_training', 'train_classifier', 'TrainedClassifier', 'ImagePrediction', 'latest_model',
            'load_classifier', 'predict_images']
 
@@ -40,15 +41,16 @@ class Recipe:
     presize: int = 256
     batch_size: int = 32
     trained_fraction: float = 1 / 3
-    views: int = 1  # augmented versions of each image whose features are kept
+    views: int = 1  # versions of each image whose features are kept; more than 1 adds augmented ones
     dropout: float = 0.3
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
-    few_per_class: int = 12  # with fewer training images per class than this, the head alone learns
+    few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
+    few_views: int = 8  # from this many versions of each
     min_steps: int = 300  # a small data set gets more epochs, so that the weights move at least this often
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "image_size", "batch_size", "views"):
+        for name in ("epochs", "image_size", "batch_size", "views", "few_views"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} = {value!r} must be a whole number of at least 1.")
@@ -70,24 +72,6 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     recipe = replace(recipe, **given)
     return replace(recipe, presize=max(recipe.presize, recipe.image_size))
 
-# %% ../nbs/reference/training.ipynb #079b0fd6
-class OneCycle(Callback):
-    """PyTorch's `OneCycleLR` over all steps of a fit; the fit's rates are the highest ones."""
-    order = 40
-
-    def __init__(self, pct_start: float = 0.25):
-        self.pct_start = pct_start
-
-    def before_fit(self, learner: Learner) -> None:
-        total = learner.epochs * learner.num_batches
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            learner.optimizer, learner.rates, total_steps=max(total, 2), pct_start=self.pct_start,
-            last_epoch=learner.step - 1)
-
-    def after_step(self, learner: Learner) -> None:
-        if self.schedule.last_epoch < self.schedule.total_steps - 1:
-            self.schedule.step()
-
 # %% ../nbs/reference/training.ipynb #4adb2193
 def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Loaders:
     """Find or download the data set, presize it once, and make the loaders for training and validation."""
@@ -97,32 +81,24 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
         mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device))
 
 
-def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device,
-                    echo: Callable[[str], None] = print) -> Learner:
-    """A learner for what the recipe trains: on kept features where the front is frozen, else on images."""
-    model, train, valid = classifier, loaders.train, loaders.valid
-    if train_last(classifier, recipe.trained_fraction):
-        try:
-            example = next(iter(replace(loaders.valid, batch_size=2, prefetch=0)))[0]
-            front, model = cut_classifier(classifier, example)
-            front = fold_if_equal(front, example)
-            echo(f"The first part of the network is frozen: computing its features once for "
-                 f"{len(train.indices) + len(valid.indices):,} images.")
-            train, valid = cache_features(front, train, recipe.views), cache_features(front, valid)
-        except CannotCutError:
-            echo("This network cannot be cut in two, so its frozen part is computed in every epoch.")
+def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device) -> Learner:
+    """A learner on images for what the recipe trains; the rest of the classifier is frozen."""
+    train_last(classifier, recipe.trained_fraction)
     return Learner(
-        model, train, valid, metrics=[error_rate], device=device,
+        classifier, loaders.train, loaders.valid, metrics=[error_rate], device=device,
         loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         make_optimizer=lambda groups: torch.optim.AdamW(groups, weight_decay=recipe.weight_decay),
         callbacks=[OneCycle()])
 
 # %% ../nbs/reference/training.ipynb #e1b3ad19
 def fit_to_data(recipe: Recipe, loaders: Loaders) -> Recipe:
-    """The recipe for as many images as there are: more epochs for few, and the head alone for very few per class."""
-    epochs = max(recipe.epochs, math.ceil(recipe.min_steps / len(loaders.train)))
-    few = len(loaders.train.indices) < recipe.few_per_class * len(loaders.classes)
-    return replace(recipe, epochs=epochs, trained_fraction=0.0 if few else recipe.trained_fraction)
+    """The recipe for as many images as there are: more epochs for few; for very few per class, the head alone learns,
+    from `few_views` versions of each image and without label smoothing.
+    """
+    recipe = replace(recipe, epochs=max(recipe.epochs, math.ceil(recipe.min_steps / len(loaders.train))))
+    if len(loaders.train.indices) >= recipe.few_per_class * len(loaders.classes):
+        return recipe
+    return replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
 
 # %% ../nbs/reference/training.ipynb #ee7a3b81
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
@@ -230,14 +206,16 @@ def train_classifier(
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
     metadata = {**asdict(recipe), **chosen, "classes": list(loaders.classes), "mean": list(classifier.body.mean),
                 "std": list(classifier.body.std)}
-    learner = prepare_learner(classifier, loaders, recipe, device, echo)
     folder = Path(output) if output else new_run_folder(Path(runs))
+    learner = prepare_learner(classifier, loaders, recipe, device)
     checkpoint = learner.add_callback(Checkpoint(folder / "checkpoints", metadata))
-    if resume:
-        _check_same_recipe(resume_training(checkpoint.last_path, learner), metadata, checkpoint.last_path)
-    echo(f"Results go to {folder}.")
-    _fit(learner, recipe, folder)
-    result = TrainingResult(folder, measure(learner, loaders.classes), time.perf_counter() - started, settings)
+    with kept_features(learner, views=recipe.views, echo=echo):
+        if resume:
+            _check_same_recipe(resume_training(checkpoint.last_path, learner), metadata, checkpoint.last_path)
+        echo(f"Results go to {folder}.")
+        _fit(learner, recipe, folder)
+        metrics = measure(learner, loaders.classes)
+    result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
     _write_results(result, learner, classifier, metadata)
     return result
 

@@ -1,0 +1,113 @@
+"""What `course train` trains, depending on how many photographs there are, and that it can be taken up again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import course_lib.features as features
+import course_lib.training as training
+from course_lib.learner import Checkpoint, load_checkpoint
+from course_lib.models import create_backbone
+from course_lib.settings import CourseSettings
+
+PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> dict[str, Path]:
+    """Bright and dark noise: two folders of two classes."""
+    folders, rng = {}, np.random.default_rng(0)
+    for name, count in PICTURES.items():
+        folders[name] = tmp_path_factory.mktemp(name)
+        for label, low in (("bright", 130), ("dark", 0)):
+            (folders[name] / label).mkdir()
+            for i in range(count):
+                pixels = rng.integers(low, low + 120, (48, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folders[name] / label / f"{i}.png")
+    return folders
+
+
+def train(photos: Path, output: Path, data: Path | None = None, **options) -> tuple[training.TrainingResult, list[str]]:
+    """A training of three epochs, and what it said."""
+    said: list[str] = []
+    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile="test", device="cpu")
+    return training.train_classifier(settings, output=output, epochs=3, batch_size=6, echo=said.append, **options), said
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "model.safetensors")[0]
+
+
+def recipe_used(folder: Path) -> dict:
+    return load_checkpoint(folder / "model.safetensors")[1]
+
+
+def test_with_few_photos_the_head_alone_learns_from_several_views(photos, tmp_path):
+    said = train(photos["few"], tmp_path)[1]
+    used = recipe_used(tmp_path)
+    assert (used["trained_fraction"], used["views"], used["label_smoothing"]) == (0.0, 8, 0.0)
+    assert any("8 views of each" in line for line in said)
+    before = {f"body.{name}": tensor for name, tensor in create_backbone("efficientnet_lite0").state_dict().items()}
+    after = {name.removeprefix("model."): tensor for name, tensor in weights(tmp_path).items()}
+    assert before.keys() <= after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert after["head.linear.weight"].abs().max() > 0.005  # it starts with a standard deviation of 0.001
+
+
+def test_with_more_photos_the_last_third_learns_too(photos, tmp_path):
+    train(photos["many"], tmp_path)
+    used, usual = recipe_used(tmp_path), training.Recipe(3)
+    assert {name: used[name] for name in ("trained_fraction", "views", "label_smoothing")} == {
+        name: getattr(usual, name) for name in ("trained_fraction", "views", "label_smoothing")}
+    before = create_backbone("efficientnet_lite0").state_dict()
+    after = {name.split("body.", 1)[1]: t for name, t in weights(tmp_path).items() if "body." in name}
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert moved and 0.1 < len(moved) / len(before) < 0.5
+
+
+class PowerCut(Checkpoint):
+    """The electricity fails after the second epoch."""
+
+    def after_epoch(self, learner) -> None:
+        super().after_epoch(learner)
+        if learner.epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how_many", PICTURES)
+def test_taken_up_again_it_ends_with_the_same_model(how_many, photos, tmp_path, monkeypatch):
+    train(photos[how_many], tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos[how_many], tmp_path / "cut")
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    train(photos[how_many], tmp_path / "cut", resume=True)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_features_found_on_disk_give_the_same_model(photos, tmp_path, monkeypatch):
+    train(photos["few"], tmp_path / "first", tmp_path / "data")
+    assert len(list((tmp_path / "data").rglob("features/*.safetensors"))) == 2  # training and validation images
+
+    def compute_again(*arguments):
+        raise AssertionError("The features were there, and were computed again.")
+
+    monkeypatch.setattr(features, "_compute", compute_again)
+    train(photos["few"], tmp_path / "second", tmp_path / "data")
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_students_wish_for_more_views_counts(photos, tmp_path):
+    train(photos["few"], tmp_path, views=9)
+    assert recipe_used(tmp_path)["views"] == 9
+
+
+@pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_a_recipe_refuses_what_is_no_number_of_things(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        training.Recipe(**{"epochs": 3, name: value})
