@@ -1,10 +1,11 @@
 """Measure the course on this machine, and write what was measured to benchmarks/results/.
 
     python benchmarks/run.py            all questions
-    python benchmarks/run.py import     one of: import, pipeline, train, pets
+    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, pets
 
-`pipeline` needs fastai (`make bench` installs it) and the pets sample; `pets` needs the sample. The sample is any
-folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said and left out.
+`pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
+The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
+and left out. The comparison of lesson 05 is a script of its own: strategies.py.
 Each result names the machine and the versions. Timings are medians; ratios compare what ran in turns, in one run.
 """
 
@@ -44,7 +45,7 @@ def record(question: str, result: dict) -> None:
 
 def run_python(code: str, *arguments: str) -> dict:
     """Run `code` in a fresh process; its last printed line is JSON. Adds the process's peak memory in GB."""
-    tail = ("\nimport resource, json as _json\nprint(_json.dumps(dict(_out, peak_gb=round("
+    tail = ("\nimport resource, json as _json\nprint()\nprint(_json.dumps(dict(_out, peak_gb=round("
             "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2))))")
     done = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True)
     if done.returncode:
@@ -109,6 +110,145 @@ def bench_pipeline(rounds: int = 2) -> None:
                         "what": "pets sample, 222 training images, batch 32, 224 px, augmented, after a first epoch"})
 
 
+SHARED = """
+import sys, time, json, tempfile
+from pathlib import Path
+pets, seed, what = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+cache = tempfile.TemporaryDirectory()
+
+class Clock:
+    def __enter__(self): self.start = time.perf_counter(); return self
+    def __exit__(self, *error): self.seconds = round(time.perf_counter() - self.start, 3)
+"""
+
+OURS_LEARNER = SHARED + """
+from course_lib.data import get_items, make_loaders, presize
+from course_lib import lr_finder
+from course_lib.learner import Learner, error_rate
+from course_lib.models import create_classifier
+from course_lib.settings import seed_everything
+from course_lib.transfer import fine_tune, fit_one_cycle, freeze
+import math, shutil
+lr_finder.DIVERGED = math.inf  # go through all rates, as fastai is told to
+
+def make_learner(fresh=True):
+    if fresh: shutil.rmtree(cache.name, ignore_errors=True)
+    seed_everything(seed)
+    classifier = create_classifier("efficientnet_lite0", 37)
+    presized = presize(get_items(pets, cache.name, announce=False), 256, cache.name, progress=False)
+    loaders = make_loaders(presized, image_size=224, batch_size=32, mean=classifier.body.mean,
+                           std=classifier.body.std, seed=seed)
+    return Learner(classifier, loaders.train, loaders.valid, metrics=[error_rate], progress=False)
+"""
+
+FASTAI_LEARNER = SHARED + """
+from fastai.vision.all import *
+from course_lib.models import create_classifier
+
+def make_learner():
+    set_seed(seed)
+    classifier = create_classifier("efficientnet_lite0", 37).to(memory_format=torch.contiguous_format)
+    held_out = {line.split()[0] + ".jpg" for line in open(Path(pets) / "annotations" / "test.txt")}
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files,
+                      splitter=FuncSplitter(lambda path: path.name in held_out),
+                      get_y=lambda path: path.name.rsplit("_", 1)[0], item_tfms=Resize(256),
+                      batch_tfms=[*aug_transforms(size=224, min_scale=0.75),
+                                  Normalize.from_stats(classifier.body.mean, classifier.body.std)])
+    loaders = block.dataloaders(Path(pets) / "images", bs=32, num_workers=2)
+    return Learner(loaders, classifier, splitter=lambda model: model.parameter_groups(), metrics=error_rate,
+                   path=cache.name)
+"""
+
+FIND = """
+_out = {}
+for state in what:
+    learner = make_learner()
+    if state == "frozen": FREEZE
+    with Clock() as clock: count = SWEEP
+    _out[state] = {"seconds": clock.seconds, "iterations": count}
+    if AGAIN and state == "frozen":
+        with Clock() as clock: SWEEP
+        _out["frozen, again"] = {"seconds": clock.seconds, "iterations": count}
+"""
+FIND_OURS = OURS_LEARNER + (FIND.replace("FREEZE", "freeze(learner)").replace("AGAIN", "True").replace(
+    "SWEEP", "len(lr_finder.lr_find(learner, echo=lambda line: None).rates)"))
+FIND_FASTAI = FASTAI_LEARNER + (FIND.replace("FREEZE", "learner.freeze()").replace("AGAIN", "False").replace(
+    "SWEEP", "(learner.lr_find(stop_div=False, show_plot=False), len(learner.recorder.lrs))[1]"))
+
+
+def have_peer(question: str) -> bool:
+    if PETS.is_dir() and "fastai" in versions():
+        return True
+    print(f"{question}: left out; it needs fastai (`make bench` installs it) and the pets sample {PETS}.")
+    return False
+
+
+def bench_finder() -> None:
+    """Learning-rate finder, all of 100 iterations, beside fastai's: the body frozen, and nothing frozen.
+
+    Ours goes before and after fastai's. Its frozen time includes computing the features, on an empty cache; `again` is
+    with the features there. fastai runs as it comes: contiguous memory, BatchNorm of the frozen body learning.
+    """
+    if not have_peer("finder"):
+        return
+    rounds = [("course_lib", FIND_OURS), ("fastai", FIND_FASTAI), ("course_lib", FIND_OURS)]
+    runs: dict[str, list[dict]] = {"course_lib": [], "fastai": []}
+    for name, code in rounds:
+        runs[name].append(run_python(code, str(PETS), "42", "frozen", "unfrozen"))
+    median = lambda name, state: statistics.median(run[state]["seconds"] for run in runs[name])
+    ratios = {state: round(median("fastai", state) / median("course_lib", state), 1)
+              for state in ("frozen", "unfrozen")}
+    record("finder", {"ratio": ratios, "runs": runs,
+                      "what": "pets sample, EfficientNet-Lite0, batch 32, 224 px, 100 iterations, seconds of lr_find"})
+
+
+TUNE = """
+with Clock() as clock:
+    learner = make_learner()
+    TUNED
+    error = ERROR
+_out = {"seed": seed, "seconds": clock.seconds, "error": round(float(error), 4)}
+if "epochs" in what:
+    learner = make_learner()
+    FROZEN
+    _out["frozen_epochs"] = [round(float(t), 4) for t in EPOCHS]
+"""
+TUNE_OURS = (OURS_LEARNER + TUNE.replace("TUNED", "fine_tune(learner, 2)")
+             .replace("ERROR", 'learner.evaluate()["error_rate"]')
+             .replace("FROZEN", "freeze(learner); fit_one_cycle(learner, 6)")
+             .replace("EPOCHS", '[row["seconds"] for row in learner.recorder.rows]'))
+TUNE_FASTAI = FASTAI_LEARNER + """
+class Timed(Callback):
+    def before_fit(self): self.seconds = []
+    def before_epoch(self): self.start = time.perf_counter()
+    def after_epoch(self): self.seconds.append(time.perf_counter() - self.start)
+""" + (
+    TUNE.replace("TUNED", "learner.fine_tune(2)").replace("ERROR", "learner.validate()[1]")
+    .replace("FROZEN", "timed = Timed(); learner.freeze(); learner.fit_one_cycle(3, cbs=timed)")
+    .replace("EPOCHS", "timed.seconds"))
+
+
+def bench_finetune(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
+    """`fine_tune(2)` with its defaults, from image files to the test error, beside fastai's, seed by seed in turns.
+
+    Also the seconds of an epoch with the body frozen, after the first, in which ours computes the features. Ours
+    starts from an empty cache every time.
+    """
+    if not have_peer("finetune"):
+        return
+    runs: dict[str, list[dict]] = {"course_lib": [], "fastai": []}
+    for seed in seeds:
+        for name, code in (("course_lib", TUNE_OURS), ("fastai", TUNE_FASTAI)):
+            runs[name].append(run_python(code, str(PETS), str(seed), *(["epochs"] if seed == seeds[0] else [])))
+    mean = {name: {key: round(statistics.mean(run[key] for run in each), 4) for key in ("seconds", "error")}
+            for name, each in runs.items()}
+    later = {name: statistics.median(each[0]["frozen_epochs"][1:]) for name, each in runs.items()}
+    record("finetune", {"mean": mean, "ratio": round(mean["fastai"]["seconds"] / mean["course_lib"]["seconds"], 2),
+                        "frozen_epoch_after_first": later, "runs": runs,
+                        "frozen_epoch_ratio": round(later["fastai"] / later["course_lib"], 1),
+                        "what": "pets sample, 222 training and 74 test photos, EfficientNet-Lite0, batch 32, 224 px"})
+
+
 TRAIN = """
 import sys, json, tempfile
 from course_lib.settings import load_settings
@@ -148,7 +288,8 @@ def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
                     "runs": [{k: v for k, v in run.items() if k != "error_per_class"} for run in runs]})
 
 
-QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "train": bench_train, "pets": bench_pets}
+QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "finder": bench_finder, "finetune": bench_finetune,
+             "train": bench_train, "pets": bench_pets}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(QUESTIONS)
