@@ -413,7 +413,7 @@ def _grid(pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int) -
 
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 2.0 * rows), dpi=72, squeeze=False,
+    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.95 * rows), dpi=72, squeeze=False,
                                 layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
@@ -473,7 +473,7 @@ def show_most_confused(
         raise ValueError(f"There is no class {unknown[0]!r}. The classes are {', '.join(i.classes)}.")
     numbers = [i.classes.index(name) for name in pair] if pair else confused_pair(i)
     height = 1.3 + 3.1 * -(-count // 3)
-    axes = plt.subplots(2, 2, figsize=(8.8, height), dpi=68, layout="constrained")[1]
+    axes = plt.subplots(2, 2, figsize=(8.8, height), dpi=62, layout="constrained")[1]
     for column, (own, other) in enumerate((numbers, numbers[::-1])):
         for row, said in enumerate((own, other)):
             rows = ((i.targets == own) & (i.predicted == said)).nonzero()[:, 0]
