@@ -333,7 +333,13 @@ def test_a_skipped_step_counts_as_a_batch():
             if self.count % 4:
                 raise SkipStep
 
-    assert len(lr_find(make_learner(callbacks=[Gather()]), stop=1e-3).rates) == 100
+    learner, batches = make_learner(callbacks=[Gather()]), []
+    learner.model.register_forward_hook(lambda *a: batches.append(1))
+    assert len(lr_find(learner, stop=1e-3).rates) == len(batches) == 100
+
+
+def test_what_every_learner_has_only_watches():
+    assert step_callbacks(Learner(Grouped(), make_loader("list"), callbacks=[Checkpoint("nowhere")])) == []
 
 
 def test_a_schedule_on_the_learner_does_not_change_the_sweep():
