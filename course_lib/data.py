@@ -1275,7 +1275,8 @@ def show_batch(
         batch = next(iter(loader))
     x, y = batch[0][:rows * columns].float().cpu(), batch[1][:rows * columns].cpu()
     if mean is None or std is None:  # not known: stretch to what is there
-        mean, std = x.amin((0, 2, 3)), (x.amax((0, 2, 3)) - x.amin((0, 2, 3))).clamp(min=1e-6)
-    x = x * torch.as_tensor(std).view(1, -1, 1, 1) + torch.as_tensor(mean).view(1, -1, 1, 1)
+        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
+    else:
+        x = x * torch.as_tensor(std).view(1, -1, 1, 1) + torch.as_tensor(mean).view(1, -1, 1, 1)
     titles = [classes[int(i)] if classes else str(int(i)) for i in y]
     return show_images(x.permute(0, 2, 3, 1).clamp(0, 1).numpy(), titles, columns=columns, ax=ax)

@@ -1062,6 +1062,15 @@ def test_plots_return_axes(tmp_path):
     plt.close("all")
 
 
+def test_a_batch_of_unknown_normalisation_is_shown_from_black_to_white():
+    x = torch.stack([torch.full((3, 8, 8), value) for value in (-2.0, 0.0, 6.0)])
+    ax = data.show_batch((x, torch.tensor([0, 1, 0])), rows=1, columns=3)
+    means = [float(np.asarray(image.get_array()).mean()) for image in ax.images]
+    means = [mean / 255 if max(means) > 1 else mean for mean in means]
+    assert np.allclose(means, [0, 0.25, 1], atol=0.01)
+
+
+
 def test_image_sizes(tmp_path):
     root = folder_of(tmp_path, {"a": 2})
     picture(1, 100, 50).save(root / "a" / "wide.png")

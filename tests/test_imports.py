@@ -78,9 +78,10 @@ def test_the_check_would_notice(heavy):
 # Which rooms each room may know, also inside functions. Arrows go one way: no room stands below one that it knows.
 ROOMS = {
     "settings": (), "results": ("settings",), "download": (), "data": ("settings", "download"), "models": ("settings",),
-    "learner": ("settings",), "features": ("data", "models", "learner"), "lr_finder": ("learner", "features", "results"),
-    "transfer": ("learner", "models", "features"), "interpret": ("learner", "data"), "doctor": None, "runner": None,
-    "training": None, "cli": None,  # None: may know everything that does not know it
+    "learner": ("settings",), "features": ("data", "models", "learner"),
+    "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
+    "interpret": ("learner", "data"),
+    "doctor": None, "runner": None, "training": None, "cli": None,  # None: may know all that do not know it
 }
 
 
