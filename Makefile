@@ -33,6 +33,7 @@ notebooks: $(READY)
 
 bench: .venv/bench
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/strategies.py
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev,bench]"
