@@ -723,6 +723,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'course_lib/settings.py'),
                                      'course_lib.settings.find_settings_file': ( 'reference/settings.html#find_settings_file',
                                                                                  'course_lib/settings.py'),
+                                     'course_lib.settings.keep_memory': ('reference/settings.html#keep_memory', 'course_lib/settings.py'),
                                      'course_lib.settings.load_settings': ( 'reference/settings.html#load_settings',
                                                                             'course_lib/settings.py'),
                                      'course_lib.settings.seed_everything': ( 'reference/settings.html#seed_everything',

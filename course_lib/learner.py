@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from .settings import choose_device
+from .settings import choose_device, keep_memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -635,6 +635,8 @@ class Learner(FitSteps):
         self.loss_fn, self.make_optimizer = loss_fn or nn.functional.cross_entropy, make_optimizer or make_adamw
         self.metrics, self.callbacks = named_metrics(metrics), []
         self.device = choose_device(device) if isinstance(device, str) else torch.device(device)
+        if self.device.type == "cpu":
+            keep_memory()  # or each step would ask the system for all its memory again
         self.optimizer, self.averages, self.results = None, Averages(), {}
         self.epochs = self.epoch = self.step = self.batch_index = 0
         self.training = self.stop_training = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PROFILES', 'KEYS', 'Profile', 'SettingsError', 'CourseSettings', 'find_settings_file', 'load_settings',
-           'seed_everything', 'choose_device']
+           'seed_everything', 'choose_device', 'keep_memory']
 
 # %% ../nbs/reference/settings.ipynb #b529b924
 @dataclass(frozen=True)
@@ -180,3 +180,18 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"device = {name!r}, but there are only {torch.cuda.device_count()} GPUs, counted from 0.")
     return device
+
+# %% ../nbs/reference/settings.ipynb #8fd58e03
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees, for its next step, in place of handing it back to the system.
+
+    For glibc, the C library of most Linux systems (`man mallopt`); elsewhere nothing changes, and the answer is False.
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library; on Windows there is no name for "this program"
+        return False
+    trim_threshold, mmap_max = -1, -4  # as malloc.h numbers them
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import platform
 import random
 import signal
 import subprocess
@@ -1235,3 +1236,26 @@ def test_no_warning_in_an_ordinary_fit(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_learner(callbacks=[Checkpoint(tmp_path)], progress=True).fit(2)
+
+
+KEPT = """
+import resource, sys, torch
+from course_lib.learner import Learner
+
+def faults():
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(60_000_000, dtype=torch.uint8).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+Learner(torch.nn.Linear(2, 2), [], progress=False)
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_a_learner_on_a_cpu_keeps_the_memory_that_it_frees():
+    ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=120)
+    before, after = map(int, ran.stdout.split())
+    assert before > 10_000 and after < 100, ran.stderr  # pages of 4 KB: 60 MB are 14,648
