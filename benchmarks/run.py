@@ -187,12 +187,12 @@ def have_peer(question: str) -> bool:
 def bench_finder() -> None:
     """Learning-rate finder, all of 100 iterations, beside fastai's: the body frozen, and nothing frozen.
 
-    Ours goes before and after fastai's. Its frozen time includes computing the features, on an empty cache; `again` is
+    One after the other in one run. Our frozen time includes computing the features, on an empty cache; `again` is
     with the features there. fastai runs as it comes: contiguous memory, BatchNorm of the frozen body learning.
     """
     if not have_peer("finder"):
         return
-    rounds = [("course_lib", FIND_OURS), ("fastai", FIND_FASTAI), ("course_lib", FIND_OURS)]
+    rounds = [("course_lib", FIND_OURS), ("fastai", FIND_FASTAI)]
     runs: dict[str, list[dict]] = {"course_lib": [], "fastai": []}
     for name, code in rounds:
         runs[name].append(run_python(code, str(PETS), "42", "frozen", "unfrozen"))
