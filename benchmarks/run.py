@@ -1,7 +1,7 @@
 """Measure the course on this machine, and write what was measured to benchmarks/results/.
 
     python benchmarks/run.py            all questions
-    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, pets
+    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256, pets
 
 `pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
 The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
@@ -262,16 +262,20 @@ _out = dict(result.metrics, seconds=round(result.seconds, 1))
 """
 
 
-def bench_train(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
-    """`course train` with its defaults on elpv: error, time and peak memory; the first run builds the image cache."""
+def bench_train(seeds: tuple[int, ...] = (42, 43, 44), **changes: int) -> None:
+    """`course train` on elpv, with its defaults or `changes`: error, time and peak memory; the first run builds the
+    image cache.
+    """
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for seed in seeds:
             started = time.perf_counter()
-            runs.append(run_python(TRAIN, json.dumps({"seed": seed, "data_dir": folder}), "{}") | {"seed": seed})
+            runs.append(run_python(TRAIN, json.dumps({"seed": seed, "data_dir": folder}), json.dumps(changes))
+                        | {"seed": seed})
             runs[-1]["process_seconds"] = round(time.perf_counter() - started, 1)
     errors, pairs = [r["validation_error"] for r in runs], [r["two_class_accuracy"] for r in runs]
-    record("train", {"mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
+    record("_".join(["train", *map(str, changes.values())]), {
+                     "changes": changes, "mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
                      "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
                      "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
 
@@ -290,7 +294,7 @@ def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
 
 
 QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "finder": bench_finder, "finetune": bench_finetune,
-             "train": bench_train, "pets": bench_pets}
+             "train": bench_train, "train_256": lambda: bench_train(image_size=256), "pets": bench_pets}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(QUESTIONS)

@@ -63,10 +63,9 @@ class Recipe:
 
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     """The recipe of the settings' profile, with `changes` (those that are `None` do not count)."""
-    limits, everything = settings.limits, settings.profile == "full"
-    # Features of plain images need no room for crops: then the network sees every pixel that is stored.
-    recipe = Recipe(limits.epochs, image_size=limits.image_size if everything else limits.presize,
-                    presize=limits.presize, batch_size=limits.batch_size, trained_fraction=1.0 if everything else 1 / 3)
+    limits = settings.limits
+    recipe = Recipe(limits.epochs, image_size=limits.image_size, presize=limits.presize, batch_size=limits.batch_size,
+                    trained_fraction=1.0 if settings.profile == "full" else 1 / 3)
     given = {name: value for name, value in changes.items() if value is not None}
     if settings.profile == "test" or "epochs" in given:
         given["min_steps"] = 0  # as many epochs as were asked for
