@@ -274,10 +274,11 @@ def bench_train(seeds: tuple[int, ...] = (42, 43, 44), **changes: int) -> None:
                         | {"seed": seed})
             runs[-1]["process_seconds"] = round(time.perf_counter() - started, 1)
     errors, pairs = [r["validation_error"] for r in runs], [r["two_class_accuracy"] for r in runs]
-    record("_".join(["train", *map(str, changes.values())]), {
-                     "changes": changes, "mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
-                     "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
-                     "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
+    name = "_".join(["train", *map(str, changes.values())])
+    record(name, {"changes": changes, "mean_error": round(statistics.mean(errors), 4),
+                  "spread": round(statistics.stdev(errors), 4),
+                  "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
+                  "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
 
 
 def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
