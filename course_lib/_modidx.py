@@ -704,6 +704,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.run_lesson': ('reference/runner.html#run_lesson', 'course_lib/runner.py'),
                                    'course_lib.runner.save_outputs': ('reference/runner.html#save_outputs', 'course_lib/runner.py'),
                                    'course_lib.runner.select_lessons': ('reference/runner.html#select_lessons', 'course_lib/runner.py'),
+                                   'course_lib.runner.smaller_png': ('reference/runner.html#smaller_png', 'course_lib/runner.py'),
                                    'course_lib.runner.summarize_run': ('reference/runner.html#summarize_run', 'course_lib/runner.py')},
             'course_lib.settings': { 'course_lib.settings.CourseSettings': ( 'reference/settings.html#coursesettings',
                                                                              'course_lib/settings.py'),

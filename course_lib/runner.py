@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
-           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar', 'save_outputs',
-           'refresh_cost', 'describe_machine', 'record_lessons', 'record_home']
+           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar', 'smaller_png',
+           'save_outputs', 'refresh_cost', 'describe_machine', 'record_lessons', 'record_home']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -319,6 +319,20 @@ def is_progress_bar(output: dict) -> bool:
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {}) and ("%|" in text or "it [" in text)
 
 
+def smaller_png(picture: str, limit: int = 50_000) -> str:
+    """A PNG in base64, with a palette of 256 colours if it has more than `limit` bytes and gets smaller by it."""
+    import io
+
+    from PIL import Image
+
+    data = base64.b64decode(picture)
+    if len(data) > limit:
+        file = io.BytesIO()
+        Image.open(io.BytesIO(data)).convert("RGB").quantize(256).save(file, "png", optimize=True)
+        data = min(data, file.getvalue(), key=len)
+    return base64.b64encode(data).decode() + "\n"
+
+
 def save_outputs(executed: Path, source: Path) -> None:
     """Put the outputs of the executed copy into the notebook `source`, cell by cell, by the cells' ids."""
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
@@ -331,6 +345,8 @@ def save_outputs(executed: Path, source: Path) -> None:
             for output in cell["outputs"]:
                 clean = {"metadata": {}, "execution_count": None}
                 output |= {key: value for key, value in clean.items() if key in output}
+                if picture := output.get("data", {}).get("image/png"):
+                    output["data"]["image/png"] = smaller_png("".join(picture))
     _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 # %% ../nbs/reference/runner.ipynb #e752673d

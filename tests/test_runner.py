@@ -14,7 +14,7 @@ import pytest
 
 from course_lib.cli import main
 from course_lib.results import TIMES_FILE, read_results, record_result
-from course_lib.runner import record_lessons, run_course, run_lesson
+from course_lib.runner import record_lessons, run_course, run_lesson, smaller_png
 from course_lib.settings import CourseSettings
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
@@ -127,3 +127,22 @@ def test_results_survive_a_torn_line(tmp_path, monkeypatch):
     for cut in range(len(whole)):
         (tmp_path / "cut.jsonl").write_bytes(whole[:cut])
         assert [r["value"] for r in read_results(tmp_path / "cut.jsonl")] in ([], [0.5], [0.5, 0.25])
+
+
+def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    smooth = np.linspace(0, 255, 300)[None, :, None] * np.linspace(0.5, 1, 300)[:, None, None] * np.array([1, 0.7, 0.4])
+    noisy = np.clip(smooth + np.random.default_rng(0).normal(0, 6, (300, 300, 3)), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "png")
+    large = base64.b64encode(file.getvalue()).decode()
+    small = smaller_png(large)
+    assert len(small) < 0.6 * len(large)
+    again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")).astype(float)
+    assert again.shape == noisy.shape and np.abs(again - noisy).mean() < 10
+    assert smaller_png(large, limit=10**7).strip() == large.strip()
