@@ -280,7 +280,7 @@ def _read(path: Path) -> torch.Tensor | None:
         return features
     return None
 
-
+# %% ../nbs/reference/features.ipynb #879fb1bd
 def _write(path: Path, features: torch.Tensor, echo: Callable[[str], None]) -> None:
     """Keep `features` in `path`, never half of them; a disk that does not want them is no reason to stop."""
     from safetensors.torch import save_file
@@ -383,7 +383,7 @@ def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable
          f"{f', {views} views of each for training' if views > 1 else ''}; training runs on them.")
     return rest, train, valid
 
-
+# %% ../nbs/reference/features.ipynb #e119b047
 @contextmanager
 def kept_features(
     learner: Learner,

@@ -332,7 +332,7 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
         data = min(data, file.getvalue(), key=len)
     return base64.b64encode(data).decode() + "\n"
 
-
+# %% ../nbs/reference/runner.ipynb #ce3376f8
 def save_outputs(executed: Path, source: Path) -> None:
     """Put the outputs of the executed copy into the notebook `source`, cell by cell, by the cells' ids."""
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
