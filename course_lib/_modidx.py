@@ -683,6 +683,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.LessonRun.passed': ('reference/runner.html#lessonrun.passed', 'course_lib/runner.py'),
                                    'course_lib.runner.LessonsNotFoundError': ( 'reference/runner.html#lessonsnotfounderror',
                                                                                'course_lib/runner.py'),
+                                   'course_lib.runner._ctrl_c_ends': ('reference/runner.html#_ctrl_c_ends', 'course_lib/runner.py'),
                                    'course_lib.runner._execute': ('reference/runner.html#_execute', 'course_lib/runner.py'),
                                    'course_lib.runner._rows': ('reference/runner.html#_rows', 'course_lib/runner.py'),
                                    'course_lib.runner._table': ('reference/runner.html#_table', 'course_lib/runner.py'),

@@ -10,8 +10,11 @@ import html
 import json
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +122,37 @@ def explain_failure(error: BaseException, cell: int) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or name
     return f"cell {cell}: {text.splitlines()[-1]}"
 
+# %% ../nbs/reference/runner.ipynb #d12aeee0
+@contextmanager
+def _ctrl_c_ends(client) -> Iterator[None]:
+    """While this is open, Ctrl-C kills the kernel of `client`, and `KeyboardInterrupt` comes when the block is left.
+
+    Raised in the middle of a cell it would leave the client's tasks behind, whose tracebacks then land on the screen.
+    A second Ctrl-C is raised at once.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
+        yield
+        return
+    asked = []
+
+    def end(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        if process := getattr(getattr(client.km, "provisioner", None), "process", None):
+            process.kill()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    except Exception:
+        if not asked:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
 # %% ../nbs/reference/runner.ipynb #34525b7e
 def _execute(notebook, copy: Path, lesson: LessonRun, folder: Path, on_cell: Callable[[int, int], None]) -> None:
     """Run every cell in a fresh kernel whose working folder is `folder`, saving `copy` after each code cell."""
@@ -131,7 +165,8 @@ def _execute(notebook, copy: Path, lesson: LessonRun, folder: Path, on_cell: Cal
                             resources={"metadata": {"path": str(folder)}})
     log = copy.with_suffix(".log")  # what the kernel says beside the notebook
     try:
-        with open(log, "w", encoding="utf-8") as said, client.setup_kernel(stdout=said, stderr=said):
+        with (_ctrl_c_ends(client), open(log, "w", encoding="utf-8") as said,
+              client.setup_kernel(stdout=said, stderr=said)):
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
                 if code_cells[index]:
