@@ -1,7 +1,7 @@
 """Measure the course on this machine, and write what was measured to benchmarks/results/.
 
     python benchmarks/run.py            all questions
-    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256, pets
+    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256_5, pets
 
 `pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
 The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
@@ -295,7 +295,7 @@ def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
 
 
 QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "finder": bench_finder, "finetune": bench_finetune,
-             "train": bench_train, "train_256": lambda: bench_train(image_size=256), "pets": bench_pets}
+             "train": bench_train, "train_256_5": lambda: bench_train(image_size=256, epochs=5), "pets": bench_pets}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(QUESTIONS)

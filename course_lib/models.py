@@ -360,8 +360,9 @@ class GlobalPool(nn.Module):
         if x.ndim != 4:
             raise ValueError(f"Pooling takes feature maps of shape (N, C, h, w), but was given {tuple(x.shape)}. For a "
                              "body that gives vectors, make the head with pool=None.")
-        parts = {"avg": (x.mean,), "max": (x.amax,), "avgmax": (x.mean, x.amax)}[self.kind]
-        return torch.cat([part((2, 3)) for part in parts], dim=1)
+        # not x.mean((2, 3)): its gradient is laid out in a way that the layers before it take slowly on a CPU
+        average = [nn.functional.avg_pool2d(x, x.shape[2:]).flatten(1)] if self.kind != "max" else []
+        return torch.cat(average + ([x.amax((2, 3))] if self.kind != "avg" else []), dim=1)
 
     def extra_repr(self) -> str:
         return repr(self.kind)

@@ -27,9 +27,9 @@ from .settings import CourseSettings, choose_device, seed_everything
 from .transfer import OneCycle
 
 # %% auto #0
-__all__ = ['Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure', 'TrainingResult',
-           'unfinished_training', 'train_classifier', 'TrainedClassifier', 'ImagePrediction', 'latest_model',
-           'load_classifier', 'predict_images']
+__all__ = ['TRAIN_EPOCHS', 'Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure',
+           'TrainingResult', 'unfinished_training', 'train_classifier', 'TrainedClassifier', 'ImagePrediction',
+           'latest_model', 'load_classifier', 'predict_images']
 
 # %% ../nbs/reference/training.ipynb #d8daf721
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Recipe:
     weight_decay: float = 0.02
     few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
     few_views: int = 8  # from this many versions of each
-    min_steps: int = 300  # a small data set gets more epochs, so that the weights move at least this often
+    min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
 
     def __post_init__(self) -> None:
         for name in ("epochs", "image_size", "batch_size", "views", "few_views"):
@@ -61,10 +61,14 @@ class Recipe:
                              "Use 32 or more.")
 
 
+TRAIN_EPOCHS = {"laptop": 4}  # other profiles train as long as in the lessons
+
+
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     """The recipe of the settings' profile, with `changes` (those that are `None` do not count)."""
     limits = settings.limits
-    recipe = Recipe(limits.epochs, image_size=limits.image_size, presize=limits.presize, batch_size=limits.batch_size,
+    recipe = Recipe(TRAIN_EPOCHS.get(settings.profile, limits.epochs), image_size=limits.image_size,
+                    presize=limits.presize, batch_size=limits.batch_size,
                     trained_fraction=1.0 if settings.profile == "full" else 1 / 3)
     given = {name: value for name, value in changes.items() if value is not None}
     if settings.profile == "test" or "epochs" in given:
