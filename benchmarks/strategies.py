@@ -44,7 +44,8 @@ def train(strategy: str, seed: int) -> dict:
         fit_one_cycle(learner, EPOCHS, RATE)
     else:
         freeze(learner)
-        fit_one_cycle(learner, EPOCHS if strategy == "head only" else 1, RATE)
+        alone = strategy == "head only"  # on augmented images, as the later epochs of the others; not on kept features
+        fit_one_cycle(learner, EPOCHS if alone else 1, RATE, keep_features=not alone)
     if strategy in ("two-stage", "two-stage, resized", "discriminative"):
         unfreeze(learner)
         fit_one_cycle(learner, EPOCHS - 1, (RATE / 100, RATE) if strategy == "discriminative" else RATE)

@@ -57,6 +57,8 @@ class Rest(nn.Module):
         super().__init__()
         self.blocks, self.head = nn.Sequential(*blocks), classifier.head if head is None else head
         self._whole = (classifier,)  # in a tuple, so that the classifier is no part of this module
+        own = {id(parameter) for parameter in self.parameters()}
+        self._front = tuple(p for p in classifier.parameters() if id(p) not in own)
 
     @property
     def whole_model(self) -> Classifier:
@@ -64,7 +66,14 @@ class Rest(nn.Module):
         return self._whole[0]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(features))
+        try:
+            return self.head(self.blocks(features))
+        except RuntimeError as error:
+            if features.ndim == 4 and features.shape[1] == 3:
+                raise RuntimeError(f"These are images, {tuple(features.shape)}, but inside kept_features the model "
+                                   "takes the features of its frozen part. Do this after the `with` block, where it is "
+                                   "whole again.") from error
+            raise
 
     def train(self, mode: bool = True) -> Rest:
         """As the classifier: what is frozen stays in evaluation mode."""
@@ -73,7 +82,13 @@ class Rest(nn.Module):
         return self
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """The classifier's groups, so that rates and optimisers are the same as for the whole."""
+        """The classifier's groups, so that rates and optimisers are the same as for the whole.
+
+        Raises: `ValueError` when a part was unfrozen whose features are kept: it could not learn from them.
+        """
+        if any(parameter.requires_grad for parameter in self._front):
+            raise ValueError("A part of the network was unfrozen whose features are kept, so it would not learn. "
+                             "Unfreeze after the `with kept_features(...)` block, and train there.")
         return self.whole_model.parameter_groups()
 
 # %% ../nbs/reference/features.ipynb #9956aca4

@@ -68,7 +68,8 @@ def select_lessons(
     """
     if everything:
         return list(lessons.values())
-    numbers = {w.zfill(2) for w in wanted} or {n for n in lessons if n in CORE_LESSONS}
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    numbers = {str(w).zfill(2) for w in wanted} or {n for n in lessons if n in CORE_LESSONS}
     if missing := sorted(numbers - lessons.keys()):
         raise LessonsNotFoundError(f"There is no lesson {', '.join(missing)}. There are: {', '.join(lessons)}.")
     return [path for number, path in lessons.items() if number in numbers]
@@ -191,9 +192,14 @@ def run_lesson(
     """
     import nbformat
 
-    notebook = nbformat.read(path, as_version=4)
-    title = re.sub(r"^\d+ · ", "", lesson_title(notebook))  # the number is there already
-    lesson = LessonRun(path.name[:2], title, run_folder / path.name)
+    lesson = LessonRun(path.name[:2], path.stem, run_folder / path.name)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        lesson.error = (f"{path.name} cannot be read as a notebook ({str(error).splitlines()[0][:80]}). Was it left in "
+                        "the middle of a merge? git checkout brings the original back.")
+        return lesson
+    lesson.title = re.sub(r"^\d+ · ", "", lesson_title(notebook))  # the number is there already
     before = dict(os.environ)
     os.environ |= {RESULTS_VARIABLE: str(run_folder / "results.jsonl"), "JUPYTER_PREFER_ENV_PATH": "1",
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1", **(environ or {})}

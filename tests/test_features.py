@@ -315,3 +315,15 @@ def test_a_block_frozen_behind_the_cut_stands_still():
     with kept_features(learner):
         learner.fit(1, 1e-2)
     assert all(torch.equal(a, b) for a, b in zip(before, (*late.parameters(), *late.buffers()), strict=True))
+
+
+def test_what_cannot_be_done_inside_says_so():
+    learner = a_learner()
+    with kept_features(learner):
+        with pytest.raises(RuntimeError, match="after the `with` block"):
+            learner.predict(torch.zeros(2, 3, 64, 64))
+        for parameter in learner.model.whole_model.parameters():
+            parameter.requires_grad_(True)
+        with pytest.raises(ValueError, match="was unfrozen whose features are kept"):
+            learner.fit(1)
+    learner.fit(1)

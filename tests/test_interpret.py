@@ -763,3 +763,39 @@ def test_some_rows_keep_what_belongs_together():
     assert torch.equal(part.targets, answers.targets[[4, 20, 4]])
     assert torch.equal(part.losses, answers.losses[[4, 20, 4]])
     assert part.replay is None and part.classes == answers.classes
+
+
+def test_rows_of_a_tensor_and_a_learner_will_do():
+    learner = make_learner()
+    answers = interpret(learner)
+    for rows in (answers.losses.argsort(descending=True)[:3], torch.tensor(2), [1]):
+        assert len(show_grad_cam(learner, answers, rows).flat) >= 2
+    torch.testing.assert_close(grad_cam(learner, torch.ones(1, 3, 16, 16)).maps,
+                               grad_cam(learner.model, torch.ones(1, 3, 16, 16)).maps)
+
+
+@pytest.mark.parametrize("columns", [0, 1, 3, 2.0, True])
+def test_image_and_map_stand_in_one_line(columns):
+    learner = make_learner()
+    with pytest.raises(ValueError, match="even number"):
+        show_grad_cam(learner.model, interpret(learner), [0], columns=columns)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_temperature_for_no_numbers_is_refused(value):
+    logits = torch.randn(5, 3)
+    logits[2, 1] = value
+    with pytest.raises(ValueError, match="no finite numbers"):
+        fit_temperature(logits, torch.zeros(5, dtype=torch.long))
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_at_least_one_image_of_each_kind(count):
+    with pytest.raises(ValueError, match="at least 1"):
+        show_most_confused(some_answers(), count=count)
+
+
+@pytest.mark.parametrize("tenths", range(6, 11))
+def test_a_bin_holds_its_upper_edge_also_in_float32(tenths):
+    probabilities = torch.tensor([[tenths / 10, 1 - tenths / 10]])
+    assert reliability(probabilities, torch.tensor([0])).counts.tolist().index(1) == tenths - 1

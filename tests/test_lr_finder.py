@@ -839,3 +839,29 @@ def test_ratios_need_the_groups_of_the_whole_classifier(image_learner):
     assert sweep.ratios == (0.01, 0.1, 1.0)
     with pytest.raises(ValueError, match="2 learning rates"):
         lr_find(image_learner, rates=[0.1, 1])
+
+
+class WarmUp(Callback):
+    """Skips the first three steps, by a count of its own."""
+
+    def __init__(self):
+        self.count = 0
+
+    def after_backward(self, learner):
+        self.count += 1
+        if self.count <= 3:
+            raise SkipStep
+
+
+def test_every_rate_starts_with_the_callbacks_as_they_were():
+    warm = WarmUp()
+    learner = make_learner(callbacks=[warm])
+    once = try_rates(learner, [1e-2])[0]
+    twice = try_rates(learner, [1e-2, 1e-2])
+    assert once.losses == twice[0].losses == twice[1].losses and warm.count == 0
+
+
+@pytest.mark.parametrize("rates", [1e-3, []])
+def test_rates_to_try_are_a_list(rates):
+    with pytest.raises(ValueError, match="list of learning rates"):
+        try_rates(make_learner(), rates)

@@ -14,7 +14,7 @@ import pytest
 
 from course_lib.cli import main
 from course_lib.results import TIMES_FILE, read_results, record_result
-from course_lib.runner import record_lessons, run_course, run_lesson, smaller_png
+from course_lib.runner import record_lessons, run_course, run_lesson, select_lessons, smaller_png
 from course_lib.settings import CourseSettings
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
@@ -147,3 +147,17 @@ def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
     again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")).astype(float)
     assert again.shape == noisy.shape and np.abs(again - noisy).mean() < 10
     assert smaller_png(large, limit=10**7).strip() == large.strip()
+
+
+def test_a_damaged_notebook_does_not_end_the_course(course, tmp_path):
+    paths = [write_lesson(course, "01_torn", "1"), write_lesson(course, "02_fine", "1")]
+    paths[0].write_text("<<<<<<< HEAD\n" + paths[0].read_text(encoding="utf-8"), encoding="utf-8")
+    said = []
+    lessons, run = run_course(CourseSettings(profile="test"), paths, tmp_path / "runs", echo=said.append)
+    assert "cannot be read as a notebook" in lessons[0].error and lessons[1].passed
+    assert "1 of 2 lessons" in said[-1] and "cannot be read" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_numbers_of_lessons_may_be_numbers(course):
+    lessons = {"03": Path("a"), "04": Path("b")}
+    assert select_lessons(lessons, [3]) == select_lessons(lessons, "03") == [Path("a")]

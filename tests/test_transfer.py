@@ -358,3 +358,53 @@ def test_a_real_backbone_is_fine_tuned():
     learner.model = create_classifier("efficientnet_lite0", 3)
     fine_tune(learner, 1)
     assert len(learner.recorder.rows) == 2 and all(math.isfinite(loss) for loss in learner.recorder.losses)
+
+
+class CountSteps(Callback):
+    def __init__(self):
+        self.steps = 0
+
+    def after_step(self, learner):
+        self.steps += 1
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"lr_mult": 0.5}, "above the last"), ({"pct_start": 2}, "pct_start"), ({"div": 0}, "1 or more"),
+    ({"div": "x"}, "1 or more"), ({"div": math.inf}, "1 or more"), ({"views": 0}, "views"),
+    ({"callbacks": EarlyStopping()}, ""), ({"callbacks": [EarlyStopping]}, "is no Callback"),
+    ({"epochs": 0}, "at least 1")])
+def test_fine_tune_refuses_before_anything_is_changed(options, words):
+    learner = make_learner()
+    before = weights(learner)
+    if words:
+        with pytest.raises((ValueError, TypeError), match=words):
+            fine_tune(learner, **{"epochs": 1} | options)
+        assert not changed(before, weights(learner)) and all(p.requires_grad for p in learner.model.parameters())
+    else:
+        fine_tune(learner, 1, **options)  # one callback is as good as a list of one
+
+
+def test_callbacks_from_a_generator_take_part_in_both_stages():
+    counter, learner = CountSteps(), make_learner()
+    fine_tune(learner, 1, callbacks=(one for one in [counter]))
+    assert counter.steps == len(learner.recorder.losses) == 10
+
+
+@pytest.mark.parametrize("momenta", [0.9, (0.9,), (0.9, "x"), (0.9, math.nan), (0.9, 1.0)])
+def test_momenta_must_be_two_numbers(momenta):
+    with pytest.raises(ValueError, match="momenta"):
+        OneCycle(momenta=momenta)
+
+
+def test_a_model_is_no_learner_and_true_is_no_rate():
+    with pytest.raises(TypeError, match="takes a Learner"):
+        fine_tune(make_learner().model, 1)
+    with pytest.raises(TypeError, match="must be a number"):
+        rates_for(True, 3)
+    with pytest.raises(TypeError, match="must be a number"):
+        rates_for(slice("a"), 3)
+    with pytest.raises(ValueError, match="give a number"):
+        EarlyStopping(by="x")
+    learner = make_learner()
+    fit_one_cycle(learner, 1)
+    assert len(plot_schedule(learner)) == 2  # a learner is as good as its recorder
