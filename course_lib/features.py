@@ -97,9 +97,13 @@ WITHOUT_CHANCE = (GlobalPool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Avg
 
 
 def _cut_head(head: nn.Module) -> tuple[list[nn.Module], nn.Module]:
-    """The first layers of a head, which neither learn nor draw random numbers, and the rest of it."""
+    """The first layers of a head, which neither learn nor draw random numbers, and the rest of it.
+
+    Such layers are `WITHOUT_CHANCE`, or say so of themselves: `learns_nothing = True`.
+    """
     layers = list(head) if isinstance(head, nn.Sequential) else []
-    kept = next((i for i, layer in enumerate(layers) if not isinstance(layer, WITHOUT_CHANCE)), 0)
+    fixed = [isinstance(layer, WITHOUT_CHANCE) or getattr(layer, "learns_nothing", False) for layer in layers]
+    kept = fixed.index(False) if False in fixed else 0
     return layers[:kept], head[kept:] if kept else head
 
 

@@ -80,7 +80,8 @@ ROOMS = {
     "settings": (), "results": ("settings",), "download": (), "data": ("settings", "download"), "models": ("settings",),
     "learner": ("settings",), "features": ("data", "models", "learner"),
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
-    "interpret": ("learner", "data"),
+    "interpret": ("learner", "data"), "pooling": ("models",),
+    "tuning": ("learner", "transfer", "results", "settings"),
     "doctor": None, "runner": None, "training": None, "cli": None,  # None: may know all that do not know it
 }
 
