@@ -202,7 +202,8 @@ def test_four_processes_lose_and_repeat_no_trial(tmp_path, kind, count):
     path, calls = tmp_path / f"r-{kind}", tmp_path / "calls"
     processes = [start(tmp_path, path, calls, kind) for _ in range(4)]
     for process in processes:
-        assert process.wait(timeout=240) == 0, process.stderr.read()
+        said = process.communicate(timeout=240)[1]
+        assert process.returncode == 0, said
     lines = calls.read_text().splitlines()
     assert len(lines) == count and len(set(lines)) == count
 
@@ -215,8 +216,10 @@ def test_the_trial_of_a_killed_process_is_taken_over(tmp_path):
     while not calls.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
-    assert start(tmp_path, path, calls, "random", 0).wait(timeout=240) == 0
+    process.communicate(timeout=30)
+    second = start(tmp_path, path, calls, "random", 0)
+    said = second.communicate(timeout=240)[1]
+    assert second.returncode == 0, said
     lines = calls.read_text().splitlines()
     assert len(lines) == 17 and len(set(lines)) == 16 and lines[0] in lines[1:]  # its parameters were tried again
 
