@@ -45,6 +45,11 @@ __all__ = ['IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'ELPV_CLASSES', 'PETS_PATTERN', 'D
            'default_augmentation', 'ImageLoader', 'shuffled_order', 'Loaders', 'make_loaders', 'show_batch']
 
 # %% ../nbs/01_data_prep.ipynb #c85f6b7e
+def _class_numbers(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+# %% ../nbs/01_data_prep.ipynb #0eb60e18
 @dataclass(frozen=True, repr=False)
 class ImageItems:
     """Which photographs there are and what is on them; no pixel is read yet.
@@ -73,8 +78,7 @@ class ImageItems:
     @cached_property
     def targets(self) -> np.ndarray:
         """The classes as numbers, int64, shape (N,): `classes[targets[i]] == labels[i]`."""
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        return np.array([numbers[label] for label in self.labels], dtype=np.int64)
+        return _class_numbers(self.labels, self.classes)
 
     def path(self, index: int) -> Path:
         """Where image number `index` lies."""

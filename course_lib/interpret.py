@@ -70,30 +70,9 @@ def _check_answers(logits: torch.Tensor, targets: torch.Tensor, classes: tuple[s
         raise ValueError(f"The scores of {bad} of {len(logits)} images are no finite numbers: the model's weights, or "
                          "the images themselves, are broken. Look at its training loss.")
 
-# %% ../nbs/06_interpretation.ipynb #5597b189
-@dataclass(frozen=True, eq=False, repr=False)
-class Interpretation:
-    """What a model said about every image, and what was right; on the CPU, in the order of the loader's pass.
-
-    Row `i` of everything is the same image. `replay` finds the images again; without it there are figures only.
-    Raises: `ValueError` when logits, targets and classes do not fit together.
-    """
-    logits: torch.Tensor  # float (N, classes)
-    targets: torch.Tensor  # int64 (N,)
-    classes: tuple[str, ...]
-    replay: Replay | None = field(default=None)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
-        _check_answers(self.logits, self.targets, self.classes)
-        object.__setattr__(self, "logits", self.logits.detach().cpu().float())
-        object.__setattr__(self, "targets", _class_numbers(self.targets, len(self.classes), "targets").cpu())
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __repr__(self) -> str:
-        return f"Interpretation({len(self):,} images, {len(self.classes)} classes, error {self.error:.1%})"
+# %% ../nbs/06_interpretation.ipynb #95f918d8
+class _FromLogits:
+    """What follows from logits, targets and classes; each is computed when it is first asked for."""
 
     @cached_property
     def probabilities(self) -> torch.Tensor:
@@ -130,6 +109,31 @@ class Interpretation:
         """The confusion matrix, int64 (classes, classes): actual classes are rows, predicted ones columns."""
         return confusion_matrix(self.predicted, self.targets, len(self.classes))
 
+# %% ../nbs/06_interpretation.ipynb #5597b189
+@dataclass(frozen=True, eq=False, repr=False)
+class Interpretation(_FromLogits):
+    """What a model said about every image, and what was right; on the CPU, in the order of the loader's pass.
+
+    Row `i` of everything is the same image. `replay` finds the images again; without it there are figures only.
+    Raises: `ValueError` when logits, targets and classes do not fit together.
+    """
+    logits: torch.Tensor  # float (N, classes)
+    targets: torch.Tensor  # int64 (N,)
+    classes: tuple[str, ...]
+    replay: Replay | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        _check_answers(self.logits, self.targets, self.classes)
+        object.__setattr__(self, "logits", self.logits.detach().cpu().float())
+        object.__setattr__(self, "targets", _class_numbers(self.targets, len(self.classes), "targets").cpu())
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __repr__(self) -> str:
+        return f"Interpretation({len(self):,} images, {len(self.classes)} classes, error {self.error:.1%})"
+
 # %% ../nbs/06_interpretation.ipynb #7b112766
 @contextmanager
 def _taken_back(loader: Iterable, place: dict, numbers: dict) -> Iterator[None]:
@@ -165,6 +169,21 @@ def _plain_rows(loader: Iterable, rows: Sequence[int]) -> torch.Tensor | None:
     return next(iter(replace(loader, indices=chosen, batch_size=len(rows), prefetch=0)))[0].cpu()
 
 # %% ../nbs/06_interpretation.ipynb #873662a9
+def _search(replay: Replay, rows: list[int]) -> torch.Tensor:
+    """Go through the pass again, as far as needed, and pick these rows."""
+    found, start = {}, 0
+    with _taken_back(replay.loader, replay.place, replay.numbers):
+        for batch in () if replay.once else replay.loader:
+            x = _inputs_of(batch)
+            found |= {row: x[row - start].cpu() for row in set(rows) if start <= row < start + len(x)}
+            start += len(x)
+            if len(found) == len(set(rows)):
+                break
+    if len(found) < len(set(rows)):
+        raise ValueError("The images cannot be shown: a generator can be read only once. Give a list or a loader.")
+    return torch.stack([found[row] for row in rows])
+
+# %% ../nbs/06_interpretation.ipynb #2bc9a04d
 class Replay:
     """A pass over a loader whose images can be found again by their row: same order, same augmentation.
 
@@ -172,7 +191,7 @@ class Replay:
     """
 
     def __init__(self, loader: Iterable):
-        self.loader, self.marks, self._numbers, self._place = loader, [], random_state(), loader_state(loader)
+        self.loader, self.marks, self.numbers, self.place = loader, [], random_state(), loader_state(loader)
         self.once = isinstance(loader, Iterator)  # such as a generator
 
     def __len__(self) -> int:
@@ -180,7 +199,7 @@ class Replay:
 
     def __iter__(self) -> Iterator:
         """The pass itself. It notes a mark of each image."""
-        self.marks, self._numbers, self._place = [], random_state(), loader_state(self.loader)
+        self.marks, self.numbers, self.place = [], random_state(), loader_state(self.loader)
         for batch in self.loader:
             yield batch  # first: who asked for it checks it
             self.marks += _marks(_inputs_of(batch)).tolist()
@@ -194,25 +213,13 @@ class Replay:
         if not rows or min(rows) < 0 or max(rows) >= len(self.marks):
             raise IndexError(f"rows = {rows} must be one or more numbers from 0 to {len(self.marks) - 1}.")
         x = _plain_rows(self.loader, rows)
-        x = self._search(rows) if x is None else x
+        x = _search(self, rows) if x is None else x
         expected = torch.tensor([self.marks[row] for row in rows])
         if not torch.allclose(_marks(x), expected, rtol=1e-3, atol=1e-3):
             raise ValueError(f"{self.loader!r} gave other images when it was read again, so images and losses cannot "
                              "be matched. Give one that does not shuffle, or whose chance comes from a seed.")
         return x
 
-    def _search(self, rows: list[int]) -> torch.Tensor:
-        found, start = {}, 0
-        with _taken_back(self.loader, self._place, self._numbers):
-            for batch in () if self.once else self.loader:
-                x = _inputs_of(batch)
-                found |= {row: x[row - start].cpu() for row in set(rows) if start <= row < start + len(x)}
-                start += len(x)
-                if len(found) == len(set(rows)):
-                    break
-        if len(found) < len(set(rows)):
-            raise ValueError("The images cannot be shown: a generator can be read only once. Give a list or a loader.")
-        return torch.stack([found[row] for row in rows])
 
 # %% ../nbs/06_interpretation.ipynb #6d4a13ff
 def _known_classes(loaders: Sequence[object], num_classes: int) -> tuple[str, ...]:

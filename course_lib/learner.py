@@ -335,6 +335,13 @@ class Callback:
         """Take back what `state` gave."""
 
 # %% ../nbs/03_training_loop.ipynb #319fd93e
+def _rates_and_momentum(optimizer: torch.optim.Optimizer) -> tuple[list[float], float]:
+    """The rate of each parameter group, and the momentum of the last one."""
+    last = optimizer.param_groups[-1]
+    momentum = last.get("momentum", last.get("betas", (0,))[0])
+    return [float(group["lr"]) for group in optimizer.param_groups], float(momentum)
+
+# %% ../nbs/03_training_loop.ipynb #1df8af98
 class Recorder(Callback):
     """Remembers what plots and tables need, over all fits of its learner.
 
@@ -362,9 +369,7 @@ class Recorder(Callback):
         return self._losses
 
     def after_backward(self, learner: Learner) -> None:
-        groups = learner.optimizer.param_groups  # read before the step: a schedule may change them right after it
-        momentum = groups[-1].get("momentum", groups[-1].get("betas", (0,))[0])
-        self._step = [float(group["lr"]) for group in groups], float(momentum)
+        self._step = _rates_and_momentum(learner.optimizer)  # before the step: a schedule may change them after it
 
     def after_batch(self, learner: Learner) -> None:
         self._waiting.append(learner.loss.detach())
@@ -596,6 +601,13 @@ class FitSteps(EpochSteps):
         self.callbacks = sorted([*self.callbacks, callback], key=lambda c: c.order)  # stable: ties by insertion
         return callback
 
+    def add_first_callbacks(self, own: Sequence[Callback], progress: bool) -> None:
+        """What every learner has, and its own callbacks; one of them is the recorder."""
+        self.callbacks = []
+        for callback in [*default_callbacks(own, progress), *own]:
+            self.add_callback(callback)
+        self.recorder = next(callback for callback in self.callbacks if isinstance(callback, Recorder))
+
     def remove_callback(self, callback: Callback) -> None:
         self.callbacks = [other for other in self.callbacks if other is not callback]
 
@@ -633,17 +645,14 @@ class Learner(FitSteps):
                  callbacks: Iterable[Callback] = (), device: str | torch.device = "cpu", progress: bool = True):
         self.model, self.train_loader, self.valid_loader, self.lr = model, train_loader, valid_loader, lr
         self.loss_fn, self.make_optimizer = loss_fn or nn.functional.cross_entropy, make_optimizer or make_adamw
-        self.metrics, self.callbacks = named_metrics(metrics), []
+        self.metrics = named_metrics(metrics)
         self.device = choose_device(device) if isinstance(device, str) else torch.device(device)
         if self.device.type == "cpu":
             keep_memory()  # or each step would ask the system for all its memory again
         self.optimizer, self.averages, self.results = None, Averages(), {}
         self.epochs = self.epoch = self.step = self.batch_index = 0
         self.training = self.stop_training = False
-        own = list(callbacks)
-        for callback in default_callbacks(own, progress) + own:
-            self.add_callback(callback)
-        self.recorder = next(callback for callback in self.callbacks if isinstance(callback, Recorder))
+        self.add_first_callbacks(list(callbacks), progress)
 
     def fit(self, epochs: int, lr: float | Sequence[float] | None = None, *,
             callbacks: Iterable[Callback] = ()) -> None:
