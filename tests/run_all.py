@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-ENVIRON = {**os.environ, "COURSE_PROFILE": "test", "PYTHONWARNINGS": "default::DeprecationWarning:course_lib"}
+WORKERS = "2"
+# One thread for each of the two processes: more would only wait for one another on two cores.
+ENVIRON = {"OMP_NUM_THREADS": "1", **os.environ, "COURSE_PROFILE": "test",
+           "PYTHONWARNINGS": "default::DeprecationWarning:course_lib"}
 
 
 def tracked_notebooks() -> dict[Path, bytes]:
@@ -36,8 +39,8 @@ def main() -> int:
     steps = {
         "export and clean": export_and_clean,
         "ruff": lambda: command("ruff", "check", "."),
-        "notebooks": lambda: command("nbdev-test", "--n-workers", "2", "--timing"),
-        "pytest": lambda: command("pytest"),
+        "notebooks": lambda: command("nbdev-test", "--n-workers", WORKERS, "--timing"),
+        "pytest": lambda: command("pytest", "-n", WORKERS, "--dist", "worksteal"),
     }
     failed = []
     for name, step in steps.items():
