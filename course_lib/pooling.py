@@ -15,7 +15,7 @@ from .models import Backbone, Classifier, create_backbone, create_head
 
 # %% auto #0
 __all__ = ['check_map', 'BilinearPool', 'SignedSquareRoot', 'UnitLength', 'pooling_cost', 'CountSketch', 'CompactBilinearPool',
-           'create_bilinear_head', 'create_bilinear_classifier']
+           'create_bilinear_head', 'create_bilinear_classifier', 'fold_sketch']
 
 # %% ../nbs/09_fine_grained.ipynb #098c87e7
 def check_map(x: torch.Tensor, num_features: int, who: str) -> torch.Tensor:
@@ -168,3 +168,14 @@ def create_bilinear_classifier(backbone: str | Backbone, num_classes: int, *, di
                          "that ends in a feature map, such as efficientnet_lite0 or resnet34.")
     head = create_bilinear_head(body.num_features, num_classes, dim=dim, dropout=dropout, seed=seed)
     return Classifier(body, head).to(memory_format=torch.channels_last)
+
+# %% ../nbs/09_fine_grained.ipynb #686d46f7
+def fold_sketch(sketch: torch.Tensor, dim: int) -> torch.Tensor:
+    """The sketch (N, dim) of what (N, d) is a sketch of: its pieces of length `dim`, added up.
+
+    Equal to sketching with bucket numbers modulo `dim`. Raises: `ValueError` when `dim` does not divide d.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1 or sketch.shape[-1] % dim:
+        raise ValueError(f"dim = {dim!r} must divide the {sketch.shape[-1]:,} numbers of the sketch, or buckets would "
+                         "not fold onto buckets.")
+    return sketch.unflatten(-1, (-1, dim)).sum(-2)

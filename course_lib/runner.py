@@ -195,11 +195,12 @@ def run_lesson(
     lesson = LessonRun(path.name[:2], path.stem, run_folder / path.name)
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
-        lesson.error = (f"{path.name} cannot be read as a notebook ({str(error).splitlines()[0][:80]}). Was it left in "
-                        "the middle of a merge? git checkout brings the original back.")
+        lesson.title = re.sub(r"^\d+ · ", "", lesson_title(notebook))  # the number is there already
+    except Exception as error:  # JSON that is no notebook makes nbformat stumble in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        lesson.error = (f"{path.name} cannot be read as a notebook ({reason}). Was it left in the middle of a merge? "
+                        "git checkout brings the original back.")
         return lesson
-    lesson.title = re.sub(r"^\d+ · ", "", lesson_title(notebook))  # the number is there already
     before = dict(os.environ)
     os.environ |= {RESULTS_VARIABLE: str(run_folder / "results.jsonl"), "JUPYTER_PREFER_ENV_PATH": "1",
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1", **(environ or {})}
@@ -371,7 +372,7 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
         file = io.BytesIO()
         Image.open(io.BytesIO(data)).convert("RGB").quantize(256).save(file, "png", optimize=True)
         data = min(data, file.getvalue(), key=len)
-    return base64.b64encode(data).decode() + "\n"
+    return base64.b64encode(data).decode()
 
 # %% ../nbs/reference/runner.ipynb #ce3376f8
 def save_outputs(executed: Path, source: Path) -> None:

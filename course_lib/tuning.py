@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FRAME_GIVES', 'SCHEDULES', 'grid', 'Options', 'options_of', 'check_option_names', 'complete_configs', 'Pruned',
-           'trial_key', 'run_trial', 'read_trials', 'Experiment', 'check_seeds', 'run_experiment', 'Summary',
-           'summarize', 'mean_and_spread', 'experiment_table', 'Comparison', 'compare', 'plot_experiment',
+           'trial_key', 'run_trial', 'read_trials', 'StorageLockedError', 'Experiment', 'check_seeds', 'run_experiment',
+           'Summary', 'summarize', 'mean_and_spread', 'experiment_table', 'Comparison', 'compare', 'plot_experiment',
            'make_schedule', 'Schedule', 'schedule_rates', 'plot_rates', 'curve', 'plot_curves', 'choice', 'uniform',
-           'log_uniform', 'whole', 'StorageLockedError', 'open_study', 'search', 'plot_history', 'plot_importances']
+           'log_uniform', 'whole', 'open_study', 'search', 'plot_history', 'plot_importances']
 
 # %% ../nbs/07_tuning.ipynb #b33153ab
 def grid(**options: Iterable) -> list[dict]:
@@ -94,15 +94,29 @@ def check_option_names(options: Options, names: Iterable[str]) -> None:
     if missing := [name for name in options.needed if name not in names]:
         raise ValueError(f"The trial has no default for {', '.join(missing)}: give values to try.")
 
+# %% ../nbs/07_tuning.ipynb #68a7fe44
+def _plain(value: object) -> object:
+    """`value` as a results file gives it back: lists for tuples, Python's numbers for NumPy's."""
+    def number(other: object) -> object:
+        if getattr(other, "ndim", None) == 0:
+            return other.item()
+        raise TypeError(f"{type(other).__name__} cannot be written")
+
+    return json.loads(json.dumps(value, allow_nan=False, default=number))
+
 # %% ../nbs/07_tuning.ipynb #b31aa6c3
 def complete_configs(trial: Callable, configs: Iterable[Mapping]) -> list[dict]:
-    """The configurations with the trial's own defaults filled in, each once. All are checked before anything runs."""
+    """The configurations with the trial's own defaults filled in, each once. All are checked before anything runs.
+
+    They are as a results file gives them back, so that a trial sees the same on any day: a tuple becomes a list.
+    """
     options, complete = options_of(trial), {}
     for config in configs:
         check_option_names(options, config)
         config = {**options.defaults, **config}
         try:
-            complete.setdefault(json.dumps(config, sort_keys=True, allow_nan=False), config)
+            config = _plain(config)
+            complete.setdefault(json.dumps(config, sort_keys=True), config)
         except (TypeError, ValueError):
             raise TypeError(f"The configuration {config} cannot be written into a results file. Use numbers, text, "
                             "True, False, None and lists of them; let the trial make objects from names.") from None
@@ -121,7 +135,9 @@ def trial_key(config: Mapping, seed: int) -> str:
 
 
 def _numbers(values: Mapping) -> dict[str, float]:
-    return {str(name): float(value) for name, value in values.items()
+    """Those of the values that are one number: Python's, NumPy's, or a tensor without dimensions."""
+    plain = {str(name): value.item() if getattr(value, "ndim", None) == 0 else value for name, value in values.items()}
+    return {name: float(value) for name, value in plain.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
 
 
@@ -180,7 +196,7 @@ def run_trial(trial: Callable, config: Mapping, seed: int, callbacks: Sequence[C
             torch.cuda.empty_cache()
     return row | {"seconds": round(time.perf_counter() - started, 3)}
 
-# %% ../nbs/07_tuning.ipynb #aefde5fb
+# %% ../nbs/07_tuning.ipynb #b1eaf926
 def read_trials(path: str | Path) -> list[dict]:
     """The rows of a results file, oldest first; of rows with the same key the newest. Torn lines are left out."""
     path, rows = Path(path), {}
@@ -192,13 +208,32 @@ def read_trials(path: str | Path) -> list[dict]:
                 rows[row["key"]] = row
     return list(rows.values())
 
+# %% ../nbs/07_tuning.ipynb #5126c3b9
+class StorageLockedError(RuntimeError):
+    """Results that another program does not let go of. The message says what to do."""
 
-def _append_line(path: Path, line: bytes) -> None:
-    """Write `line` to the end of `path`, on a line of its own whatever came before, and see it onto the disk."""
-    from filelock import FileLock
+
+@contextmanager
+def _file_lock(path: Path, seconds: float) -> Iterator[None]:
+    """Only one process at a time may be in here for this `path`. Raises: `StorageLockedError` after `seconds`."""
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=60), open(path, "ab+") as file:
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise StorageLockedError(f"{lock.lock_file} was held by another program for {seconds:g} s. End the process "
+                                 "that hangs, then make the same call again: what is in the file stays.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+# %% ../nbs/07_tuning.ipynb #5db02829
+def _append_line(path: Path, line: bytes) -> None:
+    """Write `line` to the end of `path`, on a line of its own whatever came before, and see it onto the disk."""
+    with _file_lock(path, 60), open(path, "ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else b"\n" + line
@@ -206,7 +241,7 @@ def _append_line(path: Path, line: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
 
-
+# %% ../nbs/07_tuning.ipynb #aefde5fb
 @contextmanager
 def _claimed(path: Path, key: str) -> Iterator[bool]:
     """Whether the trial is ours: nobody else holds its lock, and while this is open nobody can."""
@@ -246,7 +281,7 @@ class Experiment:
 
     def values(self, name: str, **options: object) -> dict[int, float]:
         """`{seed: value}` over the finished trials whose options are these. Raises: `ValueError` when there is none."""
-        rows = [row for row in self.rows if all(row["config"].get(k) == v for k, v in options.items())]
+        rows = [row for row in self.rows if all(row["config"].get(k) == v for k, v in _plain(options).items())]
         if not rows:
             raise ValueError(f"No trial has the options {options}. Varied were: {', '.join(self.varied) or 'none'}.")
         done = [row for row in rows if row["status"] == "done"]
@@ -378,7 +413,7 @@ def experiment_table(
     lines = ["| " + " | ".join(header + ["reported"] * (reported is not None)) + " |",
              "|---" * (len(header) + (reported is not None)) + "|"]
     means = [s.mean for s in summaries if not math.isnan(s.mean)]
-    best = (max if highest else min)(means) if len(means) > 1 else None
+    best = (max if highest else min)(means) if len(set(means)) > 1 else None
     for index, s in enumerate(summaries):
         shown = mean_and_spread(s.mean, s.spread, unit) if s.count else "none finished"
         cells = [_cell(s.options.get(n, "as given")) for n in names] + [f"**{shown}**" if s.mean == best else shown]
@@ -424,7 +459,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparis
     reach = float(t.ppf(0.975, len(common) - 1)) * error
     return Comparison(mean, mean - reach, mean + reach, len(common))
 
-# %% ../nbs/07_tuning.ipynb #fd786724
+# %% ../nbs/07_tuning.ipynb #6d6eee01
 def _positions(values: Sequence[object]) -> tuple[list[float], bool, bool]:
     """Where the values of an option stand on the x axis; whether they are numbers; whether on a logarithmic axis."""
     numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -434,6 +469,16 @@ def _positions(values: Sequence[object]) -> tuple[list[float], bool, bool]:
     return [float(v) for v in values], True, positive[0] > 0 and positive[-1] / positive[0] >= 8
 
 
+def _check_axes(experiment: Experiment, names: Sequence[str]) -> None:
+    """Raises `ValueError` unless `names` are options, and all that varied."""
+    varied = experiment.varied
+    for name in names:
+        if not any(name in row["config"] for row in experiment.rows):
+            raise ValueError(f"{name!r} is no option of this experiment. Varied were: {', '.join(varied) or 'none'}.")
+    if more := [name for name in varied if name not in names]:
+        raise ValueError(f"{', '.join(more)} varied too, so one point would stand for several configurations.")
+
+# %% ../nbs/07_tuning.ipynb #fd786724
 def plot_experiment(
     experiment: Experiment,
     value: str = "error_rate",
@@ -446,18 +491,13 @@ def plot_experiment(
     """Draw mean and spread of `value` over an option's values. Give the other options one value, or plot them apart."""
     import matplotlib.pyplot as plt
 
-    summaries, varied = summarize(experiment, value), experiment.varied
-    for name in filter(None, (x, by)):
-        if not any(name in row["config"] for row in experiment.rows):
-            raise ValueError(f"{name!r} is no option of this experiment. Varied were: {', '.join(varied) or 'none'}.")
-    if more := [name for name in varied if name not in (x, by)]:
-        raise ValueError(f"{', '.join(more)} varied too, so one point would stand for several configurations.")
+    _check_axes(experiment, [name for name in (x, by) if name])
     ax = plt.subplots(figsize=(6, 3.5), layout="constrained")[1] if ax is None else ax
     xs = list(dict.fromkeys(json.dumps(row["config"][x]) for row in experiment.rows))
     places, numeric, logarithmic = _positions([json.loads(text) for text in xs])
     place, scale = dict(zip(xs, places, strict=True)), 100 if unit == "fraction" else 1
     lines: dict[str, list[Summary]] = {}
-    for s in summaries:
+    for s in summarize(experiment, value):
         lines.setdefault(_cell(s.options.get(by)) if by in s.options else "", []).append(s)
     for index, (label, points) in enumerate(lines.items()):
         at = [place[json.dumps(s.options.get(x, experiment.rows[0]["config"][x]))] for s in points]
@@ -468,8 +508,8 @@ def plot_experiment(
     ax.set_xticks(places, [_cell(json.loads(text)) for text in xs])
     ax.minorticks_off()
     ax.set(xlabel=x.replace("_", " "), ylabel=value.replace("_", " ") + (" (%)" if unit == "fraction" else ""))
-    if by:
-        ax.legend(title=by.replace("_", " "))
+    if by:  # beside the plot: inside, it would cover points
+        ax.legend(title=by.replace("_", " "), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax
 
 # %% ../nbs/07_tuning.ipynb #8c10ad7b
@@ -533,6 +573,21 @@ def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int, **opt
         raise ValueError(f"The schedule {name!r} has no option {unknown[0]!r}. It has: {', '.join(known) or 'none'}.")
     return maker(optimizer, steps, **options)
 
+# %% ../nbs/07_tuning.ipynb #1907772e
+def _check_can_plan(name: str, learner: Learner) -> None:
+    if learner.num_batches is None:
+        raise ValueError("A schedule must know how many steps there are, but the training loader has no length.")
+    if name == "plateau" and learner.valid_loader is None:
+        raise ValueError("The schedule 'plateau' waits for the validation loss; give the learner a validation loader.")
+
+
+def _go_to(schedule: LRScheduler, steps: int) -> None:
+    """Where an interrupted fit stood."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the optimiser has not stepped yet, which is right here
+        for _ in range(steps):
+            schedule.step()
+
 # %% ../nbs/07_tuning.ipynb #f5eb457f
 class Schedule(Callback):
     """Moves the learning rates along one of `SCHEDULES`; the rates given to `fit` are the highest.
@@ -547,11 +602,7 @@ class Schedule(Callback):
         self.name, self.options, self._kept = name, options, None
 
     def before_fit(self, learner: Learner) -> None:
-        if learner.num_batches is None:
-            raise ValueError("A schedule must know how many steps there are, but the training loader has no length.")
-        if self.name == "plateau" and learner.valid_loader is None:
-            raise ValueError("The schedule 'plateau' waits for the validation loss; give the learner a validation "
-                             "loader.")
+        _check_can_plan(self.name, learner)
         if self.name != "plateau" or not learner.step:
             for group, rate in zip(learner.optimizer.param_groups, learner.rates, strict=True):
                 group["lr"] = rate
@@ -561,14 +612,7 @@ class Schedule(Callback):
         if self.name == "plateau":
             self.schedule.__dict__.update(self._kept if learner.step and self._kept else {})
         else:
-            self._replay(learner.step)
-
-    def _replay(self, steps: int) -> None:
-        """Go to where an interrupted fit stood."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the optimiser has not stepped yet, which is right here
-            for _ in range(steps):
-                self.schedule.step()
+            _go_to(self.schedule, learner.step)
 
     def after_batch(self, learner: Learner) -> None:
         if self.name != "plateau" and learner.step < learner.epochs * learner.num_batches:
@@ -622,7 +666,7 @@ def plot_rates(rates: Mapping[str, Sequence[float]], columns: int = 4) -> Sequen
 def curve(experiment: Experiment, name: str, **options: object) -> tuple[list[float], list[float]]:
     """Mean and spread over the seeds, for each epoch, of one configuration's `name`. Shorter runs end the curve."""
     rows = [row for row in experiment.rows if row["status"] == "done"
-            and all(row["config"].get(k) == v for k, v in options.items())]
+            and all(row["config"].get(k) == v for k, v in _plain(options).items())]
     if not rows or not rows[0]["curves"] or name not in rows[0]["curves"][0]:
         there = ", ".join(rows[0]["curves"][0]) if rows and rows[0]["curves"] else "none"
         raise ValueError(f"There is no curve {name!r} for the options {options}. Curves: {there}.")
@@ -674,10 +718,6 @@ def whole(low: int, high: int) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.IntDistribution(low, high)
 
 # %% ../nbs/07_tuning.ipynb #75f6af78
-class StorageLockedError(RuntimeError):
-    """A search whose storage another program does not let go of. The message says what to do."""
-
-
 @contextmanager
 def _storage_errors(path: Path, seconds: float) -> Iterator[None]:
     """Turn what a locked or damaged SQLite file raises into words; keep Optuna's own messages to warnings."""
@@ -718,11 +758,9 @@ def _sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
 def open_study(path: str | Path, *, highest: bool = False, wait: float = 60.0) -> optuna.Study:
     """The Optuna study in the SQLite file at `path`, made if it is not there. `wait`: seconds for a lock."""
     import optuna
-    from filelock import FileLock
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _storage_errors(path, wait), FileLock(f"{path}.lock", timeout=wait):  # two may not make the tables at once
+    with _storage_errors(path, wait), _file_lock(path, wait):  # two may not make the tables at once
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve().as_posix()}",
                                              engine_kwargs={"connect_args": {"timeout": wait}})
         return optuna.create_study(study_name=path.stem, storage=storage, load_if_exists=True,
@@ -797,10 +835,8 @@ def _counted(study: optuna.Study) -> int:
 def _asked(study: optuna.Study, path: Path, space: Mapping, trials: int, sampler: str, seed: int,
            ) -> Iterator[optuna.Trial | None]:
     """The next trial, which nobody else has while this is open; `None` when there are enough."""
-    from filelock import FileLock
-
     with ExitStack() as held:
-        with FileLock(f"{path}.lock", timeout=600):
+        with _file_lock(path, 600):
             _take_over_the_dead(study, path)
             trial = None
             if _counted(study) < trials:

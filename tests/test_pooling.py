@@ -18,6 +18,7 @@ from course_lib.pooling import (
     UnitLength,
     create_bilinear_classifier,
     create_bilinear_head,
+    fold_sketch,
     pooling_cost,
 )
 from course_lib.transfer import freeze
@@ -113,6 +114,21 @@ def test_pooling_stays_in_float32_under_autocast(dtype):
         logits = head(maps.to(dtype))
     assert {out.dtype for out in seen.values()} == {torch.float32}
     assert all(out.isfinite().all() for out in (*seen.values(), logits))
+
+
+@pytest.mark.parametrize("channels, dim, times", [(6, 4, 5), (9, 7, 2), (3, 9, 1)])
+def test_a_folded_sketch_is_a_shorter_sketch(channels, dim, times):
+    x = torch.randn(3, channels, 2, 5, dtype=torch.double)
+    long, short = CompactBilinearPool(channels, dim * times), CompactBilinearPool(channels, dim)
+    for mine, theirs in ((short.first, long.first), (short.second, long.second)):
+        mine.buckets, mine.signs = theirs.buckets % dim, theirs.signs
+    torch.testing.assert_close(fold_sketch(long(x), dim), short(x))
+
+
+@pytest.mark.parametrize("dim", [5, 0, -4, 24, True, 4.0])
+def test_a_sketch_folds_only_onto_a_divisor(dim):
+    with pytest.raises(ValueError, match="must divide the 12 numbers"):
+        fold_sketch(torch.ones(2, 12), dim)
 
 
 def test_parameters_and_numbers_against_full_bilinear():

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -95,6 +97,28 @@ def test_defaults_belong_to_the_configuration(tmp_path):
         return toy(lr, size, seed=seed)
     run_experiment(toy_with_other_default, [{"lr": 0.5}], seeds=(1,), path=path)
     assert [r["config"]["size"] for r in read_trials(path)] == [1, 2]  # a changed default is another configuration
+
+
+def test_a_trial_sees_the_same_options_on_any_day(tmp_path):
+    """A tuple, or NumPy's numbers, come back from a file as a list and Python's numbers: so they start as these."""
+    seen, path = [], tmp_path / "r.jsonl"
+
+    def trial(sizes, lr, *, seed):
+        seen.append((sizes, lr))
+        return {"error": lr}
+    configs = grid(sizes=[(3, 4)], lr=np.array([0.5, 0.25], dtype=np.float32))
+    today = run_experiment(trial, configs, seeds=(1,), path=path)
+    tomorrow = run_experiment(trial, configs, seeds=(1,), path=path)
+    assert seen == [([3, 4], 0.5), ([3, 4], 0.25)] and all(type(lr) is float for _, lr in seen)
+    for found in (today, tomorrow):
+        assert found.values("error", sizes=(3, 4), lr=np.float32(0.25)) == {1: 0.25}
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.array(0.25), torch.tensor(0.25), 0.25])
+def test_a_value_may_be_any_number(number):
+    row = run_trial(lambda *, seed: {"error": number, "name": "x", "right": np.bool_(True), "all": np.ones(3)}, {}, 1)
+    assert row["status"] == "done" and row["values"] == {"error": 0.25} and type(row["values"]["error"]) is float
+    json.dumps(row)
 
 
 # ---- what is kept
@@ -237,6 +261,8 @@ def test_table_and_summary_by_hand():
     assert "**22.0 ± 1.0 %**" in table[2] and table[3].startswith("| 0.3 | 42.0 ± 1.0 % | 3 |")
     assert table[3].endswith("| b |")
     assert "**42.0" in experiment_table(found, "error", highest=True)
+    equal = run_experiment(lambda lr, *, seed: {"error": 0.1}, grid(lr=[1, 2]), seeds=(1,))
+    assert "**" not in experiment_table(equal, "error")  # no best where all are equal
     for action, words in ((lambda: experiment_table(found, "loss"), "They have: error"),
                           (lambda: experiment_table(found, "error", reported=["a"]), "1 entries for 2"),
                           (lambda: found.values("error", lr=7), "No trial"),
@@ -459,6 +485,14 @@ def test_a_locked_storage_and_a_file_that_is_none(tmp_path):
     (tmp_path / "no.sqlite").write_text("this is a diary " * 100)
     with pytest.raises(ValueError, match="no storage of a search"):
         search(bowl, space, path=tmp_path / "no.sqlite", value="error")
+
+
+def test_a_lock_that_nobody_lets_go_of(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with FileLock(f"{path}.lock"):
+        with pytest.raises(StorageLockedError, match="End the process"):
+            search(bowl, {"x": uniform(0.0, 1.0)}, path=path, trials=1, value="error", wait=0.2)
+    assert len(search(bowl, {"x": uniform(0.0, 1.0)}, path=path, trials=1, value="error").trials) == 1
 
 
 @pytest.mark.parametrize("action, words", [
