@@ -83,7 +83,7 @@ def format_bytes(count: float) -> str:
 # %% ../nbs/reference/download.ipynb #784bd42c
 def _explain_disk(path: Path, error: OSError) -> str:
     """What an error of the file system means for the reader."""
-    folder = next((p for p in path.absolute().parents if p.is_dir()), Path.cwd())
+    folder = next((p for p in path.absolute().parents if os.path.isdir(p)), Path.cwd())  # is_dir may raise
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return (f"There is no room left for {path}: the disk that holds {folder} has "
                 f"{format_bytes(shutil.disk_usage(folder).free)} free. Make room, or set data_dir in settings.ini to a "

@@ -488,8 +488,9 @@ def test_a_real_limit_of_the_system(server, tmp_path):
 
 
 @posix_only
+@pytest.mark.parametrize("inside", ["a.bin", "deep/deeper/a.bin"])
 @pytest.mark.parametrize("mode", [0o500, 0o000])  # a folder that may be looked into, and one that may not
-def test_a_folder_that_may_not_be_written(server, tmp_path, mode):
+def test_a_folder_that_may_not_be_written(server, tmp_path, mode, inside):
     code = ("import os, sys, filelock, tqdm.auto\n"
             "from course_lib.download import DownloadError, download\n"
             "if os.geteuid() == 0: os.setuid(65534)  # root may write everywhere\n"
@@ -497,12 +498,13 @@ def test_a_folder_that_may_not_be_written(server, tmp_path, mode):
             "except DownloadError as error: print(error)\n")
     folder = tmp_path / "locked"
     folder.mkdir()
-    for parent in tmp_path.parents[:3]:
-        if os.geteuid() == 0 and parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    if os.geteuid() == 0:
+        for parent in tmp_path.parents:
+            if parent.name.startswith(("pytest-", "popen-")):
+                parent.chmod(0o755)
     tmp_path.chmod(0o755)
     folder.chmod(mode)
-    said = start_python(code, server.add("/a.bin", Served()), folder / "a.bin").communicate(timeout=60)[0]
+    said = start_python(code, server.add("/a.bin", Served()), folder / inside).communicate(timeout=60)[0]
     folder.chmod(0o700)
     assert "may not be read or written (Permission denied)" in said and "data_dir" in said, said
     assert names(folder) == []
