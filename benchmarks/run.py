@@ -1,7 +1,8 @@
 """Measure the course on this machine, and write what was measured to benchmarks/results/.
 
     python benchmarks/run.py            all questions
-    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256_5, pets
+    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256_5, pets,
+                                        experiments
 
 `pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
 The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
@@ -21,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", HERE.parents[1] / "shared" / "data" / "oxford-iiit-pet"))
+PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", HERE.parent / "data" / "oxford-iiit-pet"))
 
 
 def versions() -> dict[str, str]:
@@ -294,8 +295,52 @@ def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
                     "runs": [{k: v for k, v in run.items() if k != "error_per_class"} for run in runs]})
 
 
+EXPERIMENT = """
+import sys, time
+from pathlib import Path
+from course_lib import tuning
+import optuna, sqlalchemy.dialects.sqlite, scipy.stats, tqdm.auto  # imports are not what is timed
+place, work = Path(sys.argv[1]), float(sys.argv[2])
+calls = []
+def note(kind, *what):
+    calls.append(what)
+    with open(place / f"{kind}.log", "a") as log:
+        log.write(f"{what}\\n")
+    time.sleep(work)
+    return {"error": 0.1}
+def of_grid(lr, *, seed): return note("grid", lr, seed)
+def drawn(x, *, seed): return note("search", x)
+configs, space = tuning.grid(lr=[1, 2, 3, 4]), {"x": tuning.uniform(0.0, 1.0)}
+t = time.perf_counter()
+found = tuning.run_experiment(of_grid, configs, seeds=range(5), path=place / "grid.jsonl")
+after_grid = time.perf_counter()
+study = tuning.search(drawn, space, path=place / "search.sqlite", trials=20, value="error", sampler="random")
+_out = dict(grid_seconds=after_grid - t, search_seconds=time.perf_counter() - after_grid, calls=len(calls),
+            rows=len(found.rows), trials=len(study.trials))
+"""
+
+
+def bench_experiments(rounds: int = 5, processes: int = 4) -> None:
+    """Four processes at once on one file and one storage; then resuming an experiment and a search of 20 trials each."""
+    with tempfile.TemporaryDirectory() as folder:
+        together = [subprocess.Popen([sys.executable, "-c", EXPERIMENT, folder, "0.1"]) for _ in range(processes)]
+        if any(process.wait() for process in together):
+            raise RuntimeError("a process failed")
+        ran = {kind: (Path(folder) / f"{kind}.log").read_text().splitlines() for kind in ("grid", "search")}
+        again = [run_python(EXPERIMENT, folder, "0.1") for _ in range(rounds)]
+    record("experiments", {
+        "processes": processes, "wanted": 20, "rounds": rounds,
+        "ran": {kind: len(lines) for kind, lines in ran.items()},
+        "repeated": {kind: len(lines) - len(set(lines)) for kind, lines in ran.items()},
+        "lost": {"grid": 20 - again[0]["rows"], "search": 20 - again[0]["trials"]},
+        "started_again": max(run["calls"] for run in again),
+        "resume_seconds": {kind: round(statistics.median(run[f"{kind}_seconds"] for run in again), 3)
+                           for kind in ("grid", "search")}})
+
+
 QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "finder": bench_finder, "finetune": bench_finetune,
-             "train": bench_train, "train_256_5": lambda: bench_train(image_size=256, epochs=5), "pets": bench_pets}
+             "train": bench_train, "train_256_5": lambda: bench_train(image_size=256, epochs=5), "pets": bench_pets,
+             "experiments": bench_experiments}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(QUESTIONS)
