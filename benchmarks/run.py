@@ -321,7 +321,7 @@ _out = dict(grid_seconds=after_grid - t, search_seconds=time.perf_counter() - af
 
 
 def bench_experiments(rounds: int = 5, processes: int = 4) -> None:
-    """Four processes at once on one file and one storage; then resuming an experiment and a search of 20 trials each."""
+    """Four processes at once on one file and one storage; then a finished experiment and search resumed."""
     with tempfile.TemporaryDirectory() as folder:
         together = [subprocess.Popen([sys.executable, "-c", EXPERIMENT, folder, "0.1"]) for _ in range(processes)]
         if any(process.wait() for process in together):

@@ -488,7 +488,10 @@ def plot_experiment(
     unit: str = "fraction",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw mean and spread of `value` over an option's values. Give the other options one value, or plot them apart."""
+    """Draw mean and spread of `value` over an option's values, and each seed as a pale point.
+
+    Raises: `ValueError` for a name that is no option, and when other options vary too: plot those apart.
+    """
     import matplotlib.pyplot as plt
 
     _check_axes(experiment, [name for name in (x, by) if name])
@@ -501,6 +504,9 @@ def plot_experiment(
         lines.setdefault(_cell(s.options.get(by)) if by in s.options else "", []).append(s)
     for index, (label, points) in enumerate(lines.items()):
         at = [place[json.dumps(s.options.get(x, experiment.rows[0]["config"][x]))] for s in points]
+        for where, s in zip(at, points, strict=True):
+            found = experiment.values(value, **s.options).values()
+            ax.plot([where] * len(found), [scale * v for v in found], ".", color=f"C{index}", alpha=0.35)
         ax.errorbar(at, [scale * s.mean for s in points], [scale * s.spread for s in points], color=f"C{index}",
                     marker="o", capsize=4, linestyle="-" if numeric else "none", label=label or None)
     if numeric and logarithmic:

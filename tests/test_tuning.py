@@ -300,6 +300,9 @@ def test_plots_have_what_they_show():
     found = run_experiment(toy, grid(lr=[0.001, 0.1], size=[1, 2]), seeds=(1, 2))
     ax = plot_experiment(found, "error", x="lr", by="size")
     assert ax.get_xscale() == "log" and ax.get_ylabel() == "error (%)" and len(ax.containers) == 2
+    pale = [line for line in ax.lines if line.get_alpha()]
+    assert sorted(y for line in pale for y in line.get_ydata()) == pytest.approx(
+        sorted(100 * row["values"]["error"] for row in found.rows))  # each seed is there
     with pytest.raises(ValueError, match="size varied too"):
         plot_experiment(found, "error", x="lr")
     with pytest.raises(ValueError, match="no option"):
