@@ -688,6 +688,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'course_lib/pooling.py'),
                                     'course_lib.pooling.CompactBilinearPool.__init__': ( 'fine_grained.html#compactbilinearpool.__init__',
                                                                                          'course_lib/pooling.py'),
+                                    'course_lib.pooling.CompactBilinearPool._pool': ( 'fine_grained.html#compactbilinearpool._pool',
+                                                                                      'course_lib/pooling.py'),
                                     'course_lib.pooling.CompactBilinearPool.extra_repr': ( 'fine_grained.html#compactbilinearpool.extra_repr',
                                                                                            'course_lib/pooling.py'),
                                     'course_lib.pooling.CompactBilinearPool.forward': ( 'fine_grained.html#compactbilinearpool.forward',
