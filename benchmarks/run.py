@@ -6,7 +6,8 @@
 
 `pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
 The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
-and left out. The comparison of lesson 05 is a script of its own: strategies.py.
+and left out. The comparison of lesson 05 and the search for a recipe are scripts of their own: strategies.py and
+recipes.py.
 Each result names the machine and the versions. Timings are medians; ratios compare what ran in turns, in one run.
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .data import (BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image, make_loaders,
+from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image, make_loaders,
                              presize)
 from .features import kept_features, train_last
 from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
@@ -27,9 +27,9 @@ from .settings import CourseSettings, choose_device, seed_everything
 from .transfer import OneCycle
 
 # %% auto #0
-__all__ = ['TRAIN_EPOCHS', 'Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'measure',
-           'TrainingResult', 'unfinished_training', 'train_classifier', 'TrainedClassifier', 'ImagePrediction',
-           'latest_model', 'load_classifier', 'predict_images']
+__all__ = ['RECIPES', 'Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'mirror_axes', 'Mirrored',
+           'measure', 'TrainingResult', 'unfinished_training', 'train_classifier', 'TrainedClassifier',
+           'ImagePrediction', 'latest_model', 'load_classifier', 'predict_images']
 
 # %% ../nbs/reference/training.ipynb #d8daf721
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Recipe:
     few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
     few_views: int = 8  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
+    mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "image_size", "batch_size", "views", "few_views"):
@@ -61,15 +62,18 @@ class Recipe:
                              "Use 32 or more.")
 
 
-TRAIN_EPOCHS = {"laptop": 4}  # other profiles train as long as in the lessons
+RECIPES = {  # what differs from the profile and from `Recipe`
+    "laptop": {"epochs": 4},
+    "tuned": {"epochs": 10, "views": 8, "mirror": True},
+    "full": {"trained_fraction": 1.0},
+}
 
 
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     """The recipe of the settings' profile, with `changes` (those that are `None` do not count)."""
     limits = settings.limits
-    recipe = Recipe(TRAIN_EPOCHS.get(settings.profile, limits.epochs), image_size=limits.image_size,
-                    presize=limits.presize, batch_size=limits.batch_size,
-                    trained_fraction=1.0 if settings.profile == "full" else 1 / 3)
+    recipe = Recipe(limits.epochs, image_size=limits.image_size, presize=limits.presize, batch_size=limits.batch_size)
+    recipe = replace(recipe, **RECIPES.get(settings.profile, {}))
     given = {name: value for name, value in changes.items() if value is not None}
     if settings.profile == "test" or "epochs" in given:
         given["min_steps"] = 0  # as many epochs as were asked for
@@ -103,6 +107,29 @@ def fit_to_data(recipe: Recipe, loaders: Loaders) -> Recipe:
     if len(loaders.train.indices) >= recipe.few_per_class * len(loaders.classes):
         return recipe
     return replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
+
+# %% ../nbs/reference/training.ipynb #3b820c60
+def mirror_axes(augmentation: Augmentation | None) -> list[list[int]]:
+    """The mirror images that `augmentation` makes, each as the axes of (N, 3, height, width) to flip; not the image."""
+    if augmentation is None:
+        return []
+    across, down = [[3]] * augmentation.horizontal_flip, [[2]] * augmentation.vertical_flip
+    return [*across, *down, *([[2, 3]] if across and down else [])]
+
+
+class Mirrored(nn.Module):
+    """A classifier that looks at an image and at its mirror images: (N, 3, h, w) to log-probabilities (N, classes).
+
+    Their softmax is the mean of the probabilities that `model` gives for each.
+    """
+
+    def __init__(self, model: nn.Module, axes: Sequence[Sequence[int]]):
+        super().__init__()
+        self.model, self.axes = model, [list(some) for some in axes]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = [self.model(x), *(self.model(x.flip(some)) for some in self.axes)]
+        return torch.stack(logits).log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 # %% ../nbs/reference/training.ipynb #ee7a3b81
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
@@ -208,7 +235,8 @@ def train_classifier(
     seed_everything(settings.seed)
     classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(device)
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
-    metadata = {**asdict(recipe), **chosen, "classes": list(loaders.classes), "mean": list(classifier.body.mean),
+    axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
+    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes), "mean": list(classifier.body.mean),
                 "std": list(classifier.body.std)}
     folder = Path(output) if output else new_run_folder(Path(runs))
     learner = prepare_learner(classifier, loaders, recipe, device)
@@ -219,6 +247,10 @@ def train_classifier(
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder)
         metrics = measure(learner, loaders.classes)
+    if axes:
+        learner.model = Mirrored(classifier, axes)
+        metrics = {"unmirrored": metrics, **measure(learner, loaders.classes)}
+        learner.model = classifier
     result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
     _write_results(result, learner, classifier, metadata)
     return result
@@ -290,6 +322,8 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it was not written by 'course train'.")
     model = create_classifier(saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
     load_weights(path, model)
+    if saved.get("mirror_axes"):
+        model = Mirrored(model, saved["mirror_axes"])
     transform = BatchTransform(saved["image_size"], tuple(saved["mean"]), tuple(saved["std"]))
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)

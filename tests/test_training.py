@@ -1,11 +1,12 @@
 """What `course train` trains, depending on how many photographs there are, and that it can be taken up again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import course_lib.features as features
 import course_lib.training as training
@@ -104,6 +105,29 @@ def test_features_found_on_disk_give_the_same_model(photos, tmp_path, monkeypatc
 def test_the_students_wish_for_more_views_counts(photos, tmp_path):
     train(photos["few"], tmp_path, views=9)
     assert recipe_used(tmp_path)["views"] == 9
+
+
+def test_each_profile_has_its_recipe():
+    found = {name: training.recipe_for(CourseSettings(profile=name)) for name in ("laptop", "tuned", "full")}
+    assert [found[name].trained_fraction for name in found] == [1 / 3, 1 / 3, 1.0]
+    assert [found[name].mirror for name in found] == [False, True, False]
+    assert found["tuned"].views > found["laptop"].views and found["tuned"].epochs > found["laptop"].epochs
+    assert training.recipe_for(CourseSettings(profile="tuned"), epochs=3, mirror=False).mirror is False
+
+
+def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_path):
+    result = train(photos["many"], tmp_path, mirror=True)[0]
+    assert recipe_used(tmp_path)["mirror_axes"] == [[3]]
+    assert result.metrics["unmirrored"]["validation_loss"] != result.metrics["validation_loss"]
+    image, turned = photos["many"] / "bright" / "0.png", tmp_path / "turned.png"
+    ImageOps.mirror(Image.open(image)).save(turned)
+    classifier = training.load_classifier(tmp_path / "model.safetensors")
+    both = training.predict_images(classifier, [image, turned])
+    alone = training.predict_images(replace(classifier, model=classifier.model.model), [image, turned])
+    assert both[0].label == both[1].label == alone[0].label == alone[1].label
+    assert both[0].probability == pytest.approx(both[1].probability, abs=1e-5)
+    assert alone[0].probability != pytest.approx(alone[1].probability, abs=1e-5)
+    assert both[0].probability == pytest.approx((alone[0].probability + alone[1].probability) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])

@@ -1,0 +1,64 @@
+"""Find the recipe of the profile `tuned` with the tools of lesson 07, and hold it against the laptop's.
+
+    python benchmarks/recipes.py choose     a few recipes on two seeds that are not used again
+    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds
+
+Every finished training is a line in benchmarks/results/recipes_*.jsonl, so both can be stopped at any moment and go on
+where they were; a line is measured by `course train` in a process of its own, on the quarter that its seed holds out.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from course_lib.tuning import compare, experiment_table, run_experiment
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DATA = Path(tempfile.gettempdir()) / "course-recipes"  # the image cache; safe to delete
+TRAIN = """
+import json, sys, tempfile
+from course_lib.settings import load_settings
+from course_lib.training import train_classifier
+settings = load_settings(environ={}, **json.loads(sys.argv[1]))
+result = train_classifier(settings, output=tempfile.mkdtemp(), echo=lambda line: None, **json.loads(sys.argv[2]))
+print(json.dumps({**result.metrics, "minutes": result.seconds / 60}))
+"""
+CHOOSE = [{}, {"views": 8}, {"views": 8, "epochs": 8}, {"views": 8, "epochs": 16}, {"views": 8, "epochs": 8, "lr": 5e-4},
+          {"views": 8, "epochs": 8, "trained_fraction": 0.5}]
+
+
+def train(profile: str = "laptop", views: int | None = None, epochs: int | None = None, lr: float | None = None,
+          trained_fraction: float | None = None, *, seed: int) -> dict:
+    """`course train` with the profile's recipe, but for what is given. It is asked about mirror images in any case, so
+    that both ways are in the row.
+    """
+    settings = {"profile": profile, "seed": seed, "data_dir": str(DATA), "dataset": "elpv"}
+    recipe = {"mirror": True, "views": views, "epochs": epochs, "max_lr": lr, "trained_fraction": trained_fraction}
+    ran = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(settings), json.dumps(recipe)], capture_output=True,
+                         text=True)
+    if ran.returncode:
+        raise RuntimeError(ran.stderr.strip().splitlines()[-1])
+    found = json.loads(ran.stdout.strip().splitlines()[-1])
+    plain = {f"{name}_unmirrored": value for name, value in found["unmirrored"].items()}
+    return {"error_rate": found["validation_error"], **found, **plain}
+
+
+def main() -> None:
+    if sys.argv[1:] == ["choose"]:
+        found = run_experiment(train, CHOOSE, seeds=(142, 143), path=RESULTS / "recipes_choose.jsonl")
+    elif sys.argv[1:] == ["confirm"]:
+        found = run_experiment(train, [{}, {"profile": "tuned"}], seeds=range(42, 47),
+                               path=RESULTS / "recipes_confirm.jsonl")
+        laptop = found.values("two_class_accuracy_unmirrored", profile="laptop")
+        tuned = found.values("two_class_accuracy", profile="tuned")
+        print("tuned against laptop:", compare(laptop, tuned).in_words("two-class accuracy"))
+    else:
+        sys.exit(__doc__)
+    for value in ("two_class_accuracy_unmirrored", "two_class_accuracy"):
+        print(experiment_table(found, value, highest=True), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
