@@ -25,8 +25,8 @@ settings = load_settings(environ={}, **json.loads(sys.argv[1]))
 result = train_classifier(settings, output=tempfile.mkdtemp(), echo=lambda line: None, **json.loads(sys.argv[2]))
 print(json.dumps({**result.metrics, "minutes": result.seconds / 60}))
 """
-CHOOSE = [{}, {"views": 8}, {"views": 8, "epochs": 8}, {"views": 8, "epochs": 16}, {"views": 8, "epochs": 8, "lr": 5e-4},
-          {"views": 8, "epochs": 8, "trained_fraction": 0.5}]
+CHOOSE = [{}, {"views": 8}, {"views": 8, "epochs": 8}, {"views": 8, "epochs": 16},
+          {"views": 8, "epochs": 8, "lr": 5e-4}, {"views": 8, "epochs": 8, "trained_fraction": 0.5}]
 
 
 def train(profile: str = "laptop", views: int | None = None, epochs: int | None = None, lr: float | None = None,

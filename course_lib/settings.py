@@ -24,7 +24,10 @@ __all__ = ['PROFILES', 'KEYS', 'Profile', 'SettingsError', 'CourseSettings', 'fi
 # %% ../nbs/reference/settings.ipynb #b529b924
 @dataclass(frozen=True)
 class Profile:
-    """How much work a run may do. Sizes are in pixels; `max_images` of `None` means all of them."""
+    """How much work a run may do. Sizes are in pixels; `max_images` of `None` means all of them.
+
+    `tuned` is `laptop` with more seeds and, for `course train`, a longer recipe.
+    """
     name: str
     image_size: int  # the network sees square images of this many pixels
     presize: int  # images are stored at this many pixels, a little larger than `image_size`
@@ -37,7 +40,7 @@ class Profile:
 PROFILES = {p.name: p for p in (
     Profile("test", image_size=64, presize=80, batch_size=16, epochs=2, seeds=2, max_images=96),
     Profile("laptop", image_size=224, presize=256, batch_size=32, epochs=5, seeds=3),
-    Profile("tuned", image_size=224, presize=256, batch_size=32, epochs=5, seeds=5),  # as laptop; `course train` does more
+    Profile("tuned", image_size=224, presize=256, batch_size=32, epochs=5, seeds=5),
     Profile("full", image_size=224, presize=460, batch_size=64, epochs=12, seeds=5),
 )}
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image, make_loaders,
-                             presize)
+from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image,
+                             make_loaders, presize)
 from .features import kept_features, train_last
 from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
                                 plot_losses, resume_training, save_checkpoint)
@@ -236,8 +236,8 @@ def train_classifier(
     classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(device)
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
     axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
-    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes), "mean": list(classifier.body.mean),
-                "std": list(classifier.body.std)}
+    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes),
+                "mean": list(classifier.body.mean), "std": list(classifier.body.std)}
     folder = Path(output) if output else new_run_folder(Path(runs))
     learner = prepare_learner(classifier, loaders, recipe, device)
     checkpoint = learner.add_callback(Checkpoint(folder / "checkpoints", metadata))
