@@ -18,12 +18,13 @@ from course_lib.tuning import compare, experiment_table, run_experiment
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = Path(tempfile.gettempdir()) / "course-recipes"  # the image cache; safe to delete
 TRAIN = """
-import json, sys, tempfile
+import json, resource, sys, tempfile
 from course_lib.settings import load_settings
 from course_lib.training import train_classifier
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
 result = train_classifier(settings, output=tempfile.mkdtemp(), echo=lambda line: None, **json.loads(sys.argv[2]))
-print(json.dumps({**result.metrics, "minutes": result.seconds / 60}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps({**result.metrics, "minutes": result.seconds / 60, "peak_gb": peak}))
 """
 CHOOSE = [{}, {"views": 8}, {"views": 8, "epochs": 8}, {"views": 8, "epochs": 16},
           {"views": 8, "epochs": 8, "lr": 5e-4}, {"views": 8, "epochs": 8, "trained_fraction": 0.5}]
