@@ -26,8 +26,8 @@ result = train_classifier(settings, output=tempfile.mkdtemp(), echo=lambda line:
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({**result.metrics, "minutes": result.seconds / 60, "peak_gb": peak}))
 """
-CHOOSE = [{}, {"views": 8}, {"views": 8, "epochs": 8}, {"views": 8, "epochs": 16},
-          {"views": 8, "epochs": 8, "lr": 5e-4}, {"views": 8, "epochs": 8, "trained_fraction": 0.5}]
+CHOOSE = [{"views": 8, "epochs": 8}, {"views": 8, "epochs": 16}, {"views": 8, "epochs": 16, "lr": 5e-4},
+          {"views": 8, "epochs": 16, "lr": 2e-3}, {"views": 8, "epochs": 8, "trained_fraction": 0.5}, {}]
 
 
 def train(profile: str = "laptop", views: int | None = None, epochs: int | None = None, lr: float | None = None,
