@@ -31,7 +31,7 @@ __all__ = ['RECIPES', 'Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learne
            'measure', 'TrainingResult', 'unfinished_training', 'train_classifier', 'TrainedClassifier',
            'ImagePrediction', 'latest_model', 'load_classifier', 'predict_images']
 
-# %% ../nbs/reference/training.ipynb #d8daf721
+# %% ../nbs/reference/training.ipynb #c9002df4
 @dataclass(frozen=True)
 class Recipe:
     """How a classifier is trained. `trained_fraction`: how much of the body learns, from its end."""
@@ -61,7 +61,7 @@ class Recipe:
             raise ValueError(f"image_size = {self.image_size} is too small: the network halves it five times. "
                              "Use 32 or more.")
 
-
+# %% ../nbs/reference/training.ipynb #d8daf721
 RECIPES = {  # what differs from the profile and from `Recipe`
     "laptop": {"epochs": 4},
     "tuned": {"epochs": 10, "views": 8, "mirror": True},
@@ -248,9 +248,8 @@ def train_classifier(
         _fit(learner, recipe, folder)
         metrics = measure(learner, loaders.classes)
     if axes:
-        learner.model = Mirrored(classifier, axes)
-        metrics = {"unmirrored": metrics, **measure(learner, loaders.classes)}
-        learner.model = classifier
+        mirrored = Learner(Mirrored(classifier, axes), [], loaders.valid, device=device, progress=False)
+        metrics = {"unmirrored": metrics, **measure(mirrored, loaders.classes)}
     result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
     _write_results(result, learner, classifier, metadata)
     return result
