@@ -35,6 +35,11 @@ def _without_autocast(x: torch.Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} = {value!r} must be a whole number of at least 1.")
+
+
 class BilinearPool(nn.Module):
     """All products of two channels, averaged over the places: (N, C, h, w) to (N, C * C), row after row.
 
@@ -44,6 +49,7 @@ class BilinearPool(nn.Module):
 
     def __init__(self, num_features: int):
         super().__init__()
+        _check_count("num_features", num_features)
         self.num_features, self.dim = num_features, num_features**2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -95,6 +101,8 @@ class CountSketch(nn.Module):
 
     def __init__(self, num_features: int, dim: int, seed: int = 0):
         super().__init__()
+        _check_count("num_features", num_features)
+        _check_count("dim", dim)
         chance = torch.Generator().manual_seed(seed)
         self.num_features, self.dim = num_features, dim
         self.register_buffer("buckets", torch.randint(dim, (num_features,), generator=chance))
@@ -119,9 +127,8 @@ class CompactBilinearPool(nn.Module):
 
     def __init__(self, num_features: int, dim: int = 1024, seed: int = 0):
         super().__init__()
-        for name, value in (("num_features", num_features), ("dim", dim)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} = {value!r} must be a whole number of at least 1.")
+        _check_count("num_features", num_features)
+        _check_count("dim", dim)
         if dim > num_features**2:
             raise ValueError(f"dim = {dim:,} is more than the {num_features**2:,} products of {num_features} channels: "
                              f"such a sketch saves nothing. Give at most {num_features**2:,}, or use BilinearPool.")
@@ -165,9 +172,12 @@ def create_bilinear_classifier(backbone: str | Backbone, num_classes: int, *, di
                                dropout: float = 0.0, pretrained: bool = True, seed: int = 0) -> Classifier:
     """A body with a bilinear head, in `channels_last` memory format, nothing frozen.
 
-    Raises: `ValueError` for a body that gives vectors in place of feature maps; what `create_backbone` raises.
+    Raises: `ValueError` for a body that gives vectors in place of feature maps; `TypeError` for what is no backbone;
+    what `create_backbone` raises.
     """
     body = create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
+    if not isinstance(body, Backbone):
+        raise TypeError(f"backbone must be a name or what create_backbone gives, not {type(body).__name__}.")
     if not body.spatial:
         raise ValueError(f"{body.name} gives one vector an image, with no places left to pool over. Take a backbone "
                          "that ends in a feature map, such as efficientnet_lite0 or resnet34.")

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FRAME_GIVES', 'SCHEDULES', 'grid', 'Options', 'options_of', 'check_option_names', 'complete_configs', 'Pruned',
-           'trial_key', 'run_trial', 'read_trials', 'StorageLockedError', 'Experiment', 'check_seeds', 'run_experiment',
-           'Summary', 'summarize', 'mean_and_spread', 'experiment_table', 'Comparison', 'compare', 'plot_experiment',
-           'make_schedule', 'Schedule', 'schedule_rates', 'plot_rates', 'curve', 'plot_curves', 'choice', 'uniform',
-           'log_uniform', 'whole', 'open_study', 'search', 'plot_history', 'plot_importances']
+           'trial_key', 'run_trial', 'read_trials', 'check_no_folder', 'StorageLockedError', 'Experiment',
+           'check_seeds', 'run_experiment', 'Summary', 'summarize', 'mean_and_spread', 'experiment_table', 'Comparison',
+           'compare', 'plot_experiment', 'make_schedule', 'Schedule', 'schedule_rates', 'plot_rates', 'curve',
+           'plot_curves', 'choice', 'uniform', 'log_uniform', 'whole', 'open_study', 'search', 'plot_history',
+           'plot_importances']
 
 # %% ../nbs/07_tuning.ipynb #b33153ab
 def grid(**options: Iterable) -> list[dict]:
@@ -111,7 +113,10 @@ def complete_configs(trial: Callable, configs: Iterable[Mapping]) -> list[dict]:
     They are as a results file gives them back, so that a trial sees the same on any day: a tuple becomes a list.
     """
     options, complete = options_of(trial), {}
+    configs = [configs] if isinstance(configs, Mapping) else list(configs)
     for config in configs:
+        if not isinstance(config, Mapping):
+            raise TypeError(f"A configuration must be a dict of options, such as {{'lr': 0.1}}, not {config!r}.")
         check_option_names(options, config)
         config = {**options.defaults, **config}
         try:
@@ -126,7 +131,7 @@ def complete_configs(trial: Callable, configs: Iterable[Mapping]) -> list[dict]:
 
 # %% ../nbs/07_tuning.ipynb #b3a33df9
 class Pruned(Exception):
-    """Raised by a callback to give up on a trial that has no chance any more. What it reached is kept."""
+    """Raised by a callback to give up on a trial that has no chance any more. A search keeps what it had reported."""
 
 
 def trial_key(config: Mapping, seed: int) -> str:
@@ -209,6 +214,12 @@ def read_trials(path: str | Path) -> list[dict]:
     return list(rows.values())
 
 # %% ../nbs/07_tuning.ipynb #5126c3b9
+def check_no_folder(path: str | Path | None) -> None:
+    """Raises `ValueError` when `path` is a folder: results go into a file."""
+    if path is not None and Path(path).is_dir():
+        raise ValueError(f"{path} is a folder. Name a file for the results, such as {Path(path) / 'results.jsonl'}.")
+
+
 class StorageLockedError(RuntimeError):
     """Results that another program does not let go of. The message says what to do."""
 
@@ -263,6 +274,12 @@ def _claimed(path: Path, key: str) -> Iterator[bool]:
         lock.release()
 
 # %% ../nbs/07_tuning.ipynb #6f511b80
+def _has_options(row: Mapping, options: Mapping) -> bool:
+    """Whether a row's configuration has these options. True is no 1 here."""
+    return all(row["config"].get(name) == value and isinstance(row["config"].get(name), bool) == isinstance(value, bool)
+               for name, value in _plain(options).items())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Experiment:
     """The rows of an experiment, one for each configuration and seed, in the order in which they were asked for."""
@@ -270,8 +287,14 @@ class Experiment:
     path: Path | None = None
 
     def __repr__(self) -> str:
-        failed = sum(row["status"] == "failed" for row in self.rows)
-        return f"Experiment({len(self.rows)} trials{f', {failed} failed' if failed else ''})"
+        return f"Experiment({len(self.rows)} trials{f'; {self.failures}' if self.failures else ''})"
+
+    @property
+    def failures(self) -> str:
+        """How many trials failed, why the first did, and what to do; empty when none did."""
+        errors = [row["error"] for row in self.rows if row["status"] == "failed"]
+        return errors and (f"{len(errors)} failed, the first with {errors[0]}; once that is mended, run the experiment "
+                           "again with retry_failed=True") or ""
 
     @property
     def varied(self) -> list[str]:
@@ -279,14 +302,15 @@ class Experiment:
         names = dict.fromkeys(name for row in self.rows for name in row["config"])
         return [n for n in names if len({json.dumps(row["config"].get(n)) for row in self.rows}) > 1]
 
-    def values(self, name: str, **options: object) -> dict[int, float]:
+    def values(self, name: str, /, **options: object) -> dict[int, float]:
         """`{seed: value}` over the finished trials whose options are these. Raises: `ValueError` when there is none."""
-        rows = [row for row in self.rows if all(row["config"].get(k) == v for k, v in _plain(options).items())]
+        rows = [row for row in self.rows if _has_options(row, options)]
         if not rows:
             raise ValueError(f"No trial has the options {options}. Varied were: {', '.join(self.varied) or 'none'}.")
         done = [row for row in rows if row["status"] == "done"]
-        if done and name not in done[0]["values"]:
-            raise ValueError(f"The trials have no value {name!r}. They have: {', '.join(done[0]['values'])}.")
+        if lacking := [row for row in done if name not in row["values"]]:
+            who = "The trials have" if len(lacking) == len(done) else "Some trials have"
+            raise ValueError(f"{who} no value {name!r}. They have: {', '.join(lacking[0]['values'])}.")
         if len({row["seed"] for row in done}) < len(done):
             raise ValueError(f"Several configurations have the options {options}; name more of "
                              f"{', '.join(self.varied)}.")
@@ -295,10 +319,12 @@ class Experiment:
 # %% ../nbs/07_tuning.ipynb #b8ca8624
 def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """`seeds`, each once, if they are whole numbers and at least one."""
-    seeds = tuple(dict.fromkeys(seeds if isinstance(seeds, Iterable) else (seeds,)))
-    if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
-        raise ValueError(f"seeds = {seeds!r} must be whole numbers, such as (42, 43, 44); at least two give a spread.")
-    return seeds
+    seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    if not seeds or any(isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32
+                        for seed in seeds):
+        raise ValueError(f"seeds = {seeds!r} must be whole numbers from 0 to 4294967295, such as (42, 43, 44); at "
+                         "least two give a spread.")
+    return tuple(dict.fromkeys(map(int, seeds)))
 
 
 def _finished(rows: Iterable[dict], retried: set[str] | None) -> dict[str, dict]:
@@ -340,6 +366,7 @@ def run_experiment(
     from tqdm.auto import tqdm
 
     configs, seeds = complete_configs(trial, configs), check_seeds(seeds)
+    check_no_folder(path)
     wanted = {trial_key(config, seed): (config, seed) for seed in seeds for config in configs}
     retried = set() if retry_failed else None
     rows = _finished(read_trials(path), retried) if path else {}
@@ -419,6 +446,8 @@ def experiment_table(
         cells = [_cell(s.options.get(n, "as given")) for n in names] + [f"**{shown}**" if s.mean == best else shown]
         cells += [f"{s.count}" + (f", {s.failed} failed" if s.failed else ""), format_value(s.seconds, "seconds")]
         lines.append("| " + " | ".join(cells + ([reported[index]] if reported is not None else [])) + " |")
+    if experiment.failures:
+        lines += ["", _cell(experiment.failures) + "."]
     return "\n".join(lines)
 
 # %% ../nbs/07_tuning.ipynb #4af06d28
@@ -437,10 +466,13 @@ class Comparison(NamedTuple):
     def in_words(self, what: str = "error", unit: str = "fraction") -> str:
         """One sentence for people."""
         scale, points = (100, " points") if unit == "fraction" else (1, f" {unit}".rstrip())
-        interval = f"95 % interval {scale * self.low:+.1f} to {scale * self.high:+.1f}, {self.pairs} seeds"
+        largest = scale * max(abs(self.low), abs(self.high))
+        digits = 1 if largest >= 0.1 or not largest else 1 - math.floor(math.log10(largest))  # small ones stay visible
+        low, high, found = (f"{scale * v:+.{digits}f}" for v in (self.low, self.high, self.difference))
+        interval = f"95 % interval {low} to {high}, {self.pairs} seeds"
         if not self.clear:
-            return f"no difference in {what} beyond noise ({scale * self.difference:+.1f}{points}; {interval})"
-        return (f"{abs(scale * self.difference):.1f}{points} {'higher' if self.difference > 0 else 'lower'} {what} "
+            return f"no difference in {what} beyond noise ({found}{points}; {interval})"
+        return (f"{found[1:]}{points} {'higher' if self.difference > 0 else 'lower'} {what} "
                 f"({interval})")
 
 
@@ -577,6 +609,13 @@ def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int, **opt
     known = list(inspect.signature(maker).parameters)[2:]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"The schedule {name!r} has no option {unknown[0]!r}. It has: {', '.join(known) or 'none'}.")
+    for option, value in options.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if option in ("gamma", "pct_start") and not (number and 0 < value < 1):
+            raise ValueError(f"{option} = {value!r} of the schedule {name!r} must lie between 0 and 1.")
+        least = 0 if option == "patience" else 1
+        if option in ("every", "cycles", "patience") and not (number and value == int(value) and value >= least):
+            raise ValueError(f"{option} = {value!r} of the schedule {name!r} must be a whole number from {least} on.")
     return maker(optimizer, steps, **options)
 
 # %% ../nbs/07_tuning.ipynb #1907772e
@@ -671,8 +710,7 @@ def plot_rates(rates: Mapping[str, Sequence[float]], columns: int = 4) -> Sequen
 # %% ../nbs/07_tuning.ipynb #646beb6c
 def curve(experiment: Experiment, name: str, **options: object) -> tuple[list[float], list[float]]:
     """Mean and spread over the seeds, for each epoch, of one configuration's `name`. Shorter runs end the curve."""
-    rows = [row for row in experiment.rows if row["status"] == "done"
-            and all(row["config"].get(k) == v for k, v in _plain(options).items())]
+    rows = [row for row in experiment.rows if row["status"] == "done" and _has_options(row, options)]
     if not rows or not rows[0]["curves"] or name not in rows[0]["curves"][0]:
         there = ", ".join(rows[0]["curves"][0]) if rows and rows[0]["curves"] else "none"
         raise ValueError(f"There is no curve {name!r} for the options {options}. Curves: {there}.")
@@ -697,9 +735,12 @@ def plot_curves(experiment: Experiment, names: Sequence[str], ax: Axes | None = 
 
 # %% ../nbs/07_tuning.ipynb #a293cf3f
 def choice(*values: object) -> optuna.distributions.BaseDistribution:
-    """One of the values."""
+    """One of the values: text, numbers, True, False or None."""
     import optuna
 
+    if not values or not all(value is None or isinstance(value, (bool, int, float, str)) for value in values):
+        raise TypeError(f"choice takes text, numbers, True, False or None, one after the other, as choice('a', 'b'), "
+                        f"not {', '.join(map(repr, values)) or 'nothing'}. Let the trial make the rest from names.")
     return optuna.distributions.CategoricalDistribution(values)
 
 
@@ -754,26 +795,29 @@ def _sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for trial `number`: with the same seed the same draw, whichever process asks."""
     import optuna
 
+    draw = (seed * 100_003 + number) % 2**32
     if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed * 100_003 + number)
+        return optuna.samplers.RandomSampler(seed=draw)
     if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed * 100_003 + number, n_startup_trials=8, constant_liar=True)
+        return optuna.samplers.TPESampler(seed=draw, n_startup_trials=8, constant_liar=True)
     raise ValueError(f"sampler = {name!r} is not known. Allowed: 'tpe', 'random'.")
 
-# %% ../nbs/07_tuning.ipynb #d5b7ae72
+# %% ../nbs/07_tuning.ipynb #428ff67a
 def open_study(path: str | Path, *, highest: bool = False, wait: float = 60.0) -> optuna.Study:
     """The Optuna study in the SQLite file at `path`, made if it is not there. `wait`: seconds for a lock."""
     import optuna
 
     path = Path(path)
+    check_no_folder(path)
     with _storage_errors(path, wait), _file_lock(path, wait):  # two may not make the tables at once
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve().as_posix()}",
                                              engine_kwargs={"connect_args": {"timeout": wait}})
-        return optuna.create_study(study_name=path.stem, storage=storage, load_if_exists=True,
+        there = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
+        return optuna.create_study(study_name=there[0] if there else "search", storage=storage, load_if_exists=True,
                                    direction="maximize" if highest else "minimize",
                                    pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1))
 
-
+# %% ../nbs/07_tuning.ipynb #d5b7ae72
 def _check_space(trial: Callable, space: Mapping) -> None:
     """Raises `ValueError` or `TypeError` unless the space fits the trial."""
     from optuna.distributions import BaseDistribution
@@ -787,14 +831,26 @@ def _check_space(trial: Callable, space: Mapping) -> None:
     check_option_names(options_of(trial), space)
 
 
-def _check_same_space(study: optuna.Study, space: Mapping) -> None:
-    """Raises `ValueError` when the study's trials were drawn from another space."""
+def _check_same_search(study: optuna.Study, space: Mapping, value: str, highest: bool, seed: int) -> None:
+    """Raises `ValueError` when the study's trials were drawn from another space, or judged by something else."""
     from optuna.distributions import distribution_to_json
 
-    described = {name: distribution_to_json(drawn) for name, drawn in sorted(space.items())}
-    if study.user_attrs.setdefault("space", described) != described:
-        raise ValueError("The storage holds a search of another space. Give another path for this one.")
-    study.set_user_attr("space", described)
+    space = {name: distribution_to_json(drawn) for name, drawn in sorted(space.items())}
+    described = {"space": space, "value": value, "highest": highest, "seed": seed}
+    there = study.user_attrs.get("search", described)
+    if different := [name for name, now in described.items() if there.get(name) != now]:
+        raise ValueError(f"The storage holds another search: its {', '.join(different)} was different. Give another "
+                         "path for this one.")
+    study.set_user_attr("search", described)
+
+
+def _check_any_finished(study: optuna.Study, path: Path) -> None:
+    """Raises `RuntimeError` when every trial failed: a search without a result is none."""
+    trials = study.get_trials(deepcopy=False)
+    errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+    if errors and not any(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials):
+        raise RuntimeError(f"All {len(errors)} trials failed, the last with {errors[-1]}. Mend the trial, delete "
+                           f"{path}, and search again.")
 
 # %% ../nbs/07_tuning.ipynb #81d1a018
 class _GiveUp(Callback):
@@ -891,18 +947,19 @@ def search(
     """Draw options, run them, learn from the outcome. Several processes may share one file, and none repeats a trial.
 
     A trial that raises is recorded and the rest goes on. Raises: `ValueError` for an empty space, an unknown option, or
-    a file that holds another search; `StorageLockedError`.
+    a file that holds another search; `RuntimeError` when every trial failed; `StorageLockedError`.
     """
     from tqdm.auto import tqdm
 
     path = Path(path)
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials = {trials!r} must be a whole number of at least 1.")
+    (seed,) = check_seeds((seed,))
     _sampler(sampler, seed, 0)  # its name is checked at once
     _check_space(trial, space)
     study = open_study(path, highest=highest, wait=wait)
     with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1) as bar:
-        _check_same_space(study, space)
+        _check_same_search(study, space, value, highest, seed)
         while True:
             with _asked(study, path, space, trials, sampler, seed) as asked:
                 if asked is not None:
@@ -910,6 +967,7 @@ def search(
             bar.update(_counted(study) - bar.n)
             if asked is None:
                 if not _running(study):
+                    _check_any_finished(study, path)
                     return study
                 time.sleep(0.2)  # others are at work on the last ones
 

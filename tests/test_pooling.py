@@ -186,3 +186,15 @@ def test_what_is_no_map_is_refused(pool, x, words):
 def test_a_body_without_places_is_refused():
     with pytest.raises(ValueError, match="no places left"):
         create_bilinear_classifier(create_backbone("vit_b_16", pretrained=False), 4)
+
+
+@pytest.mark.parametrize("make", [lambda: BilinearPool(0), lambda: BilinearPool(-5), lambda: CountSketch(5, 0),
+                                  lambda: CountSketch(2.0, 4), lambda: CompactBilinearPool(True, 1)])
+def test_sizes_are_counts(make):
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        make()
+
+
+def test_a_network_is_no_backbone():
+    with pytest.raises(TypeError, match="what create_backbone gives, not Linear"):
+        create_bilinear_classifier(nn.Linear(3, 3), 4)

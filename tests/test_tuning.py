@@ -114,6 +114,42 @@ def test_a_trial_sees_the_same_options_on_any_day(tmp_path):
         assert found.values("error", sizes=(3, 4), lr=np.float32(0.25)) == {1: 0.25}
 
 
+@pytest.mark.parametrize("seeds", [(), (-1,), (2**32,), (1.5,), (True,), ([1, 2],), ("a",)])
+def test_seeds_that_are_none(seeds):
+    with pytest.raises(ValueError, match="whole numbers from 0"):
+        run_experiment(toy, [{}], seeds=seeds)
+
+
+def test_what_a_slip_of_the_hand_gives(tmp_path):
+    assert [row["seed"] for row in run_experiment(toy, [{}], seeds=np.arange(2)).rows] == [0, 1]
+    assert len(run_experiment(toy, {"lr": 0.5}, seeds=(1,)).rows) == 1  # the brackets forgotten
+    with pytest.raises(TypeError, match="a dict of options"):
+        run_experiment(toy, ["lr"])
+    with pytest.raises(ValueError, match="is a folder"):
+        run_experiment(toy, [{}], path=tmp_path)
+    with pytest.raises(ValueError, match="is a folder"):
+        search(bowl, {"x": uniform(0.0, 1.0)}, path=tmp_path, value="error")
+    named = run_experiment(lambda name, *, seed: {"error": len(name)}, grid(name=["a", "bc"]), seeds=(1,))
+    assert named.values("error", name="bc") == {1: 2.0}
+    mixed = run_experiment(lambda x, *, seed: {"error": 1.0 if x is True else 2.0}, grid(x=[1, True]), seeds=(1,))
+    assert mixed.values("error", x=True) == {1: 1.0} and mixed.values("error", x=1) == {1: 2.0}
+    uneven = run_experiment(lambda *, seed: {"error": 1.0} if seed else {"loss": 1.0}, [{}], seeds=(1, 0))
+    with pytest.raises(ValueError, match="Some trials have no value 'error'.*loss"):
+        experiment_table(uneven, "error")
+
+
+def test_failures_are_told():
+    def trial(lr, *, seed):
+        if lr > 1:
+            raise KeyError("typo")
+        return {"error": lr}
+    found = run_experiment(trial, grid(lr=[1, 2]), seeds=(1, 2))
+    for text in (repr(found), experiment_table(found, "error")):
+        assert "2 failed, the first with KeyError: 'typo'" in text and "retry_failed=True" in text
+    fine = run_experiment(trial, grid(lr=[1]), seeds=(1, 2))
+    assert "failed" not in repr(fine) + experiment_table(fine, "error")
+
+
 @pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.array(0.25), torch.tensor(0.25), 0.25])
 def test_a_value_may_be_any_number(number):
     row = run_trial(lambda *, seed: {"error": number, "name": "x", "right": np.bool_(True), "all": np.ones(3)}, {}, 1)
@@ -281,6 +317,8 @@ def test_comparison_equals_scipy():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert "beyond noise" in found.in_words()
     clear = compare({1: 0.2, 2: 0.3, 3: 0.1}, {1: 0.1, 2: 0.21, 3: 0.02, 4: 9.0})
+    small = compare({1: 0.002, 2: 0.003, 3: 0.001}, {1: 0.0021, 2: 0.0031, 3: 0.0011})
+    assert small.clear and "0.010 points higher" in small.in_words()  # not 0.0
     assert clear.pairs == 3 and clear.clear and "9.0 points lower error" in clear.in_words()
 
 
@@ -343,6 +381,15 @@ def test_plateau_listens():
     assert [rate for rate, in learner.recorder.rates[::4]] == [0.1, 0.1, 0.1, 0.05, 0.05, 0.025]
     with pytest.raises(ValueError, match="validation loader"):
         Learner(nn.Linear(5, 3), batches(), progress=False).fit(1, callbacks=[Schedule("plateau")])
+
+
+@pytest.mark.parametrize("name, options", [
+    ("exponential", {"every": 0}), ("exponential", {"every": -3}), ("exponential", {"every": 2.5}),
+    ("cyclical", {"cycles": 0}), ("step", {"gamma": -1}), ("step", {"gamma": True}), ("plateau", {"patience": -1}),
+    ("warm-up", {"pct_start": 2}), ("one-cycle", {"pct_start": 0})])
+def test_options_of_schedules_make_sense(name, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} = .* of the schedule '{name}' must"):
+        Schedule(name, **options)
 
 
 def test_schedules_in_closed_form():
@@ -419,7 +466,7 @@ def test_search_finds_resumes_and_starts_no_trial_again(tmp_path):
     again = search(counted, space, path=tmp_path / "s.sqlite", trials=20, value="error")
     assert len(calls) == 20 and again.best_params == study.best_params
     assert len(search(counted, space, path=tmp_path / "s.sqlite", trials=22, value="error").trials) == 22
-    with pytest.raises(ValueError, match="another space"):
+    with pytest.raises(ValueError, match="its space was different"):
         search(counted, {**space, "x": uniform(0.0, 1.0)}, path=tmp_path / "s.sqlite", value="error")
 
 
@@ -453,8 +500,8 @@ def test_failures_and_ctrl_c_in_a_search(tmp_path):
     study = search(trial, space, path=tmp_path / "s.sqlite", trials=6, value="error", sampler="random")
     assert [t.user_attrs.get("error", "")[:13] for t in study.trials].count("out of memory") == 1
     assert sum(t.state.name == "COMPLETE" for t in study.trials) == 5 and calls[3] in calls[4:]
-    wrong = search(trial, space, path=tmp_path / "w.sqlite", trials=2, value="accuracy")
-    assert all("no value 'accuracy'" in t.user_attrs["error"] for t in wrong.trials)
+    with pytest.raises(RuntimeError, match="All 2 trials failed, the last with there is no value 'accuracy'"):
+        search(trial, space, path=tmp_path / "w.sqlite", trials=2, value="accuracy")
 
 
 def test_bad_trials_are_given_up_early(tmp_path):
@@ -488,6 +535,35 @@ def test_a_locked_storage_and_a_file_that_is_none(tmp_path):
     (tmp_path / "no.sqlite").write_text("this is a diary " * 100)
     with pytest.raises(ValueError, match="no storage of a search"):
         search(bowl, space, path=tmp_path / "no.sqlite", value="error")
+
+
+def test_a_storage_holds_one_search(tmp_path):
+    path, space = tmp_path / "s.sqlite", {"x": uniform(0.0, 1.0)}
+    search(bowl, space, path=path, trials=2, value="error", seed=3)
+    for options, words in (({"value": "error", "highest": True, "seed": 3}, "highest"),
+                           ({"value": "other", "seed": 3}, "value"), ({"value": "error", "seed": 4}, "seed")):
+        with pytest.raises(ValueError, match=f"its {words} was different"):
+            search(bowl, space, path=path, trials=3, **options)
+    renamed = path.rename(tmp_path / "other.sqlite")
+    assert len(search(bowl, space, path=renamed, trials=3, value="error", seed=3).trials) == 3  # not two and three
+
+
+@pytest.mark.parametrize("seed", [0, 20240101, 2**32 - 1])
+def test_a_search_takes_any_seed(tmp_path, seed):
+    assert search(bowl, {"x": uniform(0, 1)}, path=tmp_path / "s.sqlite", trials=1, value="error", seed=seed).best_value
+
+
+def test_a_search_in_which_everything_fails_says_why(tmp_path):
+    def broken(x, *, seed):
+        raise KeyError("typo")
+    with pytest.raises(RuntimeError, match="All 2 trials failed.*typo.*delete"):
+        search(broken, {"x": uniform(0.0, 1.0)}, path=tmp_path / "s.sqlite", trials=2, value="error")
+
+
+@pytest.mark.parametrize("values", [(), ([1, 2],), ((1, 2), (3, 4)), (np.int64(3),), (torch.optim.SGD,)])
+def test_choices_are_plain_values(values):
+    with pytest.raises(TypeError, match="choice takes text, numbers"):
+        choice(*values)
 
 
 def test_a_lock_that_nobody_lets_go_of(tmp_path):
