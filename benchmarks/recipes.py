@@ -1,7 +1,7 @@
 """Find the recipe of the profile `tuned` with the tools of lesson 07, and hold it against the laptop's.
 
     python benchmarks/recipes.py choose     a few recipes on two seeds that are not used again
-    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds
+    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42, which was looked at by hand)
 
 Every finished training is a line in benchmarks/results/recipes_*.jsonl, so both can be stopped at any moment and go on
 where they were; a line is measured by `course train` in a process of its own, on the quarter that its seed holds out.
@@ -22,7 +22,8 @@ import json, resource, sys, tempfile
 from course_lib.settings import load_settings
 from course_lib.training import train_classifier
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
-result = train_classifier(settings, output=tempfile.mkdtemp(), echo=lambda line: None, **json.loads(sys.argv[2]))
+with tempfile.TemporaryDirectory() as folder:
+    result = train_classifier(settings, output=folder, echo=lambda line: None, **json.loads(sys.argv[2]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({**result.metrics, "minutes": result.seconds / 60, "peak_gb": peak}))
 """
@@ -50,7 +51,7 @@ def main() -> None:
     if sys.argv[1:] == ["choose"]:
         found = run_experiment(train, CHOOSE, seeds=(142, 143), path=RESULTS / "recipes_choose.jsonl")
     elif sys.argv[1:] == ["confirm"]:
-        found = run_experiment(train, [{}, {"profile": "tuned"}], seeds=range(42, 47),
+        found = run_experiment(train, [{}, {"profile": "tuned"}], seeds=range(43, 48),
                                path=RESULTS / "recipes_confirm.jsonl")
         laptop = found.values("two_class_accuracy_unmirrored", profile="laptop")
         tuned = found.values("two_class_accuracy", profile="tuned")

@@ -45,7 +45,8 @@ __all__ = ['IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'ELPV_CLASSES', 'PETS_PATTERN', 'D
            'default_augmentation', 'ImageLoader', 'shuffled_order', 'Loaders', 'make_loaders', 'show_batch']
 
 # %% ../nbs/01_data_prep.ipynb #c85f6b7e
-def _class_numbers(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+def _numbers_of_labels(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Which of the classes each label is, int64."""
     numbers = {name: number for number, name in enumerate(classes)}
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 
@@ -78,7 +79,7 @@ class ImageItems:
     @cached_property
     def targets(self) -> np.ndarray:
         """The classes as numbers, int64, shape (N,): `classes[targets[i]] == labels[i]`."""
-        return _class_numbers(self.labels, self.classes)
+        return _numbers_of_labels(self.labels, self.classes)
 
     def path(self, index: int) -> Path:
         """Where image number `index` lies."""

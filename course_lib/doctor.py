@@ -231,7 +231,7 @@ def check_cpu(settings: CourseSettings) -> Finding:
     return Finding("cpu", "ok", detail)
 
 # %% ../nbs/reference/doctor.ipynb #d919a05e
-MEMORY_NEEDED = {"test": 1.0e9, "laptop": 3.5e9, "tuned": 6.0e9, "full": 6.2e9}  # bytes, see above
+MEMORY_NEEDED = {"test": 1.0e9, "laptop": 3.5e9, "tuned": 4.7e9, "full": 6.2e9}  # bytes, see above
 
 
 def check_memory(settings: CourseSettings) -> Finding:
@@ -462,7 +462,7 @@ def format_findings(findings: Sequence[Finding], width: int = 100) -> str:
     lines = []
     for finding in findings:
         head = f"{finding.status:<8}{finding.name:<{start - 8}}"
-        for text, first in ((finding.detail or "-", head), (finding.advice, " " * start + "-> ")):
+        for text, first in ((finding.detail.strip() or "-", head), (finding.advice, " " * start + "-> ")):
             rest = " " * (start if first is head else start + 3)
             lines += textwrap.wrap(" ".join(text.split()), width, initial_indent=first, subsequent_indent=rest,
                                    break_on_hyphens=False)

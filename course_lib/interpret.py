@@ -220,7 +220,6 @@ class Replay:
                              "be matched. Give one that does not shuffle, or whose chance comes from a seed.")
         return x
 
-
 # %% ../nbs/06_interpretation.ipynb #6d4a13ff
 def _known_classes(loaders: Sequence[object], num_classes: int) -> tuple[str, ...]:
     """The first names of classes that a loader, or the data set within it, knows; else their numbers."""

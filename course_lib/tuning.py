@@ -293,8 +293,10 @@ class Experiment:
     def failures(self) -> str:
         """How many trials failed, why the first did, and what to do; empty when none did."""
         errors = [row["error"] for row in self.rows if row["status"] == "failed"]
-        return errors and (f"{len(errors)} failed, the first with {errors[0]}; once that is mended, run the experiment "
-                           "again with retry_failed=True") or ""
+        if not errors:
+            return ""
+        return (f"{len(errors)} failed, the first with {errors[0]}; once that is mended, run the experiment again with "
+                "retry_failed=True")
 
     @property
     def varied(self) -> list[str]:

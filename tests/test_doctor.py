@@ -44,6 +44,7 @@ FINDINGS = st.lists(st.builds(Finding, st.text("abcdefgh", min_size=1, max_size=
 
 @given(findings=FINDINGS)
 @example(findings=[Finding(name * 10, "problem", "") for name in "abcdefghijklmn"])  # more than the last line can name
+@example(findings=[Finding("a", "ok", " \u2003", " ")])  # nothing to say, in blanks
 @hypothesis_settings(deadline=None)
 def test_the_report_fits_and_ends_with_one_line(findings):
     lines = format_findings(findings).splitlines()

@@ -116,6 +116,17 @@ def test_pooling_stays_in_float32_under_autocast(dtype):
     assert all(out.isfinite().all() for out in (*seen.values(), logits))
 
 
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_a_batch_in_pieces_is_the_batch(images):
+    pool = CompactBilinearPool(96, 8192)
+    x = torch.randn(images, 96, 6, 5, generator=torch.Generator().manual_seed(0))
+    assert 1 <= 2**19 // (30 * 8192) < 5  # so that five images are more than one piece
+    places = x.flatten(2).transpose(1, 2)
+    product = (torch.fft.rfft(pool.first(places)) * torch.fft.rfft(pool.second(places))).mean(1)
+    torch.testing.assert_close(pool(x), torch.fft.irfft(product, n=8192))
+    assert not torch.allclose(pool(x)[0], pool(x.flip(1))[0])  # images differ, so their order matters
+
+
 @pytest.mark.parametrize("channels, dim, times", [(6, 4, 5), (9, 7, 2), (3, 9, 1)])
 def test_a_folded_sketch_is_a_shorter_sketch(channels, dim, times):
     x = torch.randn(3, channels, 2, 5, dtype=torch.double)

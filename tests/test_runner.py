@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbdev.clean import clean_nb
 
 from course_lib.cli import main
 from course_lib.results import TIMES_FILE, read_results, record_result
@@ -105,13 +106,18 @@ def test_ctrl_c_keeps_what_was_finished(course, tmp_path, wait):
 def test_saving_puts_outputs_and_figures_into_the_repository(course, tmp_path):
     cost = ("from IPython.display import Markdown\nfrom course_lib.results import lesson_cost\n"
             'Markdown(lesson_cost("01"))')
-    path = write_lesson(course, "01_first", "print('hello')", RECORD, cost)
+    path = write_lesson(course, "01_first", "print('hello')", RECORD, cost, PLOT)
     broken = write_lesson(course, "02_broken", "1 / 0")
     settings = CourseSettings(profile="test")
     lessons, run = run_course(settings, [path, broken], tmp_path / "runs", echo=lambda text: None)
     assert "1 lesson" in record_lessons(lessons, [path, broken], run, settings)
     saved = nbformat.read(path, as_version=4)
     assert saved.cells[1].outputs[0].text == "hello\n" and saved.cells[1].execution_count is None
+    written = json.loads(path.read_text(encoding="utf-8"))
+    cleaned = json.loads(json.dumps(written))
+    clean_nb(cleaned, repair=False)
+    assert cleaned["cells"][1:] == written["cells"][1:]  # pictures too: nbdev-clean has nothing left to do
+    assert "image/png" in written["cells"][4]["outputs"][0]["data"]
     said = saved.cells[3].outputs[0].data["text/markdown"]  # the time of this very run, not of the one before
     assert said.startswith("Runs in") and "test profile" in said
     assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved

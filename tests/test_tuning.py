@@ -257,7 +257,7 @@ def start(tmp_path, *arguments) -> subprocess.Popen:
                             stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-@pytest.mark.parametrize("kind, count", [("grid", 18), ("tpe", 16)])
+@pytest.mark.parametrize("kind, count", [("grid", 18), ("random", 16), ("tpe", 16)])
 def test_four_processes_lose_and_repeat_no_trial(tmp_path, kind, count):
     path, calls = tmp_path / f"r-{kind}", tmp_path / "calls"
     processes = [start(tmp_path, path, calls, kind) for _ in range(4)]
