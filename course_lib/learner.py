@@ -572,10 +572,10 @@ def check_rates(lr: float | Sequence[float], num_groups: int) -> list[float]:
     return rates * num_groups if len(rates) == 1 else rates
 
 # %% ../nbs/03_training_loop.ipynb #62dab351
-def make_adamw(groups: list[dict]) -> torch.optim.Optimizer:
-    """The default optimiser: AdamW with weight decay 0.01 (Loshchilov and Hutter 2019), fused where PyTorch can."""
+def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
+    """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where PyTorch can."""
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True if devices <= {"cpu", "cuda"} else None)
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
 
 
 def default_callbacks(own: Sequence[Callback], progress: bool) -> list[Callback]:

@@ -19,7 +19,7 @@ from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_ite
                              make_loaders, presize)
 from .features import kept_features, train_last
 from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
-                                plot_losses, resume_training, save_checkpoint)
+                                make_adamw, plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
 from .results import format_value
 from .runner import describe_machine, new_run_folder
@@ -95,7 +95,7 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, de
     return Learner(
         classifier, loaders.train, loaders.valid, metrics=[error_rate], device=device,
         loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
-        make_optimizer=lambda groups: torch.optim.AdamW(groups, weight_decay=recipe.weight_decay),
+        make_optimizer=lambda groups: make_adamw(groups, recipe.weight_decay),
         callbacks=[OneCycle()])
 
 # %% ../nbs/reference/training.ipynb #e1b3ad19

@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 
 import course_lib.features as features
 import course_lib.training as training
+from course_lib.data import Loaders
 from course_lib.learner import Checkpoint, load_checkpoint
-from course_lib.models import create_backbone
+from course_lib.models import create_backbone, create_classifier
 from course_lib.settings import CourseSettings
 
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
@@ -135,3 +136,27 @@ def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_p
 def test_a_recipe_refuses_what_is_no_number_of_things(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         training.Recipe(**{"epochs": 3, name: value})
+
+
+def test_the_optimiser_is_fused_and_steps_like_the_plain_one():
+    """Over a whole training the last digits grow into different weights, as with any change of rounding."""
+    classifier = create_classifier("efficientnet_lite0", 3)
+    batch = [(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))]
+    recipe = training.Recipe(1, trained_fraction=1 / 3, weight_decay=0.3)
+    learner = training.prepare_learner(classifier, Loaders(batch, batch, ("a", "b", "c")), recipe, torch.device("cpu"))
+    learner.start_fit(1, 1e-2)
+    groups = learner.optimizer.param_groups
+    assert all(group["fused"] and group["weight_decay"] == 0.3 for group in groups)
+    mine = [p for group in groups for p in group["params"]]
+    other = [torch.nn.Parameter(p.detach().clone()) for p in mine]
+    plain = torch.optim.AdamW(other, lr=1e-2, weight_decay=0.3, fused=False)
+    before = [p.detach().clone() for p in mine]
+    for _ in range(5):
+        for p, q in zip(mine, other, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        learner.optimizer.step()
+        plain.step()
+    assert all((p - old).abs().max() > 1e-3 for p, old in zip(mine, before, strict=True))
+    for p, q in zip(mine, other, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
