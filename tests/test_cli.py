@@ -62,11 +62,12 @@ def test_help_names_every_command_and_imports_nothing_heavy():
             "print('HEAVY', sorted({'torch', 'torchvision', 'timm', 'matplotlib'} & set(sys.modules)))")
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY []" in text
-    for command in ("run", "lab", "data", "train", "predict", "doctor"):
+    for command in ("run", "lab", "data", "train", "bench", "predict", "doctor"):
         assert f"\n    {command} " in text
 
 
-@pytest.mark.parametrize("words", [["train"], ["run"], ["data", "get"], ["data", "check"], ["doctor"], ["predict"]])
+@pytest.mark.parametrize("words", [["train"], ["bench"], ["run"], ["data", "get"], ["data", "check"], ["doctor"],
+                                   ["predict"]])
 def test_every_command_explains_itself(words, capsys):
     with pytest.raises(SystemExit) as stop:
         build_parser().parse_args([*words, "--help"])

@@ -82,7 +82,8 @@ ROOMS = {
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
     "interpret": ("learner", "data"), "pooling": ("models",),
     "tuning": ("learner", "transfer", "results", "settings"),
-    "doctor": None, "runner": None, "training": None, "cli": None,  # None: may know all that do not know it
+    # None: may know all that do not know it
+    "doctor": None, "runner": None, "training": None, "bench": None, "cli": None,
 }
 
 
