@@ -1,10 +1,11 @@
 """Measure the course on this machine, and write what was measured to benchmarks/results/.
 
     python benchmarks/run.py            all questions
-    python benchmarks/run.py import     one of: import, pipeline, finder, finetune, train, train_256_5, pets,
+    python benchmarks/run.py import     one of: import, pipeline, step, finder, finetune, train, train_256_5, pets,
                                         experiments
 
 `pipeline`, `finder` and `finetune` need fastai (`make bench` installs it) and the pets sample; `pets` needs the sample.
+`step` compares with fastai where it is installed, and runs on a GPU where there is one.
 The sample is any folder in the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS. What is missing is said
 and left out. The comparison of lesson 05 and the search for a recipe are scripts of their own: strategies.py and
 recipes.py.
@@ -110,6 +111,88 @@ def bench_pipeline(rounds: int = 2) -> None:
     record("pipeline", {"images_per_second": medians, "all": {k: [round(v, 1) for v in vs] for k, vs in rates.items()},
                         "ratio": round(medians["course_lib"] / medians["fastai"], 2),
                         "what": "pets sample, 222 training images, batch 32, 224 px, augmented, after a first epoch"})
+
+
+STEP = """
+import os, statistics, sys, time
+size, steps, layout, compiled = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "compiled" in sys.argv
+import timm, torch, torchvision
+from course_lib.bench import synchronize
+from course_lib.models import create_classifier
+from course_lib.settings import choose_device, seed_everything
+seed_everything(42)
+device, layout = choose_device("auto"), getattr(torch, layout)
+steps = steps if device.type == "cpu" else 25 * steps
+model = create_classifier("efficientnet_lite0", 37).to(device, memory_format=layout)
+if compiled: model.compile()
+x, y = torch.randn(32, 3, size, size).to(device, memory_format=layout), torch.randint(37, (32,), device=device)
+seconds = []
+
+class Watch:
+    def start(self): synchronize(device); self.begin = time.perf_counter()
+    def stop(self): synchronize(device); seconds.append(time.perf_counter() - self.begin)
+"""
+
+STEP_OURS = STEP + """
+from course_lib.learner import Callback, Learner, error_rate
+class Timed(Callback, Watch):
+    def before_epoch(self, learner): self.start()
+    def after_epoch(self, learner): self.stop()
+Learner(model, [(x, y)] * steps, metrics=[error_rate], device=device, callbacks=[Timed()], progress=False).fit(3, 1e-6)
+"""
+
+STEP_FASTAI = STEP + """
+from fastai.vision.all import Callback, DataLoaders, Learner, error_rate, nn
+class Timed(Callback, Watch):
+    def before_train(self): self.start()
+    def after_train(self): self.stop()
+learner = Learner(DataLoaders([(x, y)] * steps, [(x, y)]), model, nn.CrossEntropyLoss(), metrics=error_rate,
+                  splitter=lambda model: model.parameter_groups(), cbs=Timed())
+with learner.no_bar(), learner.no_logging(): learner.fit(3, 1e-6)
+"""
+
+STEP_END = """
+first, *later = seconds
+_out = dict(rates=[32 * steps / s for s in later], first=max(first - statistics.median(later), 0), device=str(device))
+"""
+
+
+def bench_step(rounds: int = 3, steps: int = 4, image_size: int = 224) -> None:
+    """The training step of our Learner beside fastai's: same model, same batch in memory, nothing frozen, AdamW.
+
+    fastai as it comes, in contiguous memory, and given `channels_last`; no progress bars. Ours also with torch.compile,
+    whose time is what the first epoch takes longer, on an empty cache. Each in a new process, in turns.
+    """
+    kinds = {"course_lib": (STEP_OURS, "channels_last"), "compiled": (STEP_OURS, "channels_last", "compiled")}
+    if "fastai" in versions():
+        kinds |= {"fastai": (STEP_FASTAI, "contiguous_format"), "fastai channels_last": (STEP_FASTAI, "channels_last")}
+    else:
+        print("step: without fastai, which `make bench` installs.")
+    runs: dict[str, list[dict]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, (code, *words) in kinds.items():
+            with tempfile.TemporaryDirectory() as cache:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+                try:
+                    runs[name].append(run_python(code + STEP_END, str(image_size), str(steps), *words))
+                except RuntimeError as error:
+                    if name != "compiled":
+                        raise
+                    print(f"step: torch.compile is left out: {str(error).strip().splitlines()[-1]}")
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    rates = {name: [rate for run in each for rate in run["rates"]] for name, each in runs.items() if each}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    result = {"device": runs["course_lib"][0]["device"], "rounds": rounds,
+              "images_per_second": {name: round(value, 2) for name, value in medians.items()},
+              "all": {name: [round(rate, 2) for rate in values] for name, values in rates.items()},
+              "ratio": {f"to {name}": round(medians["course_lib"] / medians[name], 2)
+                        for name in medians if name.startswith("fastai")}}
+    if "compiled" in medians:
+        saved = 1 / medians["course_lib"] - 1 / medians["compiled"]
+        took = statistics.median(run["first"] for run in runs["compiled"])
+        result["compile"] = {"ratio": round(medians["compiled"] / medians["course_lib"], 2), "seconds": round(took, 1),
+                             "earned_back_after_images": round(took / saved) if saved > 0 else None}
+    record("step", {**result, "what": f"EfficientNet-Lite0, 37 classes, nothing frozen, batch 32, {image_size} px"})
 
 
 SHARED = """
@@ -339,7 +422,8 @@ def bench_experiments(rounds: int = 5, processes: int = 4) -> None:
                            for kind in ("grid", "search")}})
 
 
-QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "finder": bench_finder, "finetune": bench_finetune,
+QUESTIONS = {"import": bench_import, "pipeline": bench_pipeline, "step": bench_step, "finder": bench_finder,
+             "finetune": bench_finetune,
              "train": bench_train, "train_256_5": lambda: bench_train(image_size=256, epochs=5), "pets": bench_pets,
              "experiments": bench_experiments}
 

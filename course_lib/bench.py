@@ -135,20 +135,22 @@ class BenchResult:
 
 # %% ../nbs/reference/bench.ipynb #799d6056
 def explain_bottleneck(result: BenchResult) -> str:
-    """Two or three sentences: what a training waits for, what would help, and what the two lose to each other."""
+    """In two or three lines: what a training waits for, what would help, and what the two lose to each other."""
     rates, which = result.rates, result.bottleneck
     ratio = max(rates["data"], rates["model"]) / min(rates["data"], rates["model"])
     times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
     text = {
-        "model": f"The bottleneck is the model: the loader could feed {times} times as much. Smaller images, a lighter "
+        "model": f"The bottleneck is the model: the loader could feed {times} times as much.\nSmaller images, a lighter "
                  "backbone, fewer trained layers or another device would help; a faster disk would not.",
-        "data": f"The bottleneck is the data: the model could learn from {times} times as much. A lighter backbone "
+        "data": f"The bottleneck is the data: the model could learn from {times} times as much.\nA lighter backbone "
                 "would save no time, and a deeper one would cost none.",
         "both": "Neither is the bottleneck: the loader and the model are about equally fast.",
     }[which]
     share = rates["combined"] / min(rates["data"], rates["model"])
-    together = f"Together they reach {share:.0%} of the slower one alone"
-    return f"{text}\n{together}" + (": they share the processor." if share < 0.85 else ".")
+    if share > 0.95:
+        return f"{text}\nTogether they are as fast as the slower one alone."
+    return (f"{text}\nTogether they reach {share:.0%} of the slower one alone: both need the processor, and an epoch "
+            "waits for its first batch.")
 
 # %% ../nbs/reference/bench.ipynb #a57feb3a
 def explain_compile(result: BenchResult) -> str:
@@ -224,8 +226,8 @@ def _variants(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: 
 
 # %% ../nbs/reference/bench.ipynb #b8c86311
 def _first_words(error: Exception, limit: int = 160) -> str:
-    """The kind of an error and the start of its message, on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    """The kind of an error and the start of its message, on one line; after an empty line come hints for experts."""
+    text = " ".join(f"{type(error).__name__}: {error}".split("\n\n")[0].split())
     return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
 
 

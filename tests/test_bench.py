@@ -106,8 +106,9 @@ def test_the_sentence_names_the_bottleneck(data, model, which, said):
 
 
 def test_the_sentence_says_what_the_two_lose_together():
-    assert "reach 98% of the slower one alone." in bench.explain_bottleneck(result(1000, 50, 49))
-    assert "reach 60% of the slower one alone: they share" in bench.explain_bottleneck(result(100, 400, 60))
+    assert "as fast as the slower one alone." in bench.explain_bottleneck(result(1000, 50, 49))
+    assert "as fast as the slower one alone." in bench.explain_bottleneck(result(1000, 50, 52))  # by chance
+    assert "reach 60% of the slower one alone" in bench.explain_bottleneck(result(100, 400, 60))
 
 
 def test_the_median_counts_and_ratios_are_taken_round_by_round():
@@ -191,7 +192,7 @@ def test_a_compile_that_fails_is_one_line(settings, small_backbone, monkeypatch)
     assert found.compile_seconds is None and "compiled" not in found.rounds
     assert list(found.gains) == ["channels_last", "fused AdamW"]
     lines = [line for line in str(found).splitlines() if "compile" in line]
-    assert len(lines) == 1 and "No working C++ compiler found" in lines[0] and len(lines[0]) < 240
+    assert len(lines) == 1 and lines[0].endswith("RuntimeError: No working C++ compiler found")
 
 
 def test_a_compile_that_works_is_measured_on_a_model_of_its_own(settings, small_backbone, monkeypatch):
