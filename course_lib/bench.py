@@ -140,8 +140,8 @@ def explain_bottleneck(result: BenchResult) -> str:
     ratio = max(rates["data"], rates["model"]) / min(rates["data"], rates["model"])
     times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
     text = {
-        "model": f"The bottleneck is the model: the loader could feed {times} times as much.\nSmaller images, a lighter "
-                 "backbone, fewer trained layers or another device would help; a faster disk would not.",
+        "model": f"The bottleneck is the model: the loader could feed {times} times as much.\nSmaller images, a "
+                 "lighter backbone, fewer trained layers or another device would help; a faster disk would not.",
         "data": f"The bottleneck is the data: the model could learn from {times} times as much.\nA lighter backbone "
                 "would save no time, and a deeper one would cost none.",
         "both": "Neither is the bottleneck: the loader and the model are about equally fast.",
