@@ -46,7 +46,13 @@ class Backbone(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(f"{self.name} takes normalised float images of shape (N, 3, height, width), but was given "
                              f"{tuple(x.shape)} of {x.dtype}.")
-        return self.network(x)
+        try:
+            return self.network(x)
+        except RuntimeError as error:
+            if "too small" not in str(error) and "Kernel size can't be greater" not in str(error):
+                raise
+            raise ValueError(f"Images of {x.shape[2]} x {x.shape[3]} pixels are too small for {self.name}: a layer has "
+                             f"nothing left to look at. Give larger ones; it is meant for {self.input_size}.") from error
 
     def extra_repr(self) -> str:
         return (f"{self.name!r}, num_features={self.num_features}, input_size={self.input_size}, mean={self.mean}, "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'record_result', 'read_results', 'format_value', 'results_table', 'recorded_lessons',
-           'lesson_cost']
+           'lesson_cost', 'recorded_file']
 
 # %% ../nbs/reference/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
@@ -97,3 +97,10 @@ def lesson_cost(lesson: str, start: str | Path | None = None) -> str:
         return "How long this takes has not been recorded yet."
     took = format_value(seconds, "seconds")
     return f"Runs in {took} in the {record['profile']} profile, measured on {record['machine']}."
+
+# %% ../nbs/reference/results.ipynb #6bd44e85
+def recorded_file(name: str, start: str | Path | None = None) -> Path:
+    """Where the course keeps the recorded trials `name`, such as `lighter.jsonl`; there may be no such file yet."""
+    folder = Path(start or Path.cwd()).resolve()
+    home = next((place for place in (folder, *folder.parents) if (place / TIMES_FILE).is_file()), folder)
+    return (home / TIMES_FILE).with_name(name)
