@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['VGG16_LAYERS', 'create_vgg', 'FeatureMap', 'feature_maps', 'Stage', 'stages', 'plot_architecture',
-           'count_multiply_adds', 'activation_bytes', 'peak_bytes', 'ModelProfile', 'measure_latency', 'profile_model',
-           'out_of_memory', 'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front', 'plot_pareto',
+           'count_multiply_adds', 'activation_bytes', 'peak_bytes', 'ModelProfile', 'measure_latency', 'out_of_memory',
+           'profile_model', 'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front', 'plot_pareto',
            'largest_batch_size', 'find_batch_size', 'GradientAccumulation', 'checkpoint_blocks',
            'data_parallel_seconds']
 
@@ -141,7 +141,7 @@ def _image_size(model: nn.Module, image_size: int | None) -> int:
 # %% ../nbs/08_deeper_backbones.ipynb #917ca821
 @contextmanager
 def _without_values(model: nn.Module, *, training: bool = False) -> Iterator[Callable]:
-    """A function that calls `model` on the `meta` device, and the weights that it uses there; `model` stays as it was."""
+    """A function that calls `model` on the `meta` device, and the weights it has there; `model` stays as it was."""
     modes = [(module, module.training) for module in model.modules()]
     state = {name: tensor.to("meta").requires_grad_(tensor.requires_grad)
              for name, tensor in (*model.named_parameters(), *model.named_buffers())}
@@ -330,7 +330,7 @@ def _peak_counter() -> object:
 
 
 def peak_bytes(model: nn.Module, image_size: int | None = None, batch_size: int = 1) -> int:
-    """The most bytes of tensors that are alive at once while a batch goes through for a prediction, weights not counted.
+    """The most bytes of tensors alive at once while a batch goes through for a prediction, weights not counted.
 
     What an operation uses within itself is not seen, so real memory is somewhat more.
     """
@@ -376,6 +376,24 @@ def measure_latency(model: nn.Module, x: torch.Tensor, repeats: int = 7) -> floa
             times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
+# %% ../nbs/08_deeper_backbones.ipynb #5ff481aa
+def _weight_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers: about the size of the file."""
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def _too_large(error: RuntimeError, batch_size: int) -> RuntimeError:
+    """`error`, or if it was for want of memory one that says what to do."""
+    if not out_of_memory(error):
+        return error
+    return RuntimeError(f"A batch of {batch_size} does not fit into memory. Try {max(1, batch_size // 2)}, or smaller "
+                        "images.")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
 # %% ../nbs/08_deeper_backbones.ipynb #fb8e7ceb
 def profile_model(
     model: nn.Module,
@@ -409,24 +427,6 @@ def profile_model(
                         str(device), count_parameters(model), weight_bytes=_weight_bytes(model), latency=latency,
                         **counts)
 
-
-def _weight_bytes(model: nn.Module) -> int:
-    """Bytes of parameters and buffers: about the size of the file."""
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-
-
-def _too_large(error: RuntimeError, batch_size: int) -> RuntimeError:
-    """`error`, or if it was for want of memory one that says what to do."""
-    if not out_of_memory(error):
-        return error
-    return RuntimeError(f"A batch of {batch_size} does not fit into memory. Try {max(1, batch_size // 2)}, or smaller "
-                        "images.")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
 # %% ../nbs/08_deeper_backbones.ipynb #a8da6bc9
 def _strongest(layer: nn.Conv2d, keep: float) -> torch.Tensor:
     """The numbers, in order, of the filters with the largest sum of absolute weights."""
@@ -442,11 +442,11 @@ def _cut_layer(layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) ->
         smaller.load_state_dict({name: value[outputs] if value.ndim else value
                                  for name, value in layer.state_dict().items()})
         return smaller
-    groups = len(outputs) if layer.groups > 1 else 1
-    smaller = nn.Conv2d(len(inputs), len(outputs), layer.kernel_size, layer.stride, layer.padding, groups=groups,
-                        bias=layer.bias is not None)
+    apart = layer.groups > 1  # each channel for itself
+    smaller = nn.Conv2d(len(inputs), len(outputs), layer.kernel_size, layer.stride, layer.padding,
+                        groups=len(outputs) if apart else 1, bias=layer.bias is not None)
     weight = layer.weight.detach()[outputs]
-    smaller.weight.data.copy_(weight if groups > 1 else weight[:, inputs])
+    smaller.weight.data.copy_(weight if apart else weight[:, inputs])
     if layer.bias is not None:
         smaller.bias.data.copy_(layer.bias.detach()[outputs])
     return smaller
@@ -455,9 +455,9 @@ def _cut_layer(layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) ->
 def prune_width(classifier: Classifier, keep: float = 0.5) -> Classifier:
     """A copy of a `create_vgg` network with the strongest part `keep` of each layer's filters; the original stays.
 
-    Strength is the sum of a filter's absolute weights (Li et al. 2017, Pruning filters for efficient ConvNets). Train the
-    copy a little: its layers have lost inputs. Raises: `ValueError` for another part than 0 to 1, and for a network that
-    is no row of convolutions.
+    Strength is the sum of a filter's absolute weights (Li et al. 2017, Pruning filters for efficient ConvNets). Train
+    the copy a little: its layers have lost inputs. Raises: `ValueError` for another part than 0 to 1, and for a network
+    that is no row of convolutions.
     """
     if not (isinstance(keep, (int, float)) and 0 < keep <= 1):
         raise ValueError(f"keep = {keep!r} must be above 0 and at most 1: the part of the filters that stays.")
@@ -576,8 +576,8 @@ def plot_pareto(costs: Mapping[str, float], errors: Mapping[str, float], spreads
 def largest_batch_size(try_batch: Callable[[int], object], largest: int = 256) -> int:
     """The first of `largest`, half of it, a quarter, ... for which `try_batch(batch_size)` has enough memory.
 
-    `try_batch` does one training step. Errors other than a want of memory come through. Raises: `RuntimeError` when even
-    one image does not fit.
+    `try_batch` does one training step. Errors other than a want of memory come through. Raises: `RuntimeError` when
+    even one image does not fit.
     """
     if isinstance(largest, bool) or not isinstance(largest, int) or largest < 1:
         raise ValueError(f"largest = {largest!r} must be a whole number of at least 1.")
@@ -591,7 +591,8 @@ def largest_batch_size(try_batch: Callable[[int], object], largest: int = 256) -
                 raise
         _free_memory()  # outside of `except`: the error holds on to the tensors of the failed step
         batch_size //= 2
-    raise RuntimeError("Not even one image fits into memory. Use smaller images, a lighter backbone, or checkpoint_blocks.")
+    raise RuntimeError("Not even one image fits into memory. Use smaller images, a lighter backbone, or "
+                       "checkpoint_blocks.")
 
 
 def _free_memory() -> None:

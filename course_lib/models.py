@@ -52,7 +52,8 @@ class Backbone(nn.Module):
             if "too small" not in str(error) and "Kernel size can't be greater" not in str(error):
                 raise
             raise ValueError(f"Images of {x.shape[2]} x {x.shape[3]} pixels are too small for {self.name}: a layer has "
-                             f"nothing left to look at. Give larger ones; it is meant for {self.input_size}.") from error
+                             f"nothing left to look at. Give larger ones; it is meant for {self.input_size}."
+                             ) from error
 
     def extra_repr(self) -> str:
         return (f"{self.name!r}, num_features={self.num_features}, input_size={self.input_size}, mean={self.mean}, "

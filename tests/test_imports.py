@@ -80,7 +80,7 @@ ROOMS = {
     "settings": (), "results": ("settings",), "download": (), "data": ("settings", "download"), "models": ("settings",),
     "learner": ("settings",), "features": ("data", "models", "learner"),
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
-    "interpret": ("learner", "data"), "pooling": ("models",),
+    "interpret": ("learner", "data"), "pooling": ("models",), "backbones": ("models", "learner"),
     "tuning": ("learner", "transfer", "results", "settings"),
     # None: may know all that do not know it
     "doctor": None, "runner": None, "training": None, "bench": None, "cli": None,
