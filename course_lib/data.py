@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,8 @@ __all__ = ['IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'ELPV_CLASSES', 'PETS_PATTERN', 'D
            'split_items', 'limit_items', 'BadImageError', 'load_image', 'content_digests', 'PresizedImages', 'presize',
            'flip_matrix', 'rotation_matrix', 'crop_matrix', 'zoom_matrix', 'warp_matrix', 'warp_grid', 'resize_images',
            'warp_images', 'Augmentation', 'draw_matrices', 'draw_lighting', 'scale_and_shift', 'BatchTransform',
-           'default_augmentation', 'ImageLoader', 'shuffled_order', 'Loaders', 'make_loaders', 'show_batch']
+           'default_augmentation', 'ImageLoader', 'shuffled_order', 'take_share', 'Loaders', 'make_loaders',
+           'show_batch']
 
 # %% ../nbs/01_data_prep.ipynb #c85f6b7e
 def _numbers_of_labels(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -1111,14 +1112,19 @@ class BatchTransform:
     std: Sequence[float]
     augmentation: Augmentation | None = None
 
+    def draw(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor | None:
+        """The chance of `count` images, (count, NUM_DRAWS); `None` where nothing is left to chance."""
+        return None if self.augmentation is None else torch.rand(count, NUM_DRAWS, generator=generator)
+
     @torch.no_grad()
-    def __call__(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, generator: torch.Generator | None = None,
+                 draws: torch.Tensor | None = None) -> torch.Tensor:
         mean, std = (torch.tensor(tuple(values), dtype=torch.float32) for values in (self.mean, self.std))
         x, gain, offset = images.permute(0, 3, 1, 2), torch.ones(1, 1), torch.zeros(1, 1)
         if self.augmentation is None:
             x = resize_images(x, self.size)
         else:
-            draws = torch.rand(len(images), NUM_DRAWS, generator=generator)
+            draws = self.draw(len(images), generator) if draws is None else draws
             x = warp_images(x, draw_matrices(draws, self.augmentation).to(x.device), self.size)
             gain, offset = (value[:, None] for value in draw_lighting(draws, self.augmentation))
         x = x.to(torch.float32, memory_format=torch.channels_last)
@@ -1172,6 +1178,7 @@ class ImageLoader:
     drop_last: bool | None = None  # by default the same as `shuffle`
     classes: tuple[str, ...] = ()
     epoch: int = 0
+    share: tuple[int, int] = (0, 1)  # of several processes, the number of this one and how many there are
 
     def __post_init__(self) -> None:
         _check_loader(self)
@@ -1203,6 +1210,8 @@ def _iterate(loader: ImageLoader, epoch: int) -> Iterator[tuple[torch.Tensor, to
     chance = _generator(loader.seed, epoch, "augmentation")  # used by one thread, batch after batch
     make = _one_core(lambda start: _make_batch(loader, order[start:start + loader.batch_size], chance))
     starts = range(0, len(loader) * loader.batch_size, loader.batch_size)
+    if loader.share != (0, 1):  # a last batch may be too small to give every process an image
+        starts = [start for start in starts if loader.share[0] < min(loader.batch_size, len(order) - start)]
     return map_ahead(make, starts, ahead=loader.prefetch) if loader.prefetch else map(make, starts)
 
 # %% ../nbs/01_data_prep.ipynb #1204de5b
@@ -1217,15 +1226,35 @@ def _one_core(function: Callable) -> Callable:
             torch.set_num_threads(before)
     return limited
 
+# %% ../nbs/01_data_prep.ipynb #986428d4
+def take_share(count: int, share: tuple[int, int]) -> slice:
+    """The rows, of `count`, that belong to process number `share[0]` of `share[1]`: the first ones may get one more."""
+    index, processes = share
+    each, more = divmod(count, processes)
+    start = index * each + min(index, more)
+    return slice(start, start + each + (index < more))
+
+
+def _own_rows(loader: ImageLoader, rows: np.ndarray, chance: torch.Generator) -> tuple[np.ndarray, Callable]:
+    """Of a batch's rows those of this process, and its transform with the chance that falls to them."""
+    if loader.share == (0, 1):
+        return rows, loader.transform
+    if not isinstance(loader.transform, BatchTransform):
+        raise TypeError("Several processes can share a batch only if the loader's transform is a BatchTransform, but "
+                        f"it is {loader.transform!r}.")
+    draws, mine = loader.transform.draw(len(rows), chance), take_share(len(rows), loader.share)
+    return rows[mine], partial(loader.transform, draws=None if draws is None else draws[mine])
+
 # %% ../nbs/01_data_prep.ipynb #f952cbcb
 def _make_batch(loader: ImageLoader, rows: np.ndarray, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, transform = _own_rows(loader, rows, chance)
     x, y = torch.from_numpy(np.asarray(loader.images[rows])), torch.from_numpy(loader.targets[rows])
     if loader.device.type == "cuda":  # pinned memory is copied while the GPU goes on computing
         x, y = x.pin_memory(), y.pin_memory()
     if loader.device.type == "mps":  # its grid_sample does not know every padding mode
-        return loader.transform(x, chance).to(loader.device), y.to(loader.device)
+        return transform(x, chance).to(loader.device), y.to(loader.device)
     x, y = x.to(loader.device, non_blocking=True), y.to(loader.device, non_blocking=True)
-    return loader.transform(x, chance), y
+    return transform(x, chance), y
 
 # %% ../nbs/01_data_prep.ipynb #6ac23e12
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .data import BatchTransform, ImageLoader, shuffled_order
+from .data import BatchTransform, ImageLoader, shuffled_order, take_share
 from .models import Classifier, GlobalPool, body_blocks
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['WITHOUT_CHANCE', 'FOLDER_LIMIT', 'train_last', 'CannotCutError', 'Rest', 'cut_classifier', 'fold_batch_norms',
-           'fold_if_equal', 'FeatureLoader', 'check_views', 'cache_features', 'features_key', 'features_folder',
-           'find_or_compute', 'why_not_kept', 'kept_features']
+           'fold_if_equal', 'FeatureLoader', 'check_views', 'cache_features', 'pictures_digest', 'features_key',
+           'features_folder', 'find_or_compute', 'why_not_kept', 'kept_features']
 
 # %% ../nbs/reference/features.ipynb #a7a9260e
 def train_last(classifier: Classifier, fraction: float) -> int:
@@ -187,6 +187,7 @@ class FeatureLoader:
     classes: tuple[str, ...] = ()
     epoch: int = 0
     drop_last: bool | None = None  # by default the same as `shuffle`, as in `ImageLoader`
+    share: tuple[int, int] = (0, 1)  # as in `ImageLoader`
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.targets), self.batch_size)
@@ -203,7 +204,9 @@ class FeatureLoader:
         order = shuffled_order(count, self.seed, epoch) if self.shuffle else torch.arange(count)
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         view = torch.randint(views, (count,), generator=chance) if self.shuffle else torch.zeros_like(self.targets)
-        for rows in order[:len(self) * self.batch_size].split(self.batch_size):
+        for batch in order[:len(self) * self.batch_size].split(self.batch_size):
+            if len(rows := batch[take_share(len(batch), self.share)]) == 0:
+                continue  # the last batch is too small to give every process a sample
             x = self.features[view[rows], rows].to(self.device)
             x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
             yield x, self.targets[rows].to(self.device)
@@ -219,7 +222,7 @@ def _one_view(front: nn.Module, loader: ImageLoader, description: str) -> torch.
 
 def _compute(front: nn.Module, loader: ImageLoader, views: int) -> torch.Tensor:
     """Features (views, N, ...): of the plain images, then of `views - 1` augmented versions."""
-    in_order = replace(loader, shuffle=False, drop_last=False, epoch=0)
+    in_order = replace(loader, shuffle=False, drop_last=False, epoch=0, share=(0, 1))
     plain = replace(in_order, transform=replace(loader.transform, augmentation=None))
     passes = [_one_view(front, plain, "features")]
     passes += [_one_view(front, replace(in_order, epoch=view), f"features, view {view + 1}/{views}")
@@ -231,7 +234,7 @@ def _as_loader(features: torch.Tensor, loader: ImageLoader) -> FeatureLoader:
     """`features` in the order, batches, classes and epoch of `loader`."""
     return FeatureLoader(features, torch.from_numpy(np.asarray(loader.targets)[loader.indices]), loader.batch_size,
                          shuffle=loader.shuffle, seed=loader.seed, device=loader.device, classes=loader.classes,
-                         epoch=loader.epoch, drop_last=loader.drop_last)
+                         epoch=loader.epoch, drop_last=loader.drop_last, share=loader.share)
 
 
 def check_views(views: int) -> int:
@@ -254,7 +257,7 @@ def cache_features(
     return _as_loader(_compute(front, loader, check_views(views)), loader)
 
 # %% ../nbs/reference/features.ipynb #fc60310e
-def _pictures_digest(loader: ImageLoader) -> bytes:
+def pictures_digest(loader: ImageLoader) -> bytes:
     """A hash of the pixels that `loader` shows, in order. Pixels that nobody can change are hashed once."""
     kept = vars(loader).get("_pictures_digest")
     if kept and kept[0] is loader.images and kept[1] is loader.indices:
@@ -275,7 +278,7 @@ def features_key(front: nn.Module, loader: ImageLoader, views: int) -> str:
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     plain = replace(loader.transform, augmentation=None)
     digest.update(f"{plain if views == 1 else (loader.transform, loader.seed, views, loader.batch_size)}".encode())
-    digest.update(_pictures_digest(loader))
+    digest.update(pictures_digest(loader))
     return digest.hexdigest()[:32]
 
 # %% ../nbs/reference/features.ipynb #2f663214
@@ -332,15 +335,31 @@ def find_or_compute(front: nn.Module, loader: ImageLoader, views: int, echo: Cal
     key, folder = features_key(front, loader, views), features_folder(loader)
     path = folder / f"{key}.safetensors" if folder else None
     held = vars(loader).setdefault("_held_features", {})
-    features = held.get(key) if path is None else _read(path)
-    if features is None or features.shape[:2] != (views, len(loader.indices)):
-        features = _compute(front, loader, views)
-        if path is None:
-            held.clear()  # one set at most: memory is dearer than disk
-            held[key] = features
-        else:
-            _write(path, features, echo)
+    with _one_at_a_time(path):
+        features = held.get(key) if path is None else _read(path)
+        if features is None or features.shape[:2] != (views, len(loader.indices)):
+            features = _compute(front, loader, views)
+            if path is None:
+                held.clear()  # one set at most: memory is dearer than disk
+                held[key] = features
+            else:
+                _write(path, features, echo)
     return _as_loader(features, loader)
+
+
+@contextmanager
+def _one_at_a_time(path: Path | None) -> Iterator[None]:
+    """Of several processes one computes what goes to `path`, while the others wait and then find it.
+
+    Where no lock can be had, such as in a folder that cannot be written, each goes on alone.
+    """
+    from filelock import FileLock
+
+    with ExitStack() as stack:
+        if path is not None:
+            with suppress(OSError, NotImplementedError):
+                stack.enter_context(FileLock(path.parent.with_suffix(".lock")))  # beside the folder of features
+        yield
 
 # %% ../nbs/reference/features.ipynb #df04231b
 def _wants_images(callback: object) -> bool:

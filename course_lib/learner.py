@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'BatchSteps',
-           'Predictions', 'split_batch', 'join_predictions', 'loader_length', 'check_loader', 'empty_message',
-           'check_device', 'trainable_groups', 'EvaluationSteps', 'EpochSteps', 'CancelFit', 'SkipStep', 'Callback',
-           'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError', 'StopOnNonFiniteLoss', 'ProgressBar',
-           'check_epochs', 'check_rates', 'make_adamw', 'default_callbacks', 'named_metrics', 'FitSteps', 'Learner',
-           'random_state', 'set_random_state', 'loader_state', 'set_loader_state', 'CheckpointError', 'save_checkpoint',
-           'load_checkpoint', 'load_weights', 'resume_training', 'Watch', 'Checkpoint', 'preserved']
+__all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'FullPrecision',
+           'make_precision', 'BatchSteps', 'Predictions', 'split_batch', 'join_predictions', 'loader_length',
+           'check_loader', 'empty_message', 'check_device', 'trainable_groups', 'EvaluationSteps', 'EpochSteps',
+           'CancelFit', 'SkipStep', 'Callback', 'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError',
+           'StopOnNonFiniteLoss', 'ProgressBar', 'check_epochs', 'check_rates', 'make_adamw', 'default_callbacks',
+           'named_metrics', 'FitSteps', 'Learner', 'random_state', 'set_random_state', 'loader_state',
+           'set_loader_state', 'CheckpointError', 'save_checkpoint', 'load_checkpoint', 'load_weights',
+           'resume_training', 'Watch', 'Checkpoint', 'preserved']
 
 # %% ../nbs/03_training_loop.ipynb #6ebb56e4
 @contextmanager
@@ -111,9 +112,42 @@ def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"loss_fn must give one number as a tensor, the mean over the batch, but it gave {what}.")
     return loss
 
+# %% ../nbs/03_training_loop.ipynb #8bd3de53
+class FullPrecision:
+    """How the numbers of a step are computed: here as the model's own type says, which is float32 as a rule.
+
+    `course_lib.precision.MixedPrecision` has the same methods, and computes most of the step with half of the bits.
+    """
+
+    def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model(x)
+
+    def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        loss.backward()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
+
+    def state(self) -> dict:
+        """What a checkpoint must keep of this, in a form that JSON can hold."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        """Take back what `state` gave."""
+
+
+def make_precision(mixed_precision: str, device: torch.device) -> FullPrecision:
+    """How to compute for "no", "bf16" or "fp16". Raises: `ValueError` for another word, or where `device` cannot."""
+    if mixed_precision == "no":
+        return FullPrecision()
+    from course_lib.precision import create_precision
+
+    return create_precision(mixed_precision, device)
+
 # %% ../nbs/03_training_loop.ipynb #dc38b77e
 class BatchSteps:
     """What a learner does with one batch. Each step is a method, so that a subclass or a callback can replace it."""
+    make_averages = Averages
 
     def dispatch(self, hook: str) -> None:
         """Call `hook` of every callback, in their order."""
@@ -125,15 +159,18 @@ class BatchSteps:
         self.x, self.y = (part.to(self.device, non_blocking=True) for part in check_batch(batch))
         self.target = self.y
 
+    def call_model(self, x: torch.Tensor) -> torch.Tensor:
+        return self.precision.forward(self.model, x)
+
     def compute_loss(self) -> None:
-        self.prediction = self.model(self.x)
+        self.prediction = self.call_model(self.x)
         self.loss = check_scalar_loss(self.loss_fn(self.prediction, self.target))
 
     def backward(self) -> None:
-        self.loss.backward()
+        self.precision.backward(self.loss, self.optimizer)
 
     def optimizer_step(self) -> None:
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
 
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
@@ -226,7 +263,7 @@ class EvaluationSteps(BatchSteps):
         """Evaluation mode, its start and end told to the callbacks; what was going on goes on afterwards."""
         check_device(self.model, self.device)
         before = self.averages, self.training
-        self.averages, self.training, self.num_evaluate_batches = Averages(), False, loader_length(batches)
+        self.averages, self.training, self.num_evaluate_batches = self.make_averages(), False, loader_length(batches)
         self.dispatch("before_evaluate")
         try:
             with evaluation_mode(self.model):
@@ -256,7 +293,7 @@ class EvaluationSteps(BatchSteps):
         pairs = []
         with self.evaluating(batches):
             for x, y in map(split_batch, batches):
-                pairs.append((self.model(x.to(self.device)), y))
+                pairs.append((self.call_model(x.to(self.device)), y))
                 self.dispatch("after_evaluate_batch")
         if not pairs:
             raise ValueError(empty_message("loader to predict on"))
@@ -277,7 +314,7 @@ class EpochSteps(EvaluationSteps):
         self.dispatch("after_batch")
 
     def train_epoch(self) -> dict[str, float]:
-        self.averages, self.training = Averages(), True
+        self.averages, self.training = self.make_averages(), True
         self.model.train()
         for index, batch in enumerate(self.train_loader):
             self.batch_index = index
@@ -640,16 +677,16 @@ class Learner(FitSteps):
     """
 
     def __init__(self, model: nn.Module, train_loader: Iterable, valid_loader: Iterable | None = None, *,
-                 loss_fn: Callable | None = None, make_optimizer: Callable | None = None,
+                 loss_fn: Callable | None = None, make_optimizer: Callable | None = None, mixed_precision: str = "no",
                  lr: float | Sequence[float] = 1e-3, metrics: Iterable[Callable] | Mapping[str, Callable] | None = None,
                  callbacks: Iterable[Callback] = (), device: str | torch.device = "cpu", progress: bool = True):
         self.model, self.train_loader, self.valid_loader, self.lr = model, train_loader, valid_loader, lr
         self.loss_fn, self.make_optimizer = loss_fn or nn.functional.cross_entropy, make_optimizer or make_adamw
-        self.metrics = named_metrics(metrics)
+        self.metrics, self.results, self.optimizer, self.averages = named_metrics(metrics), {}, None, Averages()
         self.device = choose_device(device) if isinstance(device, str) else torch.device(device)
         if self.device.type == "cpu":
             keep_memory()  # or each step would ask the system for all its memory again
-        self.optimizer, self.averages, self.results = None, Averages(), {}
+        self.precision = make_precision(mixed_precision, self.device)
         self.epochs = self.epoch = self.step = self.batch_index = 0
         self.training = self.stop_training = False
         self.add_first_callbacks(list(callbacks), progress)
@@ -915,7 +952,7 @@ def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
              "valid_loader": loader_state(learner.valid_loader)}
     callbacks = [[type(callback).__name__, callback.state()] for callback in learner.callbacks]
     document = {"epoch": learner.epoch, "step": learner.step, "rates": learner.rates, "optimizer": optimizer,
-                "callbacks": callbacks}
+                "callbacks": callbacks, "precision": learner.precision.state()}
     return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, document
 
 # %% ../nbs/03_training_loop.ipynb #6b6e8505
@@ -1004,6 +1041,7 @@ class _Resume(Callback):
                 match.load_state(state)
         set_loader_state(learner.train_loader, _part(self.tensors, "train_loader"))
         set_loader_state(learner.valid_loader, _part(self.tensors, "valid_loader"))
+        learner.precision.load_state(saved.get("precision", {}))
         learner.epoch, learner.step = saved["epoch"], saved["step"]
         learner.results = dict(self.document["metadata"]["results"])
         set_random_state(_part(self.tensors, "random"))  # last: nothing here may use it up
@@ -1114,6 +1152,7 @@ def preserved(learner: Learner) -> Iterator[None]:
     For trying something on it, such as a range of learning rates; it all comes back after an error, too.
     """
     attributes, callbacks = dict(vars(learner)), [(callback, callback.state()) for callback in learner.callbacks]
+    precision = learner.precision.state()
     optimizer = None if learner.optimizer is None else copy.deepcopy(learner.optimizer.state_dict())
     loaders = [(loader, loader_state(loader)) for loader in (learner.train_loader, learner.valid_loader)]
     numbers = random_state()
@@ -1123,6 +1162,7 @@ def preserved(learner: Learner) -> Iterator[None]:
     finally:
         vars(learner).clear()
         vars(learner).update(attributes)
+        learner.precision.load_state(precision)
         if optimizer is not None:
             learner.optimizer.load_state_dict(optimizer)
         for callback, state in callbacks:

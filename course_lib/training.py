@@ -5,10 +5,13 @@
 # %% ../nbs/reference/training.ipynb #53f2a2c2
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,10 +20,12 @@ from torch import nn
 
 from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image,
                              make_loaders, presize)
-from .features import kept_features, train_last
+from .distributed import Processes, learner_for, together
+from .features import kept_features, pictures_digest, train_last
 from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
                                 make_adamw, plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
+from .precision import check_precision
 from .results import format_value
 from .runner import describe_machine, new_run_folder
 from .settings import CourseSettings, choose_device, seed_everything
@@ -49,6 +54,7 @@ class Recipe:
     few_views: int = 8  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
+    mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
 
     def __post_init__(self) -> None:
         for name in ("epochs", "image_size", "batch_size", "views", "few_views"):
@@ -60,6 +66,7 @@ class Recipe:
         if self.image_size < 32:
             raise ValueError(f"image_size = {self.image_size} is too small: the network halves it five times. "
                              "Use 32 or more.")
+        check_precision(self.mixed_precision)
 
 # %% ../nbs/reference/training.ipynb #d8daf721
 RECIPES = {  # what differs from the profile and from `Recipe`
@@ -89,11 +96,13 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
         mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device))
 
 
-def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device) -> Learner:
+def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device,
+                    make: Callable[..., Learner] = Learner) -> Learner:
     """A learner on images for what the recipe trains; the rest of the classifier is frozen."""
     train_last(classifier, recipe.trained_fraction)
-    return Learner(
+    return make(
         classifier, loaders.train, loaders.valid, metrics=[error_rate], device=device,
+        mixed_precision=recipe.mixed_precision,
         loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         make_optimizer=lambda groups: make_adamw(groups, recipe.weight_decay),
         callbacks=[OneCycle()])
@@ -198,15 +207,99 @@ def unfinished_training(runs: Path) -> Path:
     return found[-1]
 
 # %% ../nbs/reference/training.ipynb #ed6eec25
-def _write_results(result: TrainingResult, learner: Learner, classifier: Classifier, metadata: dict) -> None:
+def _write_results(result: TrainingResult, learner: Learner, metadata: dict) -> None:
     """Write the plot, the figures, and last the model: where a model is, the rest is there too."""
     _save_plot(learner, result.folder / "losses.png")
     record = {**result.metrics, "seconds": round(result.seconds, 1), "machine": describe_machine(),
               "torch": torch.__version__, "history": learner.recorder.rows,
               **{k: v for k, v in metadata.items() if k != "classes"}}
     (result.folder / "metrics.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    whole = Learner(classifier, [], progress=False)
+    whole = Learner(learner.model, [], progress=False)
     save_checkpoint(result.folder / "model.safetensors", whole, {**metadata, "results": result.metrics}, training=False)
+
+# %% ../nbs/reference/training.ipynb #60a1137c
+def _check_precision_asked(recipe: Recipe, device: torch.device) -> None:
+    """Raises `ValueError` where the device lacks the precision, or `accelerate launch` was told of another one."""
+    check_precision(recipe.mixed_precision, device)
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", recipe.mixed_precision):
+        raise ValueError(f"accelerate launch was told mixed_precision = {launched}, but the training "
+                         f"{recipe.mixed_precision}. Say it to the training: course train --mixed-precision {launched}")
+
+
+def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes) -> tuple[Learner, Loaders, Recipe, dict]:
+    """The learner, its data, the recipe for as much data, and what is written beside the weights."""
+    settings = replace(settings, device=str(processes.device))
+    seed_everything(settings.seed)
+    classifier = create_classifier(settings.backbone, 2, dropout=recipe.dropout)  # the classes are not known yet
+    loaders = prepare_loaders(settings, recipe, classifier.body.mean, classifier.body.std)
+    recipe = fit_to_data(recipe, loaders)
+    seed_everything(settings.seed)
+    classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(processes.device)
+    chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
+    axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
+    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes),
+                "mean": list(classifier.body.mean), "std": list(classifier.body.std)}
+    learner = prepare_learner(classifier, loaders, recipe, processes.device, learner_for(processes))
+    return learner, loaders, recipe, metadata
+
+# %% ../nbs/reference/training.ipynb #42474cc0
+def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, processes: Processes) -> None:
+    """Raises `LaunchError` in every process when they have other images, labels, settings, weights or programs."""
+    if processes.count == 1:
+        return
+    facts: dict[str, object] = {}
+    for name, loader in (("training", loaders.train), ("validation", loaders.valid)):
+        labels = hashlib.sha256(loader.targets[loader.indices].tobytes()).hexdigest()
+        facts |= {f"number of {name} images": len(loader.indices), f"digest of the {name} labels": labels[:12],
+                  f"digest of the {name} pixels": pictures_digest(loader).hex()[:12]}
+    weights = hashlib.sha256()
+    for tensor in learner.model.state_dict().values():
+        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    processes.agree(facts | metadata | {"digest of the starting weights": weights.hexdigest()[:12],
+                                        "version of PyTorch": torch.__version__})
+
+# %% ../nbs/reference/training.ipynb #84d8a57f
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # what PyTorch says where it has no error of its own for it
+
+
+@contextmanager
+def _nothing_half_done(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """After an error no empty folder stays; memory that ran out becomes advice.
+
+    Raises: `RuntimeError` saying what batch size to try.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
+        out = isinstance(error, MemoryError) or (isinstance(error, RuntimeError)
+                                                 and any(words in str(error) for words in _NO_MEMORY))
+        if not (out or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        whose = "GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+        raise RuntimeError(f"The {whose} ran out at batch_size = {recipe.batch_size}. Halve it: course train "
+                           f"--batch-size {max(recipe.batch_size // 2, 1)}") from None
+
+# %% ../nbs/reference/training.ipynb #adfbe2e2
+def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metadata: dict, folder: Path, resume: bool,
+                       processes: Processes, echo: Callable[[str], None]) -> dict[str, object]:
+    """Train, from the start or from the last checkpoint in `folder`, and measure; the main process writes."""
+    checkpoint = Checkpoint(folder / "checkpoints", metadata)
+    if processes.is_main:
+        learner.add_callback(checkpoint)
+    with kept_features(learner, views=recipe.views, echo=echo):
+        if resume:
+            _check_same_recipe(resume_training(checkpoint.last_path, learner), metadata, checkpoint.last_path)
+        echo(f"Results go to {folder}.")
+        _fit(learner, recipe, folder, processes)
+        metrics = measure(learner, loaders.classes)
+    if not (axes := metadata["mirror_axes"]):
+        return metrics
+    mirrored = learner_for(processes)(Mirrored(learner.model, axes), [], loaders.valid, device=processes.device,
+                                      mixed_precision=recipe.mixed_precision, progress=False)
+    return {"unmirrored": metrics, **measure(mirrored, loaders.classes)}
 
 # %% ../nbs/reference/training.ipynb #c12c35ed
 def train_classifier(
@@ -216,47 +309,37 @@ def train_classifier(
     runs: str | Path = "runs",
     resume: bool = False,  # go on with the interrupted training in `output`, or the latest in `runs`
     echo: Callable[[str], None] = print,
-    **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, ...
+    **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, mixed_precision, ...
 ) -> TrainingResult:
     """Train a classifier as the settings say; writes model.safetensors, metrics.json and losses.png into a folder.
 
     A checkpoint after every epoch lets an interrupted training go on with `resume=True`; on a CPU the result is then
-    the same, bit for bit. Raises: the errors of the rooms it calls, each saying what to do.
+    the same, bit for bit. Launched as several processes, they train together: see `course_lib.distributed`. Raises: the
+    errors of the rooms it calls, each saying what to do.
     """
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
     device = choose_device(settings.device)
-    seed_everything(settings.seed)
-    if resume and output is None:
-        output = unfinished_training(Path(runs))
-    echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile} profile, {device}).")
-    classifier = create_classifier(settings.backbone, 2, dropout=recipe.dropout)  # the classes are not known yet
-    loaders = prepare_loaders(settings, recipe, classifier.body.mean, classifier.body.std)
-    recipe = fit_to_data(recipe, loaders)
-    seed_everything(settings.seed)
-    classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(device)
-    chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
-    axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
-    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes),
-                "mean": list(classifier.body.mean), "std": list(classifier.body.std)}
-    folder = Path(output) if output else new_run_folder(Path(runs))
-    learner = prepare_learner(classifier, loaders, recipe, device)
-    checkpoint = learner.add_callback(Checkpoint(folder / "checkpoints", metadata))
-    with kept_features(learner, views=recipe.views, echo=echo):
-        if resume:
-            _check_same_recipe(resume_training(checkpoint.last_path, learner), metadata, checkpoint.last_path)
-        echo(f"Results go to {folder}.")
-        _fit(learner, recipe, folder)
-        metrics = measure(learner, loaders.classes)
-    if axes:
-        mirrored = Learner(Mirrored(classifier, axes), [], loaders.valid, device=device, progress=False)
-        metrics = {"unmirrored": metrics, **measure(mirrored, loaders.classes)}
-    result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
-    _write_results(result, learner, classifier, metadata)
+    _check_precision_asked(recipe, device)
+    with together(device) as processes:
+        echo = echo if processes.is_main else lambda text: None
+        if resume and output is None:
+            output = processes.from_main(lambda: unfinished_training(Path(runs)))
+        echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile} profile, {device}"
+             f"{f', {processes.count} processes' if processes.count > 1 else ''}).")
+        learner, loaders, recipe, metadata = _prepare(settings, recipe, processes)
+        _check_agreement(learner, loaders, metadata, processes)
+        folder = Path(output) if output else processes.from_main(lambda: new_run_folder(Path(runs)))
+        with _nothing_half_done(folder, recipe):
+            metrics = _train_and_measure(learner, loaders, recipe, metadata, folder, resume, processes, echo)
+            result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
+            if processes.is_main:
+                _write_results(result, learner, metadata)
     return result
 
 # %% ../nbs/reference/training.ipynb #8d266afe
 def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
+    saved = {"mixed_precision": "no", **saved}  # what was there before there was a choice
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()
               if saved.get(key) != value]
     if differ:
@@ -264,16 +347,13 @@ def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
                               "on, or leave out resume to start anew.")
 
 
-def _fit(learner: Learner, recipe: Recipe, folder: Path) -> None:
+def _fit(learner: Learner, recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Train the late body at the highest rate, the new head at three times that."""
     groups = len(learner.model.parameter_groups())
     try:
         learner.fit(recipe.epochs, [recipe.max_lr] * (groups - 1) + [3 * recipe.max_lr])
-    except torch.OutOfMemoryError:
-        raise RuntimeError(f"The GPU's memory ran out at batch_size = {recipe.batch_size}. Halve it: course train "
-                           f"--batch-size {max(recipe.batch_size // 2, 1)}") from None
     except KeyboardInterrupt:
-        if (folder / "checkpoints" / "last.safetensors").exists():
+        if processes.is_main and (folder / "checkpoints" / "last.safetensors").exists():
             print(f"\nInterrupted. Go on after the last whole epoch with: course train --resume --output {folder}")
         raise
 

@@ -78,10 +78,11 @@ def test_the_check_would_notice(heavy):
 # Which rooms each room may know, also inside functions. Arrows go one way: no room stands below one that it knows.
 ROOMS = {
     "settings": (), "results": ("settings",), "download": (), "data": ("settings", "download"), "models": ("settings",),
-    "learner": ("settings",), "features": ("data", "models", "learner"),
+    "precision": (), "learner": ("settings", "precision"), "features": ("data", "models", "learner"),
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
     "interpret": ("learner", "data"), "pooling": ("models",), "backbones": ("models", "learner"),
     "tuning": ("learner", "transfer", "results", "settings"),
+    "distributed": ("data", "learner"),
     # None: may know all that do not know it
     "doctor": None, "runner": None, "training": None, "bench": None, "cli": None,
 }
