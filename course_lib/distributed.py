@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import distributed, nn
@@ -111,7 +112,8 @@ def join_processes(device: torch.device) -> Processes:
     from accelerate.state import PartialState
 
     state = PartialState(cpu=device.type == "cpu", timeout=timedelta(minutes=TIMEOUT_MINUTES))
-    return Processes(state.process_index, state.num_processes, state.device)
+    own = device if device.type == "cpu" else state.device
+    return Processes(state.process_index, state.num_processes, own)
 
 # %% ../nbs/reference/distributed.ipynb #716e803f
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "timed out", "timeout")
@@ -297,7 +299,10 @@ class DistributedLearner(Learner):
     def start_fit(self, epochs: int, lr: float | list[float] | None) -> None:
         check_shares(self.train_loader, self.processes.count)
         super().start_fit(epochs, lr)
-        self.wrapped = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+        parallel = nn.parallel.DistributedDataParallel
+        # BatchNorms learn the same statistics everywhere, so none need be sent; newer versions have a new word for it
+        words = {"broadcast_buffers", "forward_sync_buffers"} & set(signature(parallel).parameters)
+        self.wrapped = parallel(self.model, **{max(words): False})
 
     def fit(self, epochs: int, lr: float | list[float] | None = None, **options: object) -> None:
         try:

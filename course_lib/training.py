@@ -264,8 +264,8 @@ _NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # what PyTorch says where
 
 
 @contextmanager
-def _nothing_half_done(folder: Path, recipe: Recipe) -> Iterator[None]:
-    """After an error no empty folder stays; memory that ran out becomes advice.
+def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> Iterator[None]:
+    """After an error no empty folder stays, if this is the process that writes; memory that ran out becomes advice.
 
     Raises: `RuntimeError` saying what batch size to try.
     """
@@ -273,7 +273,8 @@ def _nothing_half_done(folder: Path, recipe: Recipe) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(OSError):
-            folder.rmdir()  # if it is empty
+            if is_main:
+                folder.rmdir()  # if it is empty
         out = isinstance(error, MemoryError) or (isinstance(error, RuntimeError)
                                                  and any(words in str(error) for words in _NO_MEMORY))
         if not (out or isinstance(error, torch.OutOfMemoryError)):
@@ -329,7 +330,7 @@ def train_classifier(
         learner, loaders, recipe, metadata = _prepare(settings, recipe, processes)
         _check_agreement(learner, loaders, metadata, processes)
         folder = Path(output) if output else processes.from_main(lambda: new_run_folder(Path(runs)))
-        with _nothing_half_done(folder, recipe):
+        with _nothing_half_done(folder, recipe, processes.is_main):
             metrics = _train_and_measure(learner, loaders, recipe, metadata, folder, resume, processes, echo)
             result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
             if processes.is_main:
