@@ -23,7 +23,7 @@ from .learner import Averages, Learner, Predictions
 # %% auto #0
 __all__ = ['TIMEOUT_MINUTES', 'LaunchError', 'launched_processes', 'Processes', 'join_processes', 'is_lost', 'together',
            'is_main_process', 'NormalizeTogether', 'whole_batch_norms', 'SharedAverages', 'order_of_shares',
-           'check_shares', 'DistributedLearner', 'learner_for']
+           'check_shares', 'SharedSteps', 'DistributedLearner', 'learner_for']
 
 # %% ../nbs/reference/distributed.ipynb #73011c05
 class LaunchError(RuntimeError):
@@ -196,7 +196,7 @@ class NormalizeTogether(torch.autograd.Function):
         x_gradient = (gradient - constant - normalized * slope) * (scale * weight).view(shape)
         return x_gradient.to(x.dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None
 
-# %% ../nbs/reference/distributed.ipynb #a5b3aa63
+# %% ../nbs/reference/distributed.ipynb #98fd5393
 def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """What `norm` would give for the rows of all processes, for those of this one; it learns the same statistics."""
     if not norm.training:
@@ -217,7 +217,7 @@ def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
         y = getattr(norm, part, nn.Identity())(y)
     return y
 
-
+# %% ../nbs/reference/distributed.ipynb #a5b3aa63
 def _known_norms(model: nn.Module) -> list[nn.Module]:
     """The BatchNorms of `model`. Raises: `LaunchError` for one whose computation is its own."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
@@ -280,8 +280,34 @@ def check_shares(loader: Iterable, processes: int, name: str = "training loader"
         raise ValueError(f"The {name} has a batch of {smallest}, but there are {processes} processes, and each needs a "
                          f"share of it. Give a batch size of {processes} or more, more images, or launch fewer.")
 
+# %% ../nbs/reference/distributed.ipynb #ec31a0a7
+class SharedSteps(Learner):
+    """What a learner does otherwise when its batches are shares: the steps of `DistributedLearner`."""
+
+    def call_model(self, x: torch.Tensor) -> torch.Tensor:
+        return self.precision.forward(self.wrapped if self.training else self.model, x)
+
+    def backward(self) -> None:
+        """The gradients of the whole batch's loss: their average over processes, once shares are weighted for it."""
+        own = self.loss.new_tensor(len(self.y))
+        whole = own.clone()
+        distributed.all_reduce(whole)
+        part = own / whole
+        self.precision.backward(self.loss * (part * self.processes.count), self.optimizer)
+        self.loss = self.loss.detach() * part
+        distributed.all_reduce(self.loss)
+
+    def predict(self, batches: Iterable | torch.Tensor | None = None) -> Predictions:
+        loader = self.valid_loader if batches is None else batches
+        own = super().predict(batches)
+        if getattr(loader, "share", (0, 1)) == (0, 1):
+            return own
+        every = self.processes.gather(tuple(own))
+        places = order_of_shares(sum(len(logits) for logits, _ in every), loader.batch_size, self.processes.count)
+        return Predictions(*(torch.cat(parts)[places.argsort()] for parts in zip(*every, strict=True)))
+
 # %% ../nbs/reference/distributed.ipynb #301593ea
-class DistributedLearner(Learner):
+class DistributedLearner(SharedSteps):
     """A `Learner` for one of several processes, which together take the steps that one would take with whole batches.
 
     Sets `share` of its loaders. Raises: as `check_shares`, and as `Learner`.
@@ -310,28 +336,6 @@ class DistributedLearner(Learner):
                 super().fit(epochs, lr, **options)
         finally:
             self.wrapped = None
-
-    def call_model(self, x: torch.Tensor) -> torch.Tensor:
-        return self.precision.forward(self.wrapped if self.training else self.model, x)
-
-    def backward(self) -> None:
-        """The gradients of the whole batch's loss: their average over processes, once shares are weighted for it."""
-        own = self.loss.new_tensor(len(self.y))
-        whole = own.clone()
-        distributed.all_reduce(whole)
-        part = own / whole
-        self.precision.backward(self.loss * (part * self.processes.count), self.optimizer)
-        self.loss = self.loss.detach() * part
-        distributed.all_reduce(self.loss)
-
-    def predict(self, batches: Iterable | torch.Tensor | None = None) -> Predictions:
-        loader = self.valid_loader if batches is None else batches
-        own = super().predict(batches)
-        if getattr(loader, "share", (0, 1)) == (0, 1):
-            return own
-        every = self.processes.gather(tuple(own))
-        places = order_of_shares(sum(len(logits) for logits, _ in every), loader.batch_size, self.processes.count)
-        return Predictions(*(torch.cat(parts)[places.argsort()] for parts in zip(*every, strict=True)))
 
 # %% ../nbs/reference/distributed.ipynb #90e8b77e
 def learner_for(processes: Processes) -> Callable[..., Learner]:

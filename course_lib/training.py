@@ -256,7 +256,8 @@ def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, process
     weights = hashlib.sha256()
     for tensor in learner.model.state_dict().values():
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    processes.agree(facts | metadata | {"digest of the starting weights": weights.hexdigest()[:12],
+    facts |= {name: value for name, value in metadata.items() if name != "dataset"}  # a folder may lie elsewhere
+    processes.agree(facts | {"digest of the starting weights": weights.hexdigest()[:12],
                                         "version of PyTorch": torch.__version__})
 
 # %% ../nbs/reference/training.ipynb #84d8a57f

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import course_lib.training as training
@@ -39,13 +40,26 @@ def save_photos(folder: Path, swapped: bool = False) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[Path, list[dict]]:
-    """What the two processes of `two_processes.py` found, and the folder in which they worked."""
-    folder, port = tmp_path_factory.mktemp("together"), free_port()
+    """What the two processes of `two_processes.py` found, and the folder in which they worked.
+
+    pytest's own workers share it: the first one to come starts them, others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "together"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            run_both(folder)
+    return folder, [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
+
+
+def run_both(folder: Path) -> None:
+    """What a launcher does, without the time that it takes to start one."""
+    port = free_port()
     save_photos(folder / "photos")
     save_photos(folder / "others", swapped=True)
     logs = [folder / f"log{rank}.txt" for rank in range(2)]
     processes = []
-    for rank, log in enumerate(logs):  # what a launcher does, without the time that it takes to start one
+    for rank, log in enumerate(logs):
         environ = ENVIRON | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
                              "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         with open(log, "w") as file:
@@ -57,7 +71,6 @@ def found(tmp_path_factory) -> tuple[Path, list[dict]]:
         for process in processes:
             process.kill()
     assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
-    return folder, [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 
 def difference(one, two) -> float:
@@ -82,11 +95,11 @@ def test_two_processes_take_the_steps_of_one(found, kind):
     assert first["one"] == second["one"] and first["two"]["losses"] == second["two"]["losses"]
     assert first["one"]["kept"] == first["two"]["kept"] == (kind == "features")
     one, two = first["one"], first["two"]
-    assert len(one["losses"]) == 6 and difference(one["losses"], two["losses"]) < 1e-6
-    assert difference(one["logits"], two["logits"]) < 1e-5 and one["targets"] == two["targets"]
+    assert len(one["losses"]) == 6 and difference(one["losses"], two["losses"]) < 1e-9
+    assert difference(one["logits"], two["logits"]) < 1e-8 and one["targets"] == two["targets"]
     for row, other in zip(one["rows"], two["rows"], strict=True):
         assert row.keys() == other.keys() and row["error_rate"] == other["error_rate"]
-        assert difference([row["train_loss"], row["valid_loss"]], [other["train_loss"], other["valid_loss"]]) < 1e-6
+        assert difference([row["train_loss"], row["valid_loss"]], [other["train_loss"], other["valid_loss"]]) < 1e-9
 
 
 def test_the_test_would_see_norms_of_the_processes_own(found):
@@ -95,13 +108,13 @@ def test_the_test_would_see_norms_of_the_processes_own(found):
 
 
 @pytest.fixture(scope="module")
-def alone(found) -> Path:
+def alone(found, tmp_path_factory) -> Path:
     """The training of the two processes, by one."""
-    photos, data = found[0] / "photos", found[0] / "data"
+    photos, data, output = found[0] / "photos", found[0] / "data", tmp_path_factory.mktemp("alone")
     settings = CourseSettings(dataset=str(photos), data_dir=data, profile="test", device="cpu")
-    training.train_classifier(settings, output=found[0] / "one", epochs=2, batch_size=7, dropout=0.0,
+    training.train_classifier(settings, output=output, epochs=2, batch_size=7, dropout=0.0,
                               echo=lambda text: None)
-    return found[0] / "one"
+    return output
 
 
 def test_course_train_gives_the_same_loss_and_metrics(found, alone):
