@@ -26,10 +26,11 @@ def cells(question: str) -> list[str]:
     """The code that the question needs; what is exported comes from the module instead."""
     sources = ["".join(cell["source"]) for cell in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
                if cell["cell_type"] == "code"]
+    imports = next(source for source in sources if "from __future__" in source)
     own = [source for source in sources if not source.startswith("#|")]
-    found = [next(source for source in own if mark in source) for mark in MARKS[question]]
+    found = [imports, *(next(source for source in own if mark in source) for mark in MARKS[question])]
     if question == "depth":  # of the probes only the imports
-        found[2] = found[2].split("\n\nimages = ")[0]
+        found[3] = found[3].split("\n\nimages = ")[0]
     return found
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     os.chdir(LESSON.parent)
     for question in questions:
         names: dict = {"__name__": "__main__"}
-        exec("from course_lib.backbones import *\nimport torch\nfrom torch import nn\nimport time", names)
+        exec("from course_lib.backbones import *", names)
         for source in cells(question):
             exec(compile(source, str(LESSON), "exec"), names)
         print(names["experiment_table"](names["light" if question == "lighter" else "depth"]))
