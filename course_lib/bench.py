@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .data import Loaders
-from .learner import Learner, ProgressBar
+from .learner import Learner, ProgressBar, out_of_memory
 from .models import Classifier, create_classifier
 from .runner import describe_machine
 from .settings import CourseSettings, choose_device, seed_everything
@@ -251,8 +251,8 @@ def _memory_advice(batch_size: int) -> Iterator[None]:
     """Turn PyTorch's error about memory into advice."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # for a CPU, PyTorch has no kind of its own
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
             raise
         raise RuntimeError(f"The memory ran out at batch_size = {batch_size}. Halve it: course bench --batch-size "
                            f"{max(batch_size // 2, 1)}") from None

@@ -25,10 +25,12 @@ from .settings import choose_device, keep_memory
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from course_lib.precision import FullPrecision
+
 # %% auto #0
-__all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'FullPrecision',
-           'make_precision', 'BatchSteps', 'Predictions', 'split_batch', 'join_predictions', 'loader_length',
-           'check_loader', 'empty_message', 'check_device', 'trainable_groups', 'EvaluationSteps', 'EpochSteps',
+__all__ = ['evaluation_mode', 'accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'make_precision',
+           'BatchSteps', 'Predictions', 'split_batch', 'join_predictions', 'loader_length', 'check_loader',
+           'empty_message', 'check_device', 'trainable_groups', 'out_of_memory', 'EvaluationSteps', 'EpochSteps',
            'CancelFit', 'SkipStep', 'Callback', 'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError',
            'StopOnNonFiniteLoss', 'ProgressBar', 'check_epochs', 'check_rates', 'make_adamw', 'default_callbacks',
            'named_metrics', 'FitSteps', 'Learner', 'random_state', 'set_random_state', 'loader_state',
@@ -113,34 +115,9 @@ def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
     return loss
 
 # %% ../nbs/03_training_loop.ipynb #8bd3de53
-class FullPrecision:
-    """How the numbers of a step are computed: here as the model's own type says, which is float32 as a rule.
-
-    `course_lib.precision.MixedPrecision` has the same methods, and computes most of the step with half of the bits.
-    """
-
-    def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return model(x)
-
-    def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        loss.backward()
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
-
-    def state(self) -> dict:
-        """What a checkpoint must keep of this, in a form that JSON can hold."""
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        """Take back what `state` gave."""
-
-
 def make_precision(mixed_precision: str, device: torch.device) -> FullPrecision:
     """How to compute for "no", "bf16" or "fp16". Raises: `ValueError` for another word, or where `device` cannot."""
-    if mixed_precision == "no":
-        return FullPrecision()
-    from course_lib.precision import create_precision
+    from course_lib.precision import create_precision  # here, so that the learner imports little
 
     return create_precision(mixed_precision, device)
 
@@ -253,6 +230,13 @@ def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
         raise ValueError("The model has no parameter to train: everything is frozen. "
                          "Call requires_grad_(True) on the part that shall learn.")
     return groups
+
+# %% ../nbs/03_training_loop.ipynb #1f91f5fd
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out. For a CPU, PyTorch has no kind of error of its own, only words."""
+    words = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, (RuntimeError, OSError)) and any(some in str(error) for some in words))
 
 # %% ../nbs/03_training_loop.ipynb #6812df41
 class EvaluationSteps(BatchSteps):

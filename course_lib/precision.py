@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'check_precision', 'autocast_and_scaler', 'MixedPrecision', 'ScaledPrecision', 'create_precision']
+__all__ = ['PRECISIONS', 'check_precision', 'autocast_and_scaler', 'FullPrecision', 'MixedPrecision', 'ScaledPrecision',
+           'create_precision']
 
 # %% ../nbs/reference/precision.ipynb #477818d7
 PRECISIONS = ("no", "bf16", "fp16")
@@ -67,8 +68,28 @@ def autocast_and_scaler(mixed_precision: str, device: torch.device
         return get_mixed_precision_context_manager(accelerator.native_amp), accelerator.scaler
 
 # %% ../nbs/reference/precision.ipynb #4bf19e66
-class MixedPrecision:
-    """How a learner computes with half of the bits: see `FullPrecision` in `course_lib.learner` for the methods."""
+class FullPrecision:
+    """How the numbers of a learner's step are computed: here as the model's own type says, float32 as a rule."""
+
+    def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model(x)
+
+    def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        loss.backward()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
+
+    def state(self) -> dict:
+        """What a checkpoint must keep of this, in a form that JSON can hold."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        """Take back what `state` gave."""
+
+
+class MixedPrecision(FullPrecision):
+    """Most of a step with half of the bits; logits come back in float32."""
 
     def __init__(self, autocast: torch.autocast):
         self.autocast = autocast
@@ -78,18 +99,6 @@ class MixedPrecision:
 
         with self.autocast:
             return convert_to_fp32(model(x))
-
-    def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        loss.backward()
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
-
-    def state(self) -> dict:
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        """Nothing to take back: only a scaler learns."""
 
 # %% ../nbs/reference/precision.ipynb #4cc46c01
 class ScaledPrecision(MixedPrecision):
@@ -130,8 +139,12 @@ class ScaledPrecision(MixedPrecision):
         self.scaler.load_state_dict(state or self.state())
 
 # %% ../nbs/reference/precision.ipynb #7b44c456
-def create_precision(mixed_precision: str, device: torch.device) -> MixedPrecision:
-    """How a learner computes "bf16" or "fp16" on `device`, as Accelerate sets it up. Raises: as `check_precision`."""
-    check_precision(mixed_precision, device)
+def create_precision(mixed_precision: str, device: torch.device) -> FullPrecision:
+    """How a learner computes "no", "bf16" or "fp16" on `device`; Accelerate sets up the last two.
+
+    Raises: as `check_precision`.
+    """
+    if check_precision(mixed_precision, device) == "no":
+        return FullPrecision()
     autocast, scaler = autocast_and_scaler(mixed_precision, device)
     return MixedPrecision(autocast) if scaler is None else ScaledPrecision(autocast, scaler)

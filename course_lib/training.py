@@ -23,7 +23,7 @@ from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_ite
 from .distributed import Processes, learner_for, together
 from .features import kept_features, pictures_digest, train_last
 from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
-                                make_adamw, plot_losses, resume_training, save_checkpoint)
+                                make_adamw, out_of_memory, plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
 from .precision import check_precision
 from .results import format_value
@@ -258,12 +258,9 @@ def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, process
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     facts |= {name: value for name, value in metadata.items() if name != "dataset"}  # a folder may lie elsewhere
     processes.agree(facts | {"digest of the starting weights": weights.hexdigest()[:12],
-                                        "version of PyTorch": torch.__version__})
+                             "version of PyTorch": torch.__version__})
 
 # %% ../nbs/reference/training.ipynb #84d8a57f
-_NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # what PyTorch says where it has no error of its own for it
-
-
 @contextmanager
 def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> Iterator[None]:
     """After an error no empty folder stays, if this is the process that writes; memory that ran out becomes advice.
@@ -276,9 +273,7 @@ def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> It
         with suppress(OSError):
             if is_main:
                 folder.rmdir()  # if it is empty
-        out = isinstance(error, MemoryError) or (isinstance(error, RuntimeError)
-                                                 and any(words in str(error) for words in _NO_MEMORY))
-        if not (out or isinstance(error, torch.OutOfMemoryError)):
+        if not out_of_memory(error):
             raise
         whose = "GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
         raise RuntimeError(f"The {whose} ran out at batch_size = {recipe.batch_size}. Halve it: course train "

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .learner import Callback, FitSteps, Learner, random_state, set_random_state
+from .learner import Callback, FitSteps, Learner, out_of_memory, random_state, set_random_state
 from .results import format_value
 from .settings import seed_everything
 
@@ -160,8 +160,7 @@ def _what_came(result: object) -> tuple[dict[str, float], list[dict]]:
 # %% ../nbs/07_tuning.ipynb #673ad934
 def _explain(error: BaseException) -> str:
     """One line on why a trial stopped."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error) or (
-            "not enough memory" in str(error)):
+    if out_of_memory(error):
         return "out of memory: try a smaller batch_size, image_size or dimension"
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 

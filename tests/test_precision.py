@@ -10,7 +10,6 @@ from torch import nn
 import course_lib.training as training
 from course_lib.learner import (
     Callback,
-    FullPrecision,
     Learner,
     load_checkpoint,
     preserved,
@@ -18,7 +17,7 @@ from course_lib.learner import (
     save_checkpoint,
 )
 from course_lib.lr_finder import lr_find
-from course_lib.precision import MixedPrecision, ScaledPrecision, create_precision
+from course_lib.precision import FullPrecision, MixedPrecision, ScaledPrecision, create_precision
 from course_lib.settings import CourseSettings
 from course_lib.transfer import OneCycle
 
