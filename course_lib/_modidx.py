@@ -66,8 +66,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'course_lib/backbones.py'),
                                       'course_lib.backbones.measure_latency': ( 'deeper_backbones.html#measure_latency',
                                                                                 'course_lib/backbones.py'),
-                                      'course_lib.backbones.out_of_memory': ( 'deeper_backbones.html#out_of_memory',
-                                                                              'course_lib/backbones.py'),
                                       'course_lib.backbones.pareto_front': ( 'deeper_backbones.html#pareto_front',
                                                                              'course_lib/backbones.py'),
                                       'course_lib.backbones.peak_bytes': ('deeper_backbones.html#peak_bytes', 'course_lib/backbones.py'),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .learner import Callback, Learner, SkipStep, evaluation_mode, preserved
+from .learner import Callback, Learner, SkipStep, evaluation_mode, out_of_memory, preserved
 from .models import Backbone, Classifier, GlobalPool, body_blocks, count_parameters, create_head
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['VGG16_LAYERS', 'create_vgg', 'FeatureMap', 'feature_maps', 'Stage', 'stages', 'plot_architecture',
-           'count_multiply_adds', 'activation_bytes', 'peak_bytes', 'ModelProfile', 'measure_latency', 'out_of_memory',
-           'profile_model', 'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front', 'plot_pareto',
-           'largest_batch_size', 'find_batch_size', 'GradientAccumulation', 'checkpoint_blocks',
-           'data_parallel_seconds']
+           'count_multiply_adds', 'activation_bytes', 'peak_bytes', 'ModelProfile', 'measure_latency', 'profile_model',
+           'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front', 'plot_pareto', 'largest_batch_size',
+           'find_batch_size', 'GradientAccumulation', 'checkpoint_blocks', 'data_parallel_seconds']
 
 # %% ../nbs/08_deeper_backbones.ipynb #ea81e31f
 VGG16_LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
@@ -389,10 +388,6 @@ def _too_large(error: RuntimeError, batch_size: int) -> RuntimeError:
     return RuntimeError(f"A batch of {batch_size} does not fit into memory. Try {max(1, batch_size // 2)}, or smaller "
                         "images.")
 
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 # %% ../nbs/08_deeper_backbones.ipynb #fb8e7ceb
 def profile_model(
