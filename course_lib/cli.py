@@ -140,6 +140,29 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pack(arguments: argparse.Namespace) -> int:
+    from course_lib.runner import find_lessons
+    from course_lib.pack import pack_course, update_lessons
+
+    folder = next(iter(find_lessons().values())).parent
+    if arguments.lessons_only:
+        changed = update_lessons(folder, arguments.lesson)
+        print("\n".join(f"{path} was brought up to date." for path in changed) or "The lessons are up to date.")
+        return 0
+    written = pack_course(folder, arguments.output, arguments.lesson, arguments.exam_seed)
+    print("\n".join(map(str, written)))
+    return 0
+
+
+def _progress(arguments: argparse.Namespace) -> int:
+    from course_lib.practice import progress_path, progress_table, read_progress
+
+    path = progress_path(settings_from(arguments))
+    print(progress_table(read_progress(path), arguments.lesson))
+    print(f"Kept in {path}.")
+    return 0
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from course_lib.doctor import diagnose, format_findings
 
@@ -212,6 +235,16 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("image", nargs="+", help="image files")
     predict.add_argument("--model", metavar="FILE", help="model.safetensors (default: that of the latest course train)")
     predict.set_defaults(do=_predict)
+    progress = commands.add_parser("progress", parents=[shared], help="show which exercises you have solved")
+    progress.add_argument("lesson", nargs="?", help="a lesson's number such as 04 (default: all)")
+    progress.set_defaults(do=_progress)
+    pack = commands.add_parser("pack", help="write notebooks for a class: students, solutions, exam, nbgrader")
+    pack.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all that have exercises)")
+    pack.add_argument("--output", default="pack", metavar="DIR", help="a new folder (default: pack)")
+    pack.add_argument("--exam-seed", type=int, default=1000, metavar="N", help="the exam's examples come from it")
+    pack.add_argument("--lessons", dest="lessons_only", action="store_true",
+                      help="only bring the exercise cells of the lessons up to date (for authors)")
+    pack.set_defaults(do=_pack)
     commands.add_parser("doctor", parents=[shared], help="check this computer and say what to do about each problem"
                         ).set_defaults(do=_doctor)
     return parser

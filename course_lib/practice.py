@@ -16,14 +16,15 @@ import io
 import json
 import os
 import pkgutil
+import sys
 import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.axes import Axes
 
-from .settings import load_settings, seed_everything
+from .settings import CourseSettings, load_settings, seed_everything
 
 # %% auto #0
 __all__ = ['BEGIN', 'END', 'PROGRESS_FILE', 'WORDS', 'INTRODUCTION', 'Mistake', 'Exercise', 'function_source', 'solution_source',
            'stub_source', 'stub_function', 'TookTooLong', 'time_limit', 'Run', 'run_answer', 'show_value', 'difference',
            'Verdict', 'examine', 'prove_exercise', 'Cause', 'Lab', 'lab_text', 'diagnosis', 'plot_lab', 'Question',
            'Quiz', 'progress_path', 'read_progress', 'note_progress', 'exercise_lessons', 'load_exercises',
-           'find_exercise', 'find_lab', 'quiz', 'check', 'diagnose', 'show_lab', 'hint', 'solution', 'progress_table',
-           'task_text', 'stub_cell', 'practice_cells', 'with_practice']
+           'find_exercise', 'find_lab', 'quiz', 'check', 'diagnose', 'show_lab', 'require', 'hint', 'solution',
+           'progress_table', 'task_text', 'stub_cell', 'practice_cells', 'with_practice']
 
 # %% ../nbs/reference/practice.ipynb #ca360280
 @dataclass(frozen=True)
@@ -132,37 +133,67 @@ def stub_source(exercise: Exercise) -> str:
 def stub_function(exercise: Exercise) -> Callable:
     """The stub as a function, as a student has it before the first line is written."""
     names: dict = {}
-    exec(f"from __future__ import annotations\n{exercise.needs}\n{stub_source(exercise)}", names)
+    exec(f"{exercise.needs}\n{stub_source(exercise)}", names)  # no other import: the cell has to stand alone
     return names[exercise.answer.__name__]
 
 # %% ../nbs/reference/practice.ipynb #0cbc2371
 class TookTooLong(BaseException):
-    """The answer was stopped. No `Exception`, so that an answer does not catch it by accident."""
+    """The answer was stopped. No `Exception`, so that an answer does not catch it by accident.
+
+    A bare `except:` catches it all the same. Then, and only then, it is made while the answer still runs: from there
+    on every line of the functions that run asks for it again, until one is outside of every `try`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        frame = sys._getframe(1)
+        if frame.f_globals is not globals():
+            while frame is not None and frame.f_globals is not globals():
+                frame.f_trace, frame = _insist, frame.f_back
+            sys.settrace(_insist)
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TookTooLong` in this thread if what is within takes more than `seconds`."""
-    thread, raise_in = ctypes.c_ulong(threading.get_ident()), ctypes.pythonapi.PyThreadState_SetAsyncExc
-    over, lock = threading.Event(), threading.Lock()
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Let Python raise `kind` in a thread before its next step; None takes back what has not been raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind and ctypes.py_object(kind))
 
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with lock:
-                if not over.is_set():
-                    raise_in(thread, ctypes.py_object(TookTooLong))
-            wait = 0.05  # again and again, because a bare `except:` within a loop swallows it
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        with lock:
-            over.set()
-            raise_in(thread, None)  # one that is on its way is not delivered any more
-        watcher.join()
+def _insist(frame: FrameType, event: str, argument: object) -> Callable | None:
+    """The trace function of an answer that caught `TookTooLong`. Functions called from now on are left alone."""
+    if event == "call":
+        return None
+    if event == "line":
+        _raise_in(threading.get_ident(), TookTooLong)
+    return _insist
+
+# %% ../nbs/reference/practice.ipynb #66569853
+class time_limit:
+    """Context manager: raise `TookTooLong` in this thread if what is within takes more than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.thread, self.tracing = seconds, threading.get_ident(), sys.gettrace()
+        self.over, self.lock = threading.Event(), threading.Lock()
+
+    def _watch(self) -> None:
+        wait = self.seconds
+        while not self.over.wait(wait):
+            with self.lock:
+                if not self.over.is_set():
+                    _raise_in(self.thread, TookTooLong)
+            wait = 0.05  # again and again, because a bare `except:` swallows it
+
+    def end(self) -> None:
+        """Nothing is raised after this. May be called twice, for the case that it was raised on the way here."""
+        sys.settrace(self.tracing)
+        with self.lock:
+            self.over.set()
+            _raise_in(self.thread, None)
+
+    def __enter__(self) -> None:
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
 # %% ../nbs/reference/practice.ipynb #569456f9
 @dataclass(frozen=True)
@@ -182,7 +213,7 @@ def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0) 
     """
     arguments, before = exercise.examples(seed)[index], exercise.examples(seed)[index]
     call = exercise.outcome or (lambda answer, *given: answer(*given))
-    limit = contextlib.nullcontext() if answer is exercise.answer else time_limit(exercise.seconds)
+    limit = time_limit(exercise.seconds if answer is not exercise.answer else threading.TIMEOUT_MAX)
     output, state, folder = io.StringIO(), torch.get_rng_state(), Path.cwd()
     grad, default = torch.is_grad_enabled(), torch.get_default_dtype()
     value, error, changed = None, None, ""
@@ -195,6 +226,7 @@ def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0) 
     except BaseException as raised:  # also SystemExit: an answer must not end the notebook
         error = raised
     finally:
+        limit.end()
         torch.set_rng_state(state)
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(default)
@@ -211,7 +243,9 @@ def _shorten(text: str, length: int = 160) -> str:
 
 
 def show_value(value: object) -> str:
-    """A value as a check shows it: short, tensors with few digits."""
+    """A value as a check shows it: short, tensors with few digits, large ones by their shape."""
+    if isinstance(value, torch.Tensor) and value.numel() > 16:
+        return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, torch.Tensor):
         return _shorten(str(torch.round(value.detach(), decimals=4)) if value.is_floating_point() else str(value))
     if isinstance(value, float):
@@ -279,7 +313,7 @@ def difference(expected: object, got: object, tolerance: float = 1e-4) -> str:
         return ""
     else:
         kinds = type(got).__name__, type(expected).__name__
-        kind = "" if kinds[0] == kinds[1] else ", a {} in place of a {}".format(*kinds)
+        kind = "" if kinds[0] == kinds[1] else ", of type {} in place of {}".format(*kinds)
         return f"{show_value(got)} in place of {show_value(expected)}{kind}"
     return next((f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance))), "")
 
@@ -537,9 +571,9 @@ class Quiz:
 PROGRESS_FILE = "progress.jsonl"
 
 
-def progress_path() -> Path:
+def progress_path(settings: CourseSettings | None = None) -> Path:
     """Where progress is kept: in the data folder of the settings."""
-    return load_settings().data_dir / PROGRESS_FILE
+    return (settings or load_settings()).data_dir / PROGRESS_FILE
 
 
 def _event(line: str) -> dict | None:
@@ -624,11 +658,14 @@ def quiz(lesson: str) -> Quiz:
     """The quiz of a lesson, to be shown as a cell's last line."""
     return _lesson_module(lesson).QUIZ
 
-# %% ../nbs/reference/practice.ipynb #a58802fc
-def check(id: str, answer: Callable) -> None:
-    """Say whether `answer` solves exercise `id` and, if not, what is wrong. Raises: `ValueError` for an unknown one."""
+# %% ../nbs/reference/practice.ipynb #57c88546
+def check(id: str, answer: Callable, seed: int = 0) -> None:
+    """Say whether `answer` solves exercise `id` and, if not, what is wrong. Another seed makes other examples.
+
+    Raises: `ValueError`, naming the nearest, for an exercise that there is not.
+    """
     exercise = find_exercise(id)
-    verdict = examine(exercise, answer)
+    verdict = examine(exercise, answer, seed)
     print(verdict)
     more = {} if verdict.mistake is None else {"mistake": verdict.mistake}
     note_progress(exercise.id, "passed" if verdict.passed else "failed", **more)
@@ -644,6 +681,13 @@ def diagnose(id: str, cause: int) -> None:
 def show_lab(id: str, answer: Callable | None = None) -> Axes:
     """Plot the curves of lab `id`, with `answer` also those of the run with your function."""
     return plot_lab(find_lab(id), answer)
+
+
+def require(id: str, answer: Callable, seed: int = 0) -> None:
+    """For automatic grading: raise `AssertionError` with all that `check` would say unless `answer` is right."""
+    verdict = examine(find_exercise(id), answer, seed)
+    if not verdict.passed:
+        raise AssertionError(str(verdict))
 
 
 def hint(id: str, number: int | None = None) -> None:
@@ -715,7 +759,8 @@ def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
     labs = [value for value in vars(module).values() if isinstance(value, Lab)]
     mended = [lab.exercise.id for lab in labs]
     cells = [("markdown", INTRODUCTION.format(first=exercises[0].id)),
-             ("code", "from course_lib.practice import check, diagnose, hint, quiz, show_lab, solution")]
+             ("code", "from course_lib.practice import check, diagnose, hint, quiz, show_lab, solution  # noqa: "
+                      "F401")]
     for exercise in exercises:
         if exercise.id not in mended:
             cells += [("markdown", task_text(exercise)), ("code", stub_cell(exercise, solved))]

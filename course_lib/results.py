@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +18,9 @@ if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'record_result', 'read_results', 'format_value', 'results_table', 'recorded_lessons',
-           'lesson_cost', 'recorded_file']
+__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result', 'read_results',
+           'format_value', 'results_table', 'recorded_lessons', 'lesson_cost', 'recorded_file', 'Normality',
+           'is_normal']
 
 # %% ../nbs/reference/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
@@ -104,3 +108,78 @@ def recorded_file(name: str, start: str | Path | None = None) -> Path:
     folder = Path(start or Path.cwd()).resolve()
     home = next((place for place in (folder, *folder.parents) if (place / TIMES_FILE).is_file()), folder)
     return (home / TIMES_FILE).with_name(name)
+
+# %% ../nbs/reference/results.ipynb #1911f399
+NORMAL_FILE = "normal.jsonl"
+FEWEST_SEEDS = 5
+REASONS = {
+    ("fraction", "worse"): (
+        "the learning rate: sweep it again, for what is being trained now",
+        "the pretrained weights or their normalisation: check `pretrained`, `body.mean` and `body.std`",
+        "less work than the profile does: fewer images, epochs or pixels, or labels that do not belong to the images"),
+    ("fraction", "better"): (
+        "the network has seen the validation images: check the split, and what the cache was made from",
+        "it was measured on the training images",
+        "it is another question: fewer classes, another seed's split, or a larger training part"),
+    ("seconds", "worse"): (
+        "something else is running: close it, and measure again",
+        "nothing was cached yet: the second run is the one to compare",
+        "another machine than the recorded one: compare ratios, not seconds"),
+    ("images/s", "worse"): (
+        "something else is running: close it, and measure again",
+        "the first pass, which fills the cache: measure the second",
+        "another machine than the recorded one: compare ratios, not images per second"),
+}
+
+# %% ../nbs/reference/results.ipynb #f13a91f0
+@dataclass(frozen=True)
+class Normality:
+    """How a result compares with the recorded ones."""
+
+    verdict: str  # within, better, worse, or unknown
+    value: float
+    unit: str
+    mean: float = math.nan
+    spread: float = math.nan  # standard deviation over the seeds, n - 1 in the denominator
+    low: float = math.nan  # a further run lies between low and high with a probability of 95 %
+    high: float = math.nan
+    seeds: int = 0
+    why: str = ""  # when nothing can be said
+
+    def __str__(self) -> str:
+        if self.verdict == "unknown":
+            return f"Nothing to compare with: {self.why}"
+        low, high, mine = (format_value(value, self.unit) for value in (max(self.low, 0.0), self.high, self.value))
+        words = (f"{self.seeds} recorded runs: {format_value(self.mean, self.unit)} ± "
+                 f"{format_value(self.spread, self.unit)}; 95 of 100 further runs lie between {low} and {high}.")
+        if self.verdict == "within":
+            return f"{mine} is within what is normal. {words}"
+        reasons = REASONS.get((self.unit, self.verdict), ())
+        return "\n".join([f"{mine} is {self.verdict} than it should be. {words}",
+                          *(["The likeliest reasons:"] if reasons else []),
+                          *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
+
+# %% ../nbs/reference/results.ipynb #f26dc1d1
+def is_normal(result: dict, recorded: Iterable[dict] | None = None) -> Normality:
+    """Compare a row of `record_result` with the recorded runs of the same lesson, figure, data, backbone and profile.
+
+    Larger is better for images/s and for what is called accuracy, smaller for everything else. Raises: `ValueError`
+    for a row that is none.
+    """
+    from scipy.stats import t
+
+    keys = ("lesson", "name", "dataset", "backbone", "profile", "unit")
+    if not isinstance(result, dict) or not {"value", *keys} <= result.keys():
+        raise ValueError("is_normal takes a row as record_result(settings, lesson, name, value) gives it back.")
+    rows = read_results(recorded_file(NORMAL_FILE)) if recorded is None else recorded
+    same = {row["seed"]: row["value"] for row in rows if all(row.get(key) == result[key] for key in keys)}
+    value, unit = float(result["value"]), str(result["unit"])
+    if len(same) < FEWEST_SEEDS:
+        what = ", ".join(str(result[key]) for key in keys[:-1])
+        return Normality("unknown", value, unit, seeds=len(same),
+                         why=f"{len(same)} runs are recorded for {what}; {FEWEST_SEEDS} are needed.")
+    mean, spread, n = statistics.mean(same.values()), statistics.stdev(same.values()), len(same)
+    half = float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    larger_is_better = unit == "images/s" or "accuracy" in str(result["name"])
+    verdict = "within" if abs(value - mean) <= half else "better" if (value > mean) == larger_is_better else "worse"
+    return Normality(verdict, value, unit, mean, spread, mean - half, mean + half, n)

@@ -82,7 +82,7 @@ ROOMS = {
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
     "interpret": ("learner", "data"), "pooling": ("models",), "backbones": ("models", "learner"),
     "tuning": ("learner", "transfer", "results", "settings"),
-    "distributed": ("data", "learner"), "practice": ("settings",),
+    "distributed": ("data", "learner"), "practice": ("settings",), "pack": ("practice", "results"),
     # None: may know all that do not know it
     "doctor": None, "runner": None, "training": None, "bench": None, "cli": None,
 }
