@@ -247,7 +247,8 @@ def test_grading_raises_with_the_whole_explanation():
 @pytest.mark.parametrize("expected, got, words", [
     (1.0, 1.00001, ""), (1.0, 1.01, "1.01 in place of 1"), (float("nan"), float("nan"), ""),
     (float("inf"), 1.0, "1 in place of inf"),
-    (1e-6, 1.0001e-6, ""), (1e-6, 2e-6, "2e-06 in place"), (torch.ones(3), [1.0, 1.0, 1.0], "of type list in place of Tensor"),
+    (1e-6, 1.0001e-6, ""), (1e-6, 2e-6, "2e-06 in place"),
+    (torch.ones(3), [1.0, 1.0, 1.0], "of type list in place of Tensor"),
     (torch.ones(2, 3), torch.ones(3, 2), "shape is (3, 2)"), (torch.ones(2), np.ones(2, np.float32), ""),
     ([1, [2, 3]], (1, (2, 4)), "at [1]: at [1]: 4 in place of 3"), ({"a": [1]}, {"a": [1], "b": 2}, "'b' should not"),
     ("cat", "dog", "'dog' in place of 'cat'"), (True, 1, "1 in place of True, of type int"),
