@@ -1,0 +1,625 @@
+"""The pages of the site: nbdev's processing of the notebooks, and what only the site has.
+
+`stage` writes everything into `_proc/`, where Quarto and smalldocs find the same pages and the same `_quarto.yml`.
+"""
+
+import ast
+import html
+import importlib
+import inspect
+import json
+import os
+import re
+import shutil
+import textwrap
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import yaml
+from fastcore.nbio import mk_cell, read_nb, write_nb
+from nbdev.config import get_config
+from nbdev.doclinks import NbdevLookup
+from nbdev.process import NBProcessor, Processor
+from nbdev.processors import (
+    clean_magics,
+    exec_show_docs,
+    filter_stream_,
+    hide_,
+    hide_line,
+    populate_language,
+    rm_export,
+    rm_header_dash,
+    strip_ansi,
+    strip_hidden_metadata,
+)
+from nbdev.showdoc import BasicMarkdownRenderer
+
+ROOT = Path(__file__).resolve().parents[1]
+NBS, STAGE = ROOT / "nbs", ROOT / "_proc"
+RECORDS = ROOT / "benchmarks" / "results"
+LESSON = re.compile(r"(\d\d)_\w+\.ipynb")
+COLAB = "https://colab.research.google.com/github/"
+PAGES_BRANCH = "gh-pages"  # where `quarto publish gh-pages` puts the site, with the notebooks that Colab opens
+
+
+# ---- The repository's address: pyproject.toml names it, and nothing else does
+
+def addresses() -> tuple[str, str]:
+    """The repository's address and the site's, from `[project.urls]` of pyproject.toml; empty where none is set."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    return urls.get("Repository", "").rstrip("/"), urls.get("Documentation", "").rstrip("/")
+
+
+def colab_cell(repository: str) -> str:
+    """The first cell of a lesson that runs on Colab: it installs the course there, and does nothing elsewhere."""
+    return textwrap.dedent(f"""\
+        # On Colab this installs the course (a few minutes, once a session). Anywhere else it does nothing.
+        import importlib.util
+        import subprocess
+        import sys
+
+        if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
+            subprocess.run([sys.executable, "-m", "pip", "install", "--quiet",
+                            "course-lib @ git+{repository}"], check=True)""")
+
+
+# ---- What there is
+
+def lesson_paths() -> dict[str, Path]:
+    """The lessons by number; a new notebook joins by lying there."""
+    return {path.name[:2]: path for path in sorted(NBS.glob("[0-9][0-9]_*.ipynb"))}
+
+
+@cache
+def module_notebooks() -> dict[str, Path]:
+    """The notebook that each module of the library is exported from."""
+    found = {}
+    for path in sorted(NBS.glob("**/*.ipynb")):
+        if ".ipynb_checkpoints" not in path.parts and (name := default_exp(json.loads(path.read_text("utf-8")))):
+            found[name] = path
+    return found
+
+
+def default_exp(notebook: dict) -> str | None:
+    """The module that a notebook is exported to."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and (match := re.search(r"^#\s*\|\s*default_exp\s+(\S+)", source(cell), re.M)):
+            return match[1]
+    return None
+
+
+def module_of(path: Path) -> str | None:
+    """The module that the notebook at `path` is exported to."""
+    return next((name for name, notebook in module_notebooks().items() if notebook == Path(path)), None)
+
+
+def source(cell: dict) -> str:
+    """A cell's text, which a notebook file keeps as a list of lines."""
+    return "".join(cell["source"]) if isinstance(cell["source"], list) else cell["source"]
+
+
+def reference_page(module: str) -> str:
+    """Where a module's reference stands, from the top of the site: its own notebook, or a page made for a lesson."""
+    path = module_notebooks()[module]
+    return f"api/{module}.ipynb" if LESSON.fullmatch(path.name) else path.relative_to(NBS).as_posix()
+
+
+@cache
+def loaded(module: str):
+    """A module of the library, with the names that its annotations use and that only type checkers import."""
+    library = importlib.import_module(f"course_lib.{module}")
+    for node in ast.parse(Path(library.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            exec(compile(ast.Module(node.body, []), library.__file__, "exec"), vars(library))
+    return library
+
+
+def public_names(module: str) -> list[str]:
+    """The names that a module exports, in the order of its source."""
+    text = Path(loaded(module).__file__).read_text(encoding="utf-8")
+    return sorted(loaded(module).__all__, key=lambda name: _position(text, name))
+
+
+def _position(text: str, name: str) -> int:
+    found = re.search(rf"^(?:class\s+|def\s+)?{re.escape(name)}\b(?!['\"])", text, re.M)
+    return found.start() if found else len(text)
+
+
+def public_methods(thing: type) -> list[str]:
+    """The methods of a class that are its own, public and documented."""
+    return [name for name, value in vars(thing).items()
+            if not name.startswith("_") and inspect.isfunction(value) and value.__doc__]
+
+
+@cache
+def references() -> dict[str, str]:
+    """Where to read about a name: `Learner` to `api/learner.ipynb#learner`, `Learner.fit`, `course_lib.learner`."""
+    found = {}
+    for module in module_notebooks():
+        page = reference_page(module)
+        found[f"course_lib.{module}"] = page
+        for name in public_names(module):
+            thing = getattr(loaded(module), name)
+            names = [name, *(f"{name}.{method}" for method in (public_methods(thing) if isinstance(thing, type) else ()))]
+            for each in names:
+                found.setdefault(each, f"{page}#{anchor(each)}")
+                found[f"course_lib.{module}.{each}"] = f"{page}#{anchor(each)}"
+    return found
+
+
+def anchor(name: str) -> str:
+    """The id of a name's heading on its reference page."""
+    return name.lower().replace(" ", "-")
+
+
+# ---- Links from `name` to its reference
+
+_KEEP = re.compile(r"(\[(?:[^\]`]|`[^`]*`)*\]\([^)]*\)|<a\b.*?</a>|\]\([^)]*\))", re.S)
+
+
+class Links(NbdevLookup):
+    """nbdev's links from a name in backticks, to this site's pages, and never inside another link or a heading."""
+
+    def __init__(self, up: str = "", skip: str = ""):
+        super().__init__()
+        self.syms = {name: up + target for name, target in references().items() if target.partition("#")[0] != skip}
+
+    def link_line(self, line: str) -> str:
+        if line.startswith("#"):
+            return line
+        parts = _KEEP.split(line)
+        return "".join(part if _KEEP.fullmatch(part) else super(Links, self).link_line(part) for part in parts)
+
+
+# ---- Mathematics, as MathML, so that no page needs a script for it
+
+_MATH = re.compile(r"(?<![\\$])\$\$(?P<block>[^$]+)\$\$|(?<![\\$\w])\$(?P<inline>[^\s$](?:[^$]*[^\s$\\])?)\$(?![\d$])")
+_CODE = re.compile(r"(^ *```.*?^ *```[^\n]*$|`[^`\n]+`)", re.S | re.M)
+
+
+def outside_code(text: str, change) -> str:
+    """`text` with `change` applied to what is neither a code block nor code in a line."""
+    return "".join(part if _CODE.fullmatch(part) else change(part) for part in _CODE.split(text))
+
+
+def mathml(text: str) -> str:
+    """Markdown with each $formula$ written as MathML, every letter of it safe from Markdown."""
+    from latex2mathml.converter import convert
+
+    def formula(match: re.Match) -> str:
+        display = "block" if match["block"] else "inline"
+        made = convert((match["block"] or match["inline"]).strip(), display=display)
+        made = re.sub(r">([^<]+)<", lambda m: ">" + "".join(
+            c if c.isalnum() or c.isspace() else f"&#{ord(c)};" for c in html.unescape(m[1])) + "<", made)
+        return made.replace("\n", " ")
+
+    return outside_code(text, lambda part: _MATH.sub(formula, part))
+
+
+# ---- Glossary
+
+def glossary() -> dict[str, str]:
+    """The glossary's terms, each with its anchor."""
+    text = "\n".join(source(cell) for cell in json.loads((NBS / "reference/glossary.ipynb").read_text("utf-8"))["cells"])
+    return {term: term.lower().replace(" ", "-") for term in re.findall(r"^### (.+)$", text, re.M)}
+
+
+def term_pattern(term: str) -> re.Pattern:
+    """What counts as a use of a term: small or large letters, the plural, a line break between its words."""
+    words = [re.escape(word) for word in term.split()]
+    return re.compile(r"(?<![\w-])" + r"[\s-]+".join(words) + r"(?:s|es)?(?![\w-]|\.\w)", re.I)
+
+
+def link_terms(cells: list, up: str = "") -> dict[str, str]:
+    """Link each glossary term at its first use in the prose of `cells`, unless the author has linked it somewhere.
+
+    Gives the words that were linked. Longer terms come first, so that "learning rate finder" is not taken apart.
+    """
+    prose = [cell for cell in cells if cell.cell_type == "markdown"]
+    already = set(re.findall(r"glossary\.ipynb#([\w-]+)", "\n".join(cell.source for cell in prose)))
+    linked = {}
+    for term, target in sorted(glossary().items(), key=lambda pair: -len(pair[0])):
+        if target in already:
+            continue
+        pattern = term_pattern(term)
+        for cell in prose:
+            pieces = re.split(r"(^#.*$|^ *```.*?^ *```[^\n]*$|`[^`\n]+`|\[(?:[^\]`]|`[^`]*`)*\]\([^)]*\)|<[^>]*>|\$[^$]+\$"
+                              r"|^:::.*$)", cell.source, flags=re.S | re.M)
+            found = next((i for i in range(0, len(pieces), 2) if pattern.search(pieces[i])), None)
+            if found is None:
+                continue
+            linked[term] = pattern.search(pieces[found])[0]
+            pieces[found] = pattern.sub(lambda m, target=target: f"[{m[0]}]({up}reference/glossary.ipynb#{target})",
+                                        pieces[found], count=1)
+            cell.source = "".join(pieces)
+            break
+    return linked
+
+
+# ---- Reference entries
+
+class Entry(BasicMarkdownRenderer):
+    """What nbdev's `show_doc` shows, under a heading with a name of its own for links, without the line above it."""
+
+    def _repr_markdown_(self) -> str:
+        shown = super()._repr_markdown_()
+        return shown[shown.index("```python"):]
+
+
+def entry(module: str, name: str, level: int = 3) -> str:
+    """The reference of one public name as Markdown: a signature with types and comments, the docstring, the methods."""
+    thing = getattr(loaded(module), name)
+    head = f"{'#' * level} {name} {{#{anchor(name)}}}\n\n"
+    if not callable(thing):
+        return head + constant(Path(loaded(module).__file__).read_text(encoding="utf-8"), name)
+    shown = [head + (Entry(thing)._repr_markdown_() if callable_with_signature(thing) else inspect.getdoc(thing) or "")]
+    for method in public_methods(thing) if isinstance(thing, type) else ():
+        full = f"{name}.{method}"
+        shown.append(f"{'#' * (level + 1)} {full} {{#{anchor(full)}}}\n\n{Entry(getattr(thing, method))._repr_markdown_()}")
+    return "\n\n".join(shown)
+
+
+def callable_with_signature(thing: object) -> bool:
+    """Some classes, such as exceptions, take what their parent takes, which Python cannot tell."""
+    try:
+        inspect.signature(thing)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def constant(text: str, name: str) -> str:
+    """A constant as it stands in the source, with the comment beside it; a long one is cut."""
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            shown = lines[node.lineno - 1:node.end_lineno]
+            shown = shown[:6] + ["..."] if len(shown) > 6 else shown
+            return "```python\n" + "\n".join(shown) + "\n```"
+    return "A value that is made when the module is imported."
+
+
+# ---- Processors, beside nbdev's own
+
+class Front(Processor):
+    """Title and promise of the first cell as the page's title and description; what comes after them stays."""
+
+    def begin(self) -> None:
+        first = next((cell for cell in self.nb.cells if cell.cell_type == "markdown"), None)
+        if first is None or not (match := re.match(r"\s*# (.+)\n?", first.source)):
+            raise ValueError(f"{self.nb.path_}: the first text cell must begin with a title, '# ...'.")
+        rest = first.source[match.end():].lstrip("\n")
+        front = {"title": match[1].strip()}
+        if promise := re.match(r"((?:^>.*\n?)+)", rest, re.M):
+            front["description"] = " ".join(line.lstrip("> ").strip() for line in promise[1].splitlines()).strip()
+            rest = rest[promise.end():].lstrip("\n")
+        first.source = rest
+        text = yaml.safe_dump(front, allow_unicode=True, width=1000, sort_keys=False)
+        self.nb.cells.insert(0, mk_cell(f"---\n{text}---", "raw"))
+
+
+class hide_default_exp(Processor):
+    """Leave out the cell that names the module."""
+
+    def cell(self, cell) -> None:
+        if cell.cell_type == "code" and "default_exp" in cell.directives_:
+            cell.source = None
+
+
+class show_docs(Processor):
+    """On the page of a module that is no lesson: its reference in place of the exported source, as nbdev does."""
+
+    def begin(self) -> None:
+        module = module_of(self.nb.path_)
+        names = set(public_names(module)) if module else set()
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and "export" in cell.directives_]:
+            entries = [mk_cell(entry(module, name), "markdown") for name in defined(cell.source) if name in names]
+            for made in entries:
+                made.directives_ = {}
+            place = self.nb.cells.index(cell)
+            self.nb.cells[place + 1:place + 1] = entries
+
+
+class say_reference(Processor):
+    """In a lesson: below a cell that is exported, a line with links to the reference of what it defines."""
+
+    def begin(self) -> None:
+        module = module_of(self.nb.path_)
+        names = set(public_names(module)) if module else set()
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and "export" in cell.directives_]:
+            found = [name for name in defined(cell.source) if name in names]
+            if not found and not only_imports(cell.source):
+                continue
+            if not found:
+                cell.source = '#| code-fold: true\n#| code-summary: "Imports"\n' + cell.source
+                continue
+            links = ", ".join(f"[`{name}`]({references()[f'course_lib.{module}.{name}']})" for name in found)
+            self.add_after(cell, f"::: {{.exported}}\nIn the library: {links}\n:::")
+
+    def add_after(self, cell, text: str) -> None:
+        made = mk_cell(text, "markdown")
+        made.directives_ = {}
+        self.nb.cells.insert(self.nb.cells.index(cell) + 1, made)
+
+
+def defined(text: str) -> list[str]:
+    """The names that a cell's top level defines."""
+    names = []
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def only_imports(text: str) -> bool:
+    """Is there nothing in this cell but imports?"""
+    return all(isinstance(node, (ast.Import, ast.ImportFrom, ast.If)) for node in ast.parse(text).body)
+
+
+class exec_fresh(exec_show_docs):
+    """Run the cells marked `#| exec_doc`, nbdev's mark for a cell whose output is made with the page."""
+
+    def begin(self) -> None:
+        self.nb.has_docs_ = any("exec_doc" in cell.directives_ for cell in self.nb.cells)
+        if self.nb.has_docs_:
+            super().begin()
+
+    def __call__(self, cell) -> None:
+        if self.nb.has_docs_ and "exec_doc" in cell.directives_:
+            self.k.cell(cell)
+            if self.k.exc:
+                raise RuntimeError(f"{self.nb.path_}: a cell marked exec_doc failed:\n{cell.source}") from self.k.exc
+
+    def end(self) -> None:
+        """No widget is shown on a static page."""
+
+
+class fresh_cost(Processor):
+    """The sentence on a lesson's time and hardware comes from the recorded run of today, not from a saved output."""
+
+    def cell(self, cell) -> None:
+        from course_lib.results import lesson_cost
+
+        if cell.cell_type == "code" and (match := re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)):
+            text = lesson_cost(match[1], ROOT)
+            cell.outputs = [mk_output(text)]
+
+
+def mk_output(text: str):
+    """A saved output that is Markdown."""
+    from fastcore.xtras import dict2obj
+
+    return dict2obj({"data": {"text/markdown": text}, "metadata": {}, "output_type": "display_data"})
+
+
+def joined(value) -> str:
+    """Text that a notebook file may keep as a list of lines."""
+    return "".join(value) if isinstance(value, (list, tuple)) or hasattr(value, "attrgot") else value
+
+
+class finish(Processor):
+    """Links to the reference and formulas, in the prose and in outputs that are Markdown."""
+
+    def __init__(self, nb):
+        super().__init__(nb)
+        here = Path(nb.path_).relative_to(NBS)
+        self.links = Links("../" * (len(here.parts) - 1), skip=here.as_posix())
+
+    def cell(self, cell) -> None:
+        if cell.cell_type == "markdown":
+            cell.source = self.finished(cell.source)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                data["text/markdown"] = self.finished(joined(data["text/markdown"]))
+
+    def finished(self, text: str) -> str:
+        """The recorded files lie beside the pages."""
+        return mathml(self.links.linkify(text)).replace("](../../benchmarks/results/", "](../results/")
+
+
+# ---- Figures and widgets
+
+def described() -> dict:
+    """The words for each figure: lesson number, then cell id."""
+    return tomllib.loads((ROOT / "website" / "figures.toml").read_text(encoding="utf-8"))
+
+
+def has_picture(cell) -> bool:
+    return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+
+
+class alt_texts(Processor):
+    """Every figure has words: those of figures.toml, else the section that it stands in."""
+
+    def begin(self) -> None:
+        words, heading = described().get(Path(self.nb.path_).name[:2], {}), "the beginning"
+        for cell in self.nb.cells:
+            if cell.cell_type == "markdown":
+                heading = (re.findall(r"^#+ (.+)$", cell.source or "", re.M) or [heading])[-1]
+            elif cell.cell_type == "code" and has_picture(cell) and "fig-alt" not in cell.source.split("\n")[0]:
+                text = words.get(cell.id) or f"A figure of the section “{heading}”; the text beside it says what to see."
+                cell.source = f"#| fig-alt: {json.dumps(text, ensure_ascii=False)}\n{cell.source}"
+
+
+@cache
+def widget_makers() -> dict[str, str]:
+    """Public functions that make or show a widget, each with a sentence on what the widget does."""
+    found: dict[str, str] = {}
+    for module in module_notebooks():
+        own = {name: getattr(loaded(module), name) for name in loaded(module).__all__}
+        own = {name: thing for name, thing in own.items() if inspect.isfunction(thing)}
+        makes = {name: inspect.getdoc(thing).split("\n")[0] for name, thing in own.items()
+                 if "import ipywidgets" in inspect.getsource(thing)}
+        shows = {name: says for name, thing in own.items() for maker, says in makes.items()
+                 if name != maker and re.search(rf"\b{maker}\(", inspect.getsource(thing))}
+        found |= makes | shows
+    return found
+
+
+class say_widgets(Processor):
+    """Above a widget: what a running kernel would add to the picture that the page shows."""
+
+    def begin(self) -> None:
+        if not widget_makers():
+            return
+        calls = re.compile(rf"\b({'|'.join(map(re.escape, widget_makers()))})\(")
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and has_picture(cell)]:
+            if "export" not in cell.directives_ and (match := calls.search(cell.source)):
+                made = mk_cell("::: {.callout-note}\n## Live with a running kernel\n"
+                               f"On this page you see one picture. In JupyterLab the next cell gives more: {widget_makers()[match[1]]}"
+                               "\n:::", "markdown")
+                made.directives_ = {}
+                self.nb.cells.insert(self.nb.cells.index(cell), made)
+
+
+# ---- What stands at the top of a lesson
+
+class lesson_top(Processor):
+    """Time, hardware, and the links to take the notebook away."""
+
+    def begin(self) -> None:
+        from course_lib.results import lesson_cost
+
+        path = Path(self.nb.path_)
+        repository, _ = addresses()
+        buttons = [f'<a class="lesson-button" href="notebooks/{path.name}" download>Download the notebook</a>']
+        if repository:
+            where = repository.removeprefix("https://github.com/")
+            buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
+                           "Open in Colab</a>")
+        text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {lesson_cost(path.name[:2], ROOT)} No GPU is needed.\n\n"
+                "```{=html}\n<p class=\"lesson-buttons\">" + " ".join(buttons) + "</p>\n```\n:::")
+        made = mk_cell(text, "markdown")
+        made.directives_ = {}
+        self.nb.cells.insert(1, made)
+
+
+class terms(Processor):
+    """Each glossary term linked at first use."""
+
+    def begin(self) -> None:
+        link_terms(self.nb.cells)
+
+
+class glossary_language(Processor):
+    """The Chinese words are marked as Chinese, for screen readers and fonts."""
+
+    def cell(self, cell) -> None:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^([\u3400-\u9fff（）]+)\.", r'[\1]{lang="zh-Hans"}.', cell.source, flags=re.M)
+
+
+COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_default_exp,
+          clean_magics, hide_, strip_hidden_metadata]
+
+
+def processors(path: Path) -> list:
+    """nbdev's processors and the site's, in order, for one notebook."""
+    if LESSON.fullmatch(path.name):
+        return [*COMMON[:1], fresh_cost, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms, lesson_top, finish]
+    if path.name == "glossary.ipynb":
+        return [*COMMON, glossary_language, Front, finish]
+    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, Front, finish]
+
+
+def process(path: Path, target: Path) -> None:
+    """One notebook of nbs/, processed, written to `target`."""
+    os.environ["IN_TEST"] = "1"  # as nbdev does: nothing is exported from here
+    notebook = read_nb(path)
+    notebook.path_ = path
+    NBProcessor(nb=notebook, procs=processors(path), rm_directives="quarto").process()
+    for cell in notebook.cells:
+        for private in ("directives_", "idx_", "has_sd"):
+            cell.pop(private, None)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_nb(notebook, target)
+
+
+# ---- Pages that no notebook holds
+
+def api_page(module: str) -> dict:
+    """The reference page of a module that a lesson is the source of."""
+    path = module_notebooks()[module]
+    title = re.search(r"^# (.+)$", "\n".join(source(c) for c in json.loads(path.read_text("utf-8"))["cells"]), re.M)[1]
+    front = yaml.safe_dump({"title": f"course_lib.{module}", "description": f"The module that is built in lesson {title}."},
+                           allow_unicode=True, width=1000, sort_keys=False)
+    links = Links("../", skip=f"api/{module}.ipynb")
+    texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: `from course_lib.{module} import ...`"]
+    texts += [links.linkify(entry(module, name, 2)) for name in public_names(module)]
+    cells = [{"cell_type": "raw", "metadata": {}, "source": f"---\n{front}---"}]
+    cells += [{"cell_type": "markdown", "metadata": {}, "source": text} for text in texts]
+    return {"cells": cells, "metadata": {"kernelspec": {"display_name": "python3", "language": "python",
+                                                        "name": "python3"}}, "nbformat": 4, "nbformat_minor": 4}
+
+
+def without_folder(value):
+    """Settings whose paths do not begin with `nbs/`."""
+    if isinstance(value, dict):
+        return {key: without_folder(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folder(one) for one in value]
+    return value.removeprefix("nbs/") if isinstance(value, str) else value
+
+
+def stage_config(api: list[str]) -> None:
+    """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the reference pages of the lessons."""
+    config = without_folder(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8")))
+    repository, site = addresses()
+    website = config["website"]
+    if repository:
+        website |= {"repo-url": repository, "repo-subdir": "nbs", "repo-actions": ["source", "issue"]}
+    if site:
+        website["site-url"] = site
+    for section in website["sidebar"]["contents"]:
+        if isinstance(section, dict) and "reference/api.ipynb" in section["contents"]:
+            place = section["contents"].index("reference/api.ipynb") + 1
+            section["contents"][place:place] = api
+    (STAGE / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def take_away(path: Path, target: Path) -> None:
+    """A lesson to download: with a first cell for Colab and links to the site, where their addresses are set."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    repository, site = addresses()
+    if site:
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = re.sub(r"\]\(((?:reference/)?\w+)\.ipynb", rf"]({site}/\1.html", source(cell))
+    if repository:
+        notebook["cells"].insert(0, {"cell_type": "code", "execution_count": None, "id": "colab-install", "metadata": {},
+                                     "outputs": [], "source": colab_cell(repository)})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def stage() -> Path:
+    """Write all pages, their settings and their files to `_proc/`, and give that folder."""
+    os.chdir(ROOT)  # nbdev looks for its settings from here
+    get_config()
+    shutil.rmtree(STAGE, ignore_errors=True)
+    STAGE.mkdir()
+    for path in [*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")]:
+        process(path, STAGE / path.relative_to(NBS))
+    api = []
+    for module, path in module_notebooks().items():
+        if LESSON.fullmatch(path.name):
+            api.append(reference_page(module))
+            target = STAGE / api[-1]
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(json.dumps(api_page(module), indent=1, ensure_ascii=False), encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (STAGE / "CHANGELOG.md").write_text(re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1), encoding="utf-8")
+    (STAGE / "results").mkdir()
+    for record in sorted(RECORDS.glob("*.json*")):
+        shutil.copy(record, STAGE / "results" / record.name)
+    (STAGE / "website").mkdir()
+    for name in ("styles.css",):
+        shutil.copy(ROOT / "website" / name, STAGE / "website" / name)
+    stage_config(api)
+    return STAGE
