@@ -17,7 +17,7 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: run test lab docs notebooks bench help clean
+.PHONY: run test lab docs docs-preview readme notebooks bench help clean
 
 run: $(READY)
 	@$(BIN)/course run
@@ -40,12 +40,19 @@ bench: .venv/bench
 	@touch $@
 
 docs: $(READY)
-	@$(BIN)/smalldocs render .
+	@$(BIN)/python website/build.py
+
+docs-preview: $(READY)
+	@$(BIN)/python website/build.py --serve
+
+readme: $(READY)
+	@$(BIN)/python website/readme.py
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
 	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
-	@echo "  make docs       build the site                            make clean  remove .venv and what was built"
+	@echo "  make docs       build the site (Quarto, or smalldocs)     make docs-preview  build it and serve it"
+	@echo "  make readme     write README.md from nbs/index.ipynb      make clean  remove .venv and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import logging
 import re
 import shutil
 import subprocess
@@ -30,14 +31,14 @@ def choose_builder(wanted: str | None = None) -> str:
                      'pip install "smalldocs>=0.5").')
 
 
-def render(stage: Path, builder: str) -> None:
+def render(stage: Path, builder: str, site: Path) -> None:
     """Run the builder on the staged pages. smalldocs stops at whatever it would ignore, and at broken links."""
     command = ([shutil.which("quarto"), "render", str(stage), "--no-execute"] if builder == "quarto"
                else [sys.executable, "-m", "smalldocs.cli", "render", str(stage), "--strict"])
     if subprocess.run(command, cwd=stage).returncode:
         raise SystemExit(f"{builder} could not build the site; what it says above names the page.")
-    shutil.rmtree(SITE, ignore_errors=True)
-    shutil.move(stage / "_docs", SITE)
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.move(stage / "_docs", site)
 
 
 # ---- After either builder
@@ -61,8 +62,7 @@ def mend(text: str) -> str:
     text = re.sub(r"<a ([^>]*quarto-color-scheme-toggle[^>]*)>", _as_button, text)
     # what scrolls inside its box can be scrolled with the keyboard
     text = re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text)
-    text = re.sub(r'<div class="sd-table"(?! tabindex)', '<div class="sd-table" tabindex="0" role="group" aria-label="Table"',
-                  text)
+    text = text.replace('<div class="sd-table"', '<div class="sd-table" tabindex="0" role="group" aria-label="Table"')
     return text
 
 
@@ -121,8 +121,9 @@ def slim(site: Path, words: set[str]) -> None:
         return
     from fontTools import subset
 
-    css = icons.read_text(encoding="utf-8")
-    codes = [int(code, 16) for code in re.findall(r'content:"\\([0-9a-f]+)"', css + (libs / "smalldocs.css").read_text("utf-8"))]
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
+    css, own = icons.read_text(encoding="utf-8"), (libs / "smalldocs.css").read_text(encoding="utf-8")
+    codes = [int(code, 16) for code in re.findall(r'content: ?"\\([0-9a-f]+)"', css + own)]
     fonts = icons.parent / "fonts"
     options = subset.Options(flavor="woff", layout_features=[])
     font = subset.load_font(str(fonts / "bootstrap-icons.woff"), options)
@@ -158,17 +159,17 @@ def complete(site: Path, builder: str) -> None:
     (site / ".nojekyll").touch()
 
 
-def build(builder: str | None = None) -> Path:
-    """Stage, render and complete the site; gives its folder."""
+def build(builder: str | None = None, site: Path = SITE) -> Path:
+    """Stage the pages beside the site's folder, render and complete them; gives the site's folder."""
     from pages import stage
 
-    builder, started = choose_builder(builder), time.perf_counter()
-    staged = stage()
+    builder, started, staged = choose_builder(builder), time.perf_counter(), site.with_name("_proc")
+    stage(staged)
     print(f"pages ready in {time.perf_counter() - started:.0f} s; rendering with {builder}", flush=True)
-    render(staged, builder)
-    complete(SITE, builder)
-    print(f"The site is in {SITE.relative_to(ROOT)}/, built in {time.perf_counter() - started:.0f} s.")
-    return SITE
+    render(staged, builder, site)
+    complete(site, builder)
+    print(f"The site is in {site}, built in {time.perf_counter() - started:.0f} s.")
+    return site
 
 
 def serve(folder: Path, port: int) -> None:
@@ -184,10 +185,11 @@ def serve(folder: Path, port: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--builder", choices=("quarto", "smalldocs"), help="default: quarto if it is there")
+    parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help="default: _docs")
     parser.add_argument("--serve", action="store_true", help="serve the site afterwards")
     parser.add_argument("--port", type=int, default=4200)
     arguments = parser.parse_args()
-    site = build(arguments.builder)
+    site = build(arguments.builder, arguments.output.resolve())
     if arguments.serve:
         serve(site, arguments.port)
     return 0

@@ -1,6 +1,6 @@
 """The pages of the site: nbdev's processing of the notebooks, and what only the site has.
 
-`stage` writes everything into `_proc/`, where Quarto and smalldocs find the same pages and the same `_quarto.yml`.
+`stage` writes everything into one folder (`_proc/`), where Quarto and smalldocs find the same pages and the same `_quarto.yml`.
 """
 
 import ast
@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import textwrap
-import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +34,13 @@ from nbdev.processors import (
 )
 from nbdev.showdoc import BasicMarkdownRenderer
 
+try:
+    import tomllib
+except ImportError:  # Python 3.10; nbdev brings this one
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
-NBS, STAGE = ROOT / "nbs", ROOT / "_proc"
+NBS = ROOT / "nbs"
 RECORDS = ROOT / "benchmarks" / "results"
 LESSON = re.compile(r"(\d\d)_\w+\.ipynb")
 COLAB = "https://colab.research.google.com/github/"
@@ -141,8 +145,8 @@ def references() -> dict[str, str]:
         found[f"course_lib.{module}"] = page
         for name in public_names(module):
             thing = getattr(loaded(module), name)
-            names = [name, *(f"{name}.{method}" for method in (public_methods(thing) if isinstance(thing, type) else ()))]
-            for each in names:
+            methods = public_methods(thing) if isinstance(thing, type) else ()
+            for each in [name, *(f"{name}.{method}" for method in methods)]:
                 found.setdefault(each, f"{page}#{anchor(each)}")
                 found[f"course_lib.{module}.{each}"] = f"{page}#{anchor(each)}"
     return found
@@ -201,7 +205,8 @@ def mathml(text: str) -> str:
 
 def glossary() -> dict[str, str]:
     """The glossary's terms, each with its anchor."""
-    text = "\n".join(source(cell) for cell in json.loads((NBS / "reference/glossary.ipynb").read_text("utf-8"))["cells"])
+    notebook = json.loads((NBS / "reference" / "glossary.ipynb").read_text(encoding="utf-8"))
+    text = "\n".join(source(cell) for cell in notebook["cells"])
     return {term: term.lower().replace(" ", "-") for term in re.findall(r"^### (.+)$", text, re.M)}
 
 
@@ -209,6 +214,11 @@ def term_pattern(term: str) -> re.Pattern:
     """What counts as a use of a term: small or large letters, the plural, a line break between its words."""
     words = [re.escape(word) for word in term.split()]
     return re.compile(r"(?<![\w-])" + r"[\s-]+".join(words) + r"(?:s|es)?(?![\w-]|\.\w)", re.I)
+
+
+# headings, code blocks, code in a line, links, tags, formulas, the fences of boxes
+_NOT_PROSE = re.compile(r"(^\#[^\n]*$|^[ ]*```.*?^[ ]*```[^\n]*$|`[^`\n]+`|\[(?:[^\]`]|`[^`]*`)*\]\([^)]*\)"
+                        r"|<[^>\n]*>|\$[^$]+\$|^:::[^\n]*$)", re.S | re.M)
 
 
 def link_terms(cells: list, up: str = "") -> dict[str, str]:
@@ -224,8 +234,7 @@ def link_terms(cells: list, up: str = "") -> dict[str, str]:
             continue
         pattern = term_pattern(term)
         for cell in prose:
-            pieces = re.split(r"(^#.*$|^ *```.*?^ *```[^\n]*$|`[^`\n]+`|\[(?:[^\]`]|`[^`]*`)*\]\([^)]*\)|<[^>]*>|\$[^$]+\$"
-                              r"|^:::.*$)", cell.source, flags=re.S | re.M)
+            pieces = _NOT_PROSE.split(cell.source)
             found = next((i for i in range(0, len(pieces), 2) if pattern.search(pieces[i])), None)
             if found is None:
                 continue
@@ -256,7 +265,8 @@ def entry(module: str, name: str, level: int = 3) -> str:
     shown = [head + (Entry(thing)._repr_markdown_() if callable_with_signature(thing) else inspect.getdoc(thing) or "")]
     for method in public_methods(thing) if isinstance(thing, type) else ():
         full = f"{name}.{method}"
-        shown.append(f"{'#' * (level + 1)} {full} {{#{anchor(full)}}}\n\n{Entry(getattr(thing, method))._repr_markdown_()}")
+        shown.append(f"{'#' * (level + 1)} {full} {{#{anchor(full)}}}")
+        shown.append(Entry(getattr(thing, method))._repr_markdown_())
     return "\n\n".join(shown)
 
 
@@ -385,9 +395,9 @@ class fresh_cost(Processor):
     def cell(self, cell) -> None:
         from course_lib.results import lesson_cost
 
-        if cell.cell_type == "code" and (match := re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)):
-            text = lesson_cost(match[1], ROOT)
-            cell.outputs = [mk_output(text)]
+        match = re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)
+        if cell.cell_type == "code" and match:
+            cell.outputs = [mk_output(lesson_cost(match[1], ROOT))]
 
 
 def mk_output(text: str):
@@ -408,7 +418,12 @@ class finish(Processor):
     def __init__(self, nb):
         super().__init__(nb)
         here = Path(nb.path_).relative_to(NBS)
-        self.links = Links("../" * (len(here.parts) - 1), skip=here.as_posix())
+        up, module = "../" * (len(here.parts) - 1), module_of(nb.path_)
+        self.links = Links(up, skip=here.as_posix())
+        if module and reference_page(module) != here.as_posix():  # a name that two modules have means this one's
+            own = f"course_lib.{module}."
+            self.links.syms |= {name.removeprefix(own): up + page for name, page in references().items()
+                                if name.startswith(own)}
 
     def cell(self, cell) -> None:
         if cell.cell_type == "markdown":
@@ -443,7 +458,8 @@ class alt_texts(Processor):
             if cell.cell_type == "markdown":
                 heading = (re.findall(r"^#+ (.+)$", cell.source or "", re.M) or [heading])[-1]
             elif cell.cell_type == "code" and has_picture(cell) and "fig-alt" not in cell.source.split("\n")[0]:
-                text = words.get(cell.id) or f"A figure of the section “{heading}”; the text beside it says what to see."
+                text = words.get(cell.id) or (f"A figure of the section “{heading}”; the text beside it says what it "
+                                              "shows.")
                 cell.source = f"#| fig-alt: {json.dumps(text, ensure_ascii=False)}\n{cell.source}"
 
 
@@ -471,9 +487,9 @@ class say_widgets(Processor):
         calls = re.compile(rf"\b({'|'.join(map(re.escape, widget_makers()))})\(")
         for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and has_picture(cell)]:
             if "export" not in cell.directives_ and (match := calls.search(cell.source)):
+                says = f"In JupyterLab the next cell gives more: {widget_makers()[match[1]]}"
                 made = mk_cell("::: {.callout-note}\n## Live with a running kernel\n"
-                               f"On this page you see one picture. In JupyterLab the next cell gives more: {widget_makers()[match[1]]}"
-                               "\n:::", "markdown")
+                               f"On this page you see one picture. {says}\n:::", "markdown")
                 made.directives_ = {}
                 self.nb.cells.insert(self.nb.cells.index(cell), made)
 
@@ -493,7 +509,9 @@ class lesson_top(Processor):
             where = repository.removeprefix("https://github.com/")
             buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
                            "Open in Colab</a>")
-        text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {lesson_cost(path.name[:2], ROOT)} No GPU is needed.\n\n"
+        cost = lesson_cost(path.name[:2], ROOT)
+        cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
+        text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
                 "```{=html}\n<p class=\"lesson-buttons\">" + " ".join(buttons) + "</p>\n```\n:::")
         made = mk_cell(text, "markdown")
         made.directives_ = {}
@@ -522,7 +540,8 @@ COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, 
 def processors(path: Path) -> list:
     """nbdev's processors and the site's, in order, for one notebook."""
     if LESSON.fullmatch(path.name):
-        return [*COMMON[:1], fresh_cost, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms, lesson_top, finish]
+        return [*COMMON[:1], fresh_cost, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms, lesson_top,
+                finish]
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
     return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, Front, finish]
@@ -547,10 +566,12 @@ def api_page(module: str) -> dict:
     """The reference page of a module that a lesson is the source of."""
     path = module_notebooks()[module]
     title = re.search(r"^# (.+)$", "\n".join(source(c) for c in json.loads(path.read_text("utf-8"))["cells"]), re.M)[1]
-    front = yaml.safe_dump({"title": f"course_lib.{module}", "description": f"The module that is built in lesson {title}."},
+    front = yaml.safe_dump({"title": f"course_lib.{module}",
+                            "description": f"The module that is built in lesson {title}."},
                            allow_unicode=True, width=1000, sort_keys=False)
     links = Links("../", skip=f"api/{module}.ipynb")
-    texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: `from course_lib.{module} import ...`"]
+    texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: "
+             f"`from course_lib.{module} import ...`"]
     texts += [links.linkify(entry(module, name, 2)) for name in public_names(module)]
     cells = [{"cell_type": "raw", "metadata": {}, "source": f"---\n{front}---"}]
     cells += [{"cell_type": "markdown", "metadata": {}, "source": text} for text in texts]
@@ -567,7 +588,7 @@ def without_folder(value):
     return value.removeprefix("nbs/") if isinstance(value, str) else value
 
 
-def stage_config(api: list[str]) -> None:
+def stage_config(api: list[str], folder: Path) -> None:
     """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the reference pages of the lessons."""
     config = without_folder(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8")))
     repository, site = addresses()
@@ -580,7 +601,7 @@ def stage_config(api: list[str]) -> None:
         if isinstance(section, dict) and "reference/api.ipynb" in section["contents"]:
             place = section["contents"].index("reference/api.ipynb") + 1
             section["contents"][place:place] = api
-    (STAGE / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def take_away(path: Path, target: Path) -> None:
@@ -592,34 +613,35 @@ def take_away(path: Path, target: Path) -> None:
             if cell["cell_type"] == "markdown":
                 cell["source"] = re.sub(r"\]\(((?:reference/)?\w+)\.ipynb", rf"]({site}/\1.html", source(cell))
     if repository:
-        notebook["cells"].insert(0, {"cell_type": "code", "execution_count": None, "id": "colab-install", "metadata": {},
-                                     "outputs": [], "source": colab_cell(repository)})
+        notebook["cells"].insert(0, {"cell_type": "code", "execution_count": None, "id": "colab-install",
+                                     "metadata": {}, "outputs": [], "source": colab_cell(repository)})
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def stage() -> Path:
-    """Write all pages, their settings and their files to `_proc/`, and give that folder."""
+def stage(folder: Path) -> list[str]:
+    """Write all pages, their settings and their files to `folder`; gives the pages made for the lessons' modules."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     get_config()
-    shutil.rmtree(STAGE, ignore_errors=True)
-    STAGE.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for path in [*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")]:
-        process(path, STAGE / path.relative_to(NBS))
+        process(path, folder / path.relative_to(NBS))
     api = []
     for module, path in module_notebooks().items():
         if LESSON.fullmatch(path.name):
             api.append(reference_page(module))
-            target = STAGE / api[-1]
+            target = folder / api[-1]
             target.parent.mkdir(exist_ok=True)
             target.write_text(json.dumps(api_page(module), indent=1, ensure_ascii=False), encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    (STAGE / "CHANGELOG.md").write_text(re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1), encoding="utf-8")
-    (STAGE / "results").mkdir()
+    changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
+    (folder / "CHANGELOG.md").write_text(changes, encoding="utf-8")
+    (folder / "results").mkdir()
     for record in sorted(RECORDS.glob("*.json*")):
-        shutil.copy(record, STAGE / "results" / record.name)
-    (STAGE / "website").mkdir()
-    for name in ("styles.css",):
-        shutil.copy(ROOT / "website" / name, STAGE / "website" / name)
-    stage_config(api)
-    return STAGE
+        shutil.copy(record, folder / "results" / record.name)
+    (folder / "website").mkdir()
+    for name in ("styles.css", "favicon.svg"):
+        shutil.copy(ROOT / "website" / name, folder / "website" / name)
+    stage_config(api, folder)
+    return api

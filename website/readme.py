@@ -1,0 +1,32 @@
+"""README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, and a test says when the two differ."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not this file. -->"
+
+
+def readme() -> str:
+    """What README.md has to say: the home page's text, its table of lessons from the recorded run, links from here."""
+    from course_lib.runner import lessons_table
+
+    parts = []
+    for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text.strip())
+        elif "lessons_table()" in text:
+            parts.append(lessons_table(ROOT / "nbs").strip())
+        else:
+            raise ValueError(f"The README does not know what to do with this cell of index.ipynb:\n{text}")
+    return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.ipynb)", "](nbs/", "\n\n".join(parts)) + "\n"
+
+
+if __name__ == "__main__":
+    target = ROOT / "README.md"
+    if "--check" in sys.argv:
+        sys.exit(target.read_text(encoding="utf-8") != readme())
+    target.write_text(readme(), encoding="utf-8")
