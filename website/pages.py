@@ -1,6 +1,7 @@
 """The pages of the site: nbdev's processing of the notebooks, and what only the site has.
 
-`stage` writes everything into one folder (`_proc/`), where Quarto and smalldocs find the same pages and the same `_quarto.yml`.
+`stage` writes everything into one folder (`_proc/`), where Quarto and smalldocs find the same pages and the same
+`_quarto.yml`.
 """
 
 import ast
