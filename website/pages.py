@@ -16,6 +16,7 @@ import textwrap
 from functools import cache
 from pathlib import Path
 
+import nbdev.processors
 import yaml
 from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config
@@ -623,7 +624,7 @@ def take_away(path: Path, target: Path) -> None:
 def stage(folder: Path) -> list[str]:
     """Write all pages, their settings and their files to `folder`; gives the pages made for the lessons' modules."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
-    get_config()
+    nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in [*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")]:
