@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # Which build of PyTorch: empty for the ordinary one, cpu for the small one. The first choice is remembered.
 TORCH ?= $(shell cat .venv/torch 2>/dev/null)
+# Versions that are known to work together; CONSTRAINTS= takes the newest of everything instead.
+CONSTRAINTS ?= --constraint constraints.txt
 UV_VERSION := 0.13.9
 
 ifeq ($(OS),Windows_NT)
@@ -17,7 +19,7 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: run test lab docs docs-preview readme notebooks bench help clean
+.PHONY: run test lab docs docs-preview docs-publish readme notebooks bench help clean
 
 run: $(READY)
 	@$(BIN)/course run
@@ -36,11 +38,15 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/strategies.py
 
 .venv/bench: $(READY)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev,bench]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench]"
 	@touch $@
 
 docs: $(READY)
 	@$(BIN)/python website/build.py
+
+# Puts the site of `make docs` on the branch gh-pages of origin.
+docs-publish: $(READY)
+	@$(BIN)/smalldocs publish gh-pages . --no-render
 
 docs-preview: $(READY)
 	@$(BIN)/python website/build.py --serve
@@ -60,7 +66,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; a few minutes and about 6 GB with the GPU build of PyTorch) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev]"
 	@echo "$(TORCH)" > .venv/torch
 	@touch $@
 

@@ -43,11 +43,13 @@ def site(tmp_path_factory):
     shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "site"
     with FileLock(f"{shared}.lock"):
         if not (shared / "seconds").is_file():
-            started = time.perf_counter()
+            started = os.times()
             ran = subprocess.run([sys.executable, ROOT / "website" / "build.py", "--output", shared / "docs"],
                                  capture_output=True, text=True, timeout=280)
             assert ran.returncode == 0, ran.stdout + ran.stderr
-            (shared / "seconds").write_text(str(time.perf_counter() - started))
+            now = os.times()
+            (shared / "seconds").write_text(str(now.children_user + now.children_system - started.children_user
+                                                - started.children_system))
     return shared / "docs"
 
 
@@ -155,8 +157,8 @@ def test_pages_are_small(site, pages):
 
 
 def test_the_site_is_built_in_a_minute(site):
-    seconds = float((site.parent / "seconds").read_text())
-    assert seconds < (60 if not os.environ.get("PYTEST_XDIST_WORKER") else 120)  # beside other tests it takes longer
+    """Of a processor's time, because other tests run beside it."""
+    assert float((site.parent / "seconds").read_text()) < 60
 
 
 def test_smalldocs_ignores_nothing(site):
@@ -320,6 +322,26 @@ def test_links_to_the_repository_come_from_one_place_and_are_left_out_while_it_i
 def test_a_widget_says_what_a_running_kernel_adds_beside_its_picture(pages):
     text = pages["04_lr_finder.html"].text
     assert re.search(r"Live with a running kernel.{0,160}A slider over the rates", text)
+
+
+# ---- What runs where the repository is kept
+
+def test_workflows_run_what_can_be_run_by_hand():
+    import yaml
+
+    rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+             for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+    assert set(files) == {"test", "site", "weekly"}
+    for workflow in files.values():
+        runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+        called = [re.match(r"make ([\w-]+)", run) for run in runs]
+        assert any(called) and all(match[1] in rules for match in called if match)
+    matrix = files["test"]["jobs"]["test"]["strategy"]["matrix"]
+    assert len(matrix["os"]) == 3 and re.search(r'requires-python = ">=([\d.]+)"', project)[1] == matrix["python"][0]
+    assert "schedule" in files["weekly"][True]  # YAML reads the key `on` as true
+    assert "CONSTRAINTS=" in str(files["weekly"]) and "quarto" in str(files["site"])
 
 
 # ---- In a browser
