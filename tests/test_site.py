@@ -177,8 +177,9 @@ def test_smalldocs_ignores_nothing(site):
 
 
 def test_every_notebook_has_a_place_in_the_sidebar(pages):
-    missing = [path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix() for path in
-               (ROOT / "nbs").glob("**/*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    from pages import page_notebooks
+
+    missing = [path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix() for path in page_notebooks()]
     missing = [name for name in missing if name not in pages["index.html"].links and name != "index.html"]
     assert missing == [], "add the notebook to _quarto.yml"
 

@@ -77,12 +77,17 @@ def lesson_paths() -> dict[str, Path]:
     return {path.name[:2]: path for path in sorted(NBS.glob("[0-9][0-9]_*.ipynb"))}
 
 
+def page_notebooks() -> list[Path]:
+    """The notebooks that are pages. Those of nbs/practice/ are not: the answers to the exercises stand there."""
+    return sorted([*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")])
+
+
 @cache
 def module_notebooks() -> dict[str, Path]:
     """The notebook that each module of the library is exported from."""
     found = {}
-    for path in sorted(NBS.glob("**/*.ipynb")):
-        if ".ipynb_checkpoints" not in path.parts and (name := default_exp(json.loads(path.read_text("utf-8")))):
+    for path in page_notebooks():
+        if name := default_exp(json.loads(path.read_text(encoding="utf-8"))):
             found[name] = path
     return found
 
@@ -447,8 +452,10 @@ def described() -> dict:
     return tomllib.loads((ROOT / "website" / "figures.toml").read_text(encoding="utf-8"))
 
 
-def has_picture(cell) -> bool:
-    return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+def has_picture(cell, *others: str) -> bool:
+    """Has this cell a saved picture, or an output of one of the `others`?"""
+    return any(kind.startswith(("image/", *others)) for output in cell.get("outputs", [])
+               for kind in output.get("data", {}))
 
 
 class alt_texts(Processor):
@@ -467,15 +474,17 @@ class alt_texts(Processor):
 
 @cache
 def widget_makers() -> dict[str, str]:
-    """Public functions that make or show a widget, each with a sentence on what the widget does."""
+    """Public names that make or show a widget, each with a sentence on what the widget does."""
     found: dict[str, str] = {}
     for module in module_notebooks():
         own = {name: getattr(loaded(module), name) for name in loaded(module).__all__}
-        own = {name: thing for name, thing in own.items() if inspect.isfunction(thing)}
+        own = {name: thing for name, thing in own.items() if inspect.isfunction(thing) or isinstance(thing, type)}
         makes = {name: inspect.getdoc(thing).split("\n")[0] for name, thing in own.items()
                  if "import ipywidgets" in inspect.getsource(thing)}
         shows = {name: says for name, thing in own.items() for maker, says in makes.items()
-                 if name != maker and re.search(rf"\b{maker}\(", inspect.getsource(thing))}
+                 if name != maker and inspect.isfunction(thing)
+                 and (re.search(rf"\b{maker}\(", inspect.getsource(thing))
+                      or thing.__annotations__.get("return") == maker)}
         found |= makes | shows
     return found
 
@@ -486,12 +495,12 @@ class say_widgets(Processor):
     def begin(self) -> None:
         if not widget_makers():
             return
-        calls = re.compile(rf"\b({'|'.join(map(re.escape, widget_makers()))})\(")
-        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and has_picture(cell)]:
+        calls = re.compile(rf"^({'|'.join(map(re.escape, widget_makers()))})\(", re.M)
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and has_picture(cell, "text/html")]:
             if "export" not in cell.directives_ and (match := calls.search(cell.source)):
                 says = f"In JupyterLab the next cell gives more: {widget_makers()[match[1]]}"
                 made = mk_cell("::: {.callout-note}\n## Live with a running kernel\n"
-                               f"On this page you see one picture. {says}\n:::", "markdown")
+                               f"On this page you see what was saved. {says}\n:::", "markdown")
                 made.directives_ = {}
                 self.nb.cells.insert(self.nb.cells.index(cell), made)
 
@@ -627,7 +636,7 @@ def stage(folder: Path) -> list[str]:
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in [*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")]:
+    for path in page_notebooks():
         process(path, folder / path.relative_to(NBS))
     api = []
     for module, path in module_notebooks().items():
