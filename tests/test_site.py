@@ -523,12 +523,14 @@ def lab(tmp_path, browser):
             env={**os.environ, **own, "JUPYTER_PREFER_ENV_PATH": "1", "COURSE_PROFILE": "test"}, stdout=log, stderr=log)
     where = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(300):
+        for _ in range(1500):  # five minutes, for a busy machine
             with suppress(OSError):
-                urlopen(where + "api", timeout=2).close()
+                urlopen(where + "api", timeout=10).close()
                 break
             assert process.poll() is None, (tmp_path / "lab.log").read_text()
             time.sleep(0.2)
+        else:
+            pytest.fail("JupyterLab did not start:\n" + (tmp_path / "lab.log").read_text())
         yield where
     finally:
         process.terminate()
