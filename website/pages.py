@@ -290,8 +290,7 @@ def constant(text: str, name: str) -> str:
     """A constant as it stands in the source, with the comment beside it; a long one is cut."""
     lines = text.splitlines()
     for node in ast.parse(text).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        if name in assigned(node):
             shown = lines[node.lineno - 1:node.end_lineno]
             shown = shown[:6] + ["..."] if len(shown) > 6 else shown
             return "```python\n" + "\n".join(shown) + "\n```"
@@ -368,9 +367,15 @@ def defined(text: str) -> list[str]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.append(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [target.id for target in targets if isinstance(target, ast.Name)]
+            names += assigned(node)
     return names
+
+
+def assigned(node: ast.AST) -> list[str]:
+    """The names that a statement gives a value, also several at once."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    each = [one for target in targets for one in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return [one.id for one in each if isinstance(one, ast.Name)]
 
 
 def only_imports(text: str) -> bool:
