@@ -492,11 +492,18 @@ def _new_head_on_frozen_body(prepare: Callable) -> dict[str, list[float]]:
             optimizer.step()
     return curves
 
-# %% ../../nbs/practice/02_model.ipynb #6ff8f37d
-def _facts_of_training(answer: Callable, seed: int) -> dict:
-    """Train for two short epochs, each begun with the answer, and say what has moved and what has not."""
+# %% ../../nbs/practice/02_model.ipynb #0407cbb5
+def _new_model(seed: int) -> BodyAndHead:
+    state = torch.get_rng_state()
     torch.manual_seed(seed)
-    model, (x, y) = BodyAndHead(), _three_heaps(seed)
+    model = BodyAndHead()
+    torch.set_rng_state(state)
+    return model
+
+
+def _facts_of_training(answer: Callable, model: BodyAndHead) -> dict:
+    """Train for two short epochs, each begun with the answer, and say what has moved and what has not."""
+    x, y = _three_heaps(0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
@@ -520,7 +527,7 @@ start_epoch_exercise = Exercise(
     "02.start_epoch", "Mend it",
     "This function is called before every epoch of the run above. Mend it so that nothing in the body moves, neither "
     "weights nor running statistics, while the head learns, in training mode.",
-    examples=lambda seed: [(seed,), (seed + 1,)],
+    examples=lambda seed: [(_new_model(seed),), (_new_model(seed + 1),)],
     verified="Over two epochs the head learns, in training mode, while no weight and no running statistic of the "
              "body moves.",
     hints=("Which tensors of a BatchNorm layer are no parameters, and what moves them?",
@@ -529,7 +536,7 @@ start_epoch_exercise = Exercise(
            "`model.train()` switches every part of the model. After it, switch the body back: `model.body.eval()`."),
     why="Frozen means two things: no gradient for the parameters, and evaluation mode for the running statistics. "
         "The order matters, because model.train() reaches into the body.",
-    needs="from torch import nn", outcome=_facts_of_training, difficulty=3, minutes=8)
+    needs="from torch import nn", outcome=_facts_of_training, may_change=True, difficulty=3, minutes=8)
 
 
 @start_epoch_exercise.reference
@@ -558,6 +565,14 @@ def _not_frozen(model):
         parameter.requires_grad_(True)
     model.train()
     model.body.eval()
+
+
+@start_epoch_exercise.mistake("Weights and statistics of the body both move: its parameters still get gradients, and "
+                              "`model.train()` comes last, so it switches the body back. Freeze the parameters, and "
+                              "let `model.body.eval()` be the last line.")
+def _train_comes_last(model):
+    model.body.eval()
+    model.train()
 
 
 @start_epoch_exercise.mistake("Nothing in the body moves, but the head is in evaluation mode, too, so its dropout is "

@@ -393,21 +393,21 @@ def _step_for_each_part(model, optimizer, parts):
         total += loss.item()
     return total
 
-# %% ../../nbs/practice/03_training_loop.ipynb #13a01149
-def _median_length(seed: int) -> float:
-    """The length of the gradients of a fresh network for the middle one of its three batches."""
-    model, lengths = _network(seed), []
-    for x, y in _points(seed, 8, 8, 2):
+# %% ../../nbs/practice/03_training_loop.ipynb #9d276c70
+def _median_length() -> float:
+    """The length of the gradients of the fresh network for the middle one of its three batches."""
+    model, lengths = _network(0), []
+    for x, y in _points(0, 8, 8, 2):
         gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
         lengths.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
     return round(sorted(lengths)[1], 3)
 
 
-def _clipped_training(answer: Callable, seed: int, limit: float) -> dict:
+def _clipped_training(answer: Callable, limit: float) -> dict:
     """Three steps with the callback: the weights after them, and where nothing has changed, the hooks that it has."""
-    model = _network(seed)
+    model = _network(0)
     callback = answer(limit)
-    learner = Learner(model, _points(seed, 8, 8, 2), make_optimizer=torch.optim.SGD, progress=False)
+    learner = Learner(model, _points(0, 8, 8, 2), make_optimizer=torch.optim.SGD, progress=False)
     learner.callbacks = []  # neither a record nor a look at the loss is needed here
     weights = {"with nothing done": None, "with the callback": None}
     start = copy.deepcopy(model.state_dict())
@@ -426,7 +426,7 @@ clip_gradients_exercise = Exercise(
     "Long gradients make long steps. Complete a callback that shortens the gradients of all parameters, *all "
     "together*, to a length of at most `limit` before each step, and leaves shorter ones as they are. Which opening "
     "of the loop must it use?",
-    examples=lambda seed: [(seed, 0.05), (seed + 1, _median_length(seed + 1)), (seed + 2, 1e-3)],
+    examples=lambda seed: [(0.05 + 0.01 * seed,), (_median_length(),)],
     verified="With your callback no step is longer than the limit allows, its direction is kept, and short steps are "
              "left as they are.",
     hints=("When are the gradients there, and the step is not taken yet? Look it up in the lesson's table of hooks.",
@@ -509,25 +509,31 @@ def _learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) ->
         optimizer.step()
 
 
-def _go_on(answer: Callable, seed: int, steps: int) -> dict:
-    """Train, take the checkpoint, train on; then go on from the checkpoint with everything made new."""
-    make = lambda seed: _network(seed, nn.Dropout(0.5))
-    adam = lambda model: torch.optim.Adam(model.parameters(), lr=0.05)
-    batches, model = _points(seed, *[8] * 2 * steps), make(seed)
-    optimizer = adam(model)
+def _to_interrupt(seed: int, steps: int) -> tuple[nn.Module, torch.optim.Optimizer, list]:
+    """A network with dropout that has been trained for some steps with Adam, and the batches of as many more."""
+    model, batches = _network(seed, nn.Dropout(0.5)), _points(seed, *[8] * 2 * steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
     _learn(model, optimizer, batches[:steps])
+    torch.set_rng_state(state)
+    return model, optimizer, batches[steps:]
+
+
+def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> dict:
+    """Take the checkpoint, train on; then go on from the checkpoint with everything made new."""
     here, saved = _weights(model), answer(model, optimizer)
-    _learn(model, optimizer, batches[steps:])
-    resumed = make(seed + 1)
+    _learn(model, optimizer, batches)
+    resumed = _network(99, nn.Dropout(0.5))
     resumed.load_state_dict(saved["model"])
     if not all(map(torch.equal, here, _weights(resumed))):
         return {"weights in the checkpoint": "not those of the moment at which it was taken"}
-    memory = adam(resumed)
+    memory = torch.optim.Adam(resumed.parameters(), lr=0.05)
     memory.load_state_dict(copy.deepcopy(saved.get("optimizer") or memory.state_dict()))
     steps_known = [int(state["step"]) for state in memory.state_dict()["state"].values()][:1]
     if "random" in saved:
         torch.set_rng_state(saved["random"])
-    _learn(resumed, memory, batches[steps:])
+    _learn(resumed, memory, batches)
     return {"steps that the optimiser remembers": steps_known, "random numbers are kept": "random" in saved,
             "goes on as if nothing had happened": all(map(torch.allclose, _weights(model), _weights(resumed)))}
 
@@ -538,7 +544,7 @@ take_checkpoint_exercise = Exercise(
     "taken in the middle of a training with dropout and Adam, which then goes on. Later all is made new, "
     "`load_state_dict` gets the first two, `torch.set_rng_state` the third, and the second half of the training is "
     "repeated: it must come out the same. Find out what has to be kept, and how.",
-    examples=lambda seed: [(seed, 1), (seed + 2, 3)],
+    examples=lambda seed: [_to_interrupt(seed, 1), _to_interrupt(seed + 2, 2)],
     verified="A training that goes on from your checkpoint ends with the same weights as one that was never "
              "interrupted, with dropout and with Adam.",
     hints=("Three things go on: the weights, what the optimiser remembers of them, and the random numbers of "
@@ -549,7 +555,7 @@ take_checkpoint_exercise = Exercise(
            "`torch.get_rng_state()`."),
     why="Weights are half of a training. Adam's running means and the state of the random generator are the other "
         "half, and a state_dict is a window on the tensors, not a picture of them.",
-    needs="import copy\n\nimport torch", outcome=_go_on, difficulty=4, minutes=15)
+    needs="import copy\n\nimport torch", outcome=_go_on, may_change=True, difficulty=4, minutes=15)
 
 
 @take_checkpoint_exercise.reference
@@ -616,18 +622,22 @@ def _sixty_steps(step: Callable) -> dict[str, list[float]]:
     return curves
 
 
-def _facts_of_steps(answer: Callable, seed: int, steps: int) -> dict:
-    """The losses that the answer gives back in some steps, and the weights after them."""
-    model, (x, y) = _network(seed), _points(seed, 12)[0]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    return {"losses": [answer(model, optimizer, x, y) for _ in range(steps)], "weights": _weights(model)}
+def _to_step(seed: int, size: int) -> tuple[nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Tensor]:
+    model, optimizer, batches = _step_to_do(seed, size)
+    return model, optimizer, *batches[0]
+
+
+def _facts_of_steps(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor,
+                    y: torch.Tensor) -> dict:
+    """The losses that the answer gives back in three steps, and the weights after them."""
+    return {"losses of three steps": [answer(model, optimizer, x, y) for _ in range(3)], "weights": _weights(model)}
 
 
 train_step_exercise = Exercise(
     "03.train_step", "Mend it",
     "This is the step of the run above. Mend it so that the loss can come as near to zero as the network deserves. "
     "It still gives back the loss before the step, the mean over the batch, as a number.",
-    examples=lambda seed: [(seed, 1), (seed + 1, 3)],
+    examples=lambda seed: [_to_step(seed, 2), _to_step(seed + 1, 12)],
     verified="Your loss is the cross-entropy of the logits, a mean over the batch, and your steps follow its "
              "gradient.",
     hints=("What does `F.cross_entropy` expect: probabilities, or something else? Look it up in PyTorch's "
@@ -638,7 +648,7 @@ train_step_exercise = Exercise(
     why="F.cross_entropy takes the softmax itself. Probabilities, taken for logits, lie at most 1 apart, so after "
         "the second softmax no class can have more than e / (e + 2) of three.",
     needs="import torch\nimport torch.nn.functional as F\nfrom torch import "
-          "nn", outcome=_facts_of_steps, difficulty=3,
+          "nn", outcome=_facts_of_steps, may_change=True, difficulty=3,
     minutes=8)
 
 
