@@ -1006,6 +1006,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'course_lib/exercises/lesson07.py'),
                                                'course_lib.exercises.lesson07._best_to_worst': ( 'practice/tuning.html#_best_to_worst',
                                                                                                  'course_lib/exercises/lesson07.py'),
+                                               'course_lib.exercises.lesson07._beyond_chance': ( 'practice/tuning.html#_beyond_chance',
+                                                                                                 'course_lib/exercises/lesson07.py'),
                                                'course_lib.exercises.lesson07._by_position': ( 'practice/tuning.html#_by_position',
                                                                                                'course_lib/exercises/lesson07.py'),
                                                'course_lib.exercises.lesson07._by_seed': ( 'practice/tuning.html#_by_seed',
