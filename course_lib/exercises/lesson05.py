@@ -99,7 +99,7 @@ stopped_after_exercise = Exercise(
 
 
 @stopped_after_exercise.reference
-def stopped_after(losses: Sequence[float], patience: int) -> int:
+def stopped_after(losses: list[float], patience: int) -> int:
     """The number of epochs after which early stopping ends a run with these validation losses."""
     best, waited = float("inf"), 0
     ### BEGIN SOLUTION
