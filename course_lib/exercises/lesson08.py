@@ -209,7 +209,7 @@ unbeaten_exercise = Exercise(
            "keep a name if this holds for no other, then `sorted(..., key=lambda name: costs[name])`."),
     why="Without the third comparison equal networks would beat each other, and with `<` in place of `<=` one that "
         "is just as wrong for more money would stay.",
-    difficulty=2, minutes=12)
+    needs="from collections.abc import Mapping", difficulty=2, minutes=12)
 
 
 @unbeaten_exercise.reference
@@ -633,7 +633,7 @@ half_trainer_lab = Lab(
            "Then the first loss in halves would be missing already: it comes from a forward pass with the weights of "
            "fp32. It is there, and lies on the curve."),
      Cause("fp16 has so few digits that rounding errors add up.",
-           "Rounding makes a curve rough, or lets it stand still, slowly. It does not turn a third of the weights "
+           "Rounding makes a curve rough, or lets it stand still, slowly. It does not turn many of the weights "
            "into what is no number in a single step."),
      Cause("In AdamW's step the squares of small gradients, and eps, are zero in fp16, and it divides by zero.",
            "The forward pass works, the loss is right, and after *one* step many weights are no numbers: it is the "
