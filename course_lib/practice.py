@@ -513,6 +513,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
             ax.plot(range(1, len(values) + 1), values, style, color=f"C{number}",
                     label=f"{name}, {title}" if answer else name)
     ax.set(title=lab.title, xlabel="epoch" if len(ax.lines[0].get_xdata()) < 40 else "step", ylabel=lab.ylabel)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize="small")
     return ax
 
