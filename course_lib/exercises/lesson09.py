@@ -384,8 +384,8 @@ shortest_sketch_exercise = Exercise(
 def shortest_sketch(x: torch.Tensor, y: torch.Tensor, tables: list[tuple[torch.Tensor, torch.Tensor]],
                     lengths: list[int], goal: float) -> tuple[list[float], int | None]:
     """The spread of the estimates of the inner product for each length, and the shortest that reaches `goal`."""
+    spreads, shortest = [], None
     ### BEGIN SOLUTION
-    spreads = []
     for length in lengths:
         estimates = []
         for buckets, signs in tables:
