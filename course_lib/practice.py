@@ -255,7 +255,7 @@ def show_value(value: object) -> str:
         return _shorten(f"[{inside}]" if isinstance(value, list) else f"({inside})")
     if isinstance(value, Mapping):
         return _shorten("{" + ", ".join(f"{show_value(key)}: {show_value(v)}" for key, v in value.items()) + "}")
-    if isinstance(value, nn.Module):
+    if isinstance(value, (nn.Module, torch.optim.Optimizer)):
         return type(value).__name__
     return _shorten(repr(value))
 
@@ -263,6 +263,7 @@ def show_value(value: object) -> str:
 def _numbers(value: object) -> torch.Tensor | None:
     """A number, an array or a tensor as a tensor of float64, or None for anything else."""
     if isinstance(value, torch.Tensor):
+        value = torch.view_as_real(value) if value.is_complex() else value
         return value.detach().cpu().to(torch.float64)
     if isinstance(value, bool) or isinstance(value, (str, bytes)):
         return None
@@ -294,6 +295,8 @@ def _size(numbers: torch.Tensor) -> float:
 # %% ../nbs/reference/practice.ipynb #3215b6fc
 def difference(expected: object, got: object, tolerance: float = 1e-4) -> str:
     """Where `got` differs from `expected`, in words; empty when they are the same within `tolerance`."""
+    expected, got = (bool(one) if getattr(getattr(one, "dtype", None), "kind", "") == "b" and not one.shape else one
+                     for one in (expected, got))  # NumPy's True is True
     if isinstance(expected, nn.Module) and isinstance(got, nn.Module):
         return difference(dict(expected.state_dict()), dict(got.state_dict()), tolerance)
     numbers, others = _numbers(expected), _numbers(got)
