@@ -124,7 +124,7 @@ to_network_exercise = Exercise(
 
 
 @to_network_exercise.reference
-def to_network(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def to_network(images: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
     """Stored images, uint8 (B, H, W, 3), as float32 (B, 3, H, W), normalised by the mean and std of each colour."""
     mean, std = torch.tensor(mean), torch.tensor(std)
     ### BEGIN SOLUTION
@@ -308,7 +308,7 @@ look_up_exercise = Exercise(
 
 
 @look_up_exercise.reference
-def look_up(changes: Sequence[torch.Tensor], x: float, y: float) -> tuple[float, float]:
+def look_up(changes: list[torch.Tensor], x: float, y: float) -> tuple[float, float]:
     """The place in the photograph that belongs to (x, y) after all changes, the first of which was done first."""
     ### BEGIN SOLUTION
     place = torch.tensor([x, y, 1.0])

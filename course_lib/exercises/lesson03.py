@@ -81,7 +81,8 @@ train_epoch_exercise = Exercise(
            "`optimizer.zero_grad()`, `total += loss.item() * len(y)`; at the end divide by the number of samples."),
     why="Each line has its job: the loss takes logits, backward adds gradients to what is there, step uses them, "
         "zero_grad forgets them. Weighing by len(y) makes the mean one over samples.",
-    needs="import torch.nn.functional as F", outcome=_facts_of_epoch, may_change=True, difficulty=1, minutes=10)
+    needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn",
+    outcome=_facts_of_epoch, may_change=True, difficulty=1, minutes=10)
 
 
 @train_epoch_exercise.reference
@@ -203,7 +204,8 @@ measure_model_exercise = Exercise(
            "by the number of samples, then set each `module.training` back."),
     why="A wrong mode raises no error, it only spoils figures: those measured now, or the training that goes on "
         "afterwards.",
-    needs="import torch\nimport torch.nn.functional as F", outcome=_facts_of_measuring, may_change=True, difficulty=2,
+    needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn",
+    outcome=_facts_of_measuring, may_change=True, difficulty=2,
     minutes=12)
 
 
@@ -330,7 +332,8 @@ step_in_parts_exercise = Exercise(
            "then one `optimizer.step()`, one `zero_grad()`."),
     why="The mean over all samples is the sum of the parts' means, each weighed by its share of the samples; "
         "gradients add up in the same way.",
-    needs="import torch.nn.functional as F", outcome=_after_the_step, may_change=True, difficulty=2, minutes=10)
+    needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn",
+    outcome=_after_the_step, may_change=True, difficulty=2, minutes=10)
 
 
 @step_in_parts_exercise.reference
@@ -555,7 +558,8 @@ take_checkpoint_exercise = Exercise(
            "`torch.get_rng_state()`."),
     why="Weights are half of a training. Adam's running means and the state of the random generator are the other "
         "half, and a state_dict is a window on the tensors, not a picture of them.",
-    needs="import copy\n\nimport torch", outcome=_go_on, may_change=True, difficulty=4, minutes=15)
+    needs="import copy\n\nimport torch\nfrom torch import nn",
+    outcome=_go_on, may_change=True, difficulty=4, minutes=15)
 
 
 @take_checkpoint_exercise.reference
