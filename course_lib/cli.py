@@ -107,7 +107,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
         " The others are skipped when you train; delete or replace them to be rid of the warning." if damaged else ""))
     return int(bool(damaged))
 
-# %% ../nbs/reference/command_line.ipynb #ab53c6bc
+# %% ../nbs/reference/command_line.ipynb #3e078f3f
 def _train(arguments: argparse.Namespace) -> int:
     from course_lib.distributed import is_main_process
     from course_lib.training import train_classifier
@@ -139,7 +139,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         trained_fraction=arguments.trained_fraction, image_size=arguments.image_size, batch_size=arguments.batch_size))
     return 0
 
-
+# %% ../nbs/reference/command_line.ipynb #ab53c6bc
 def _pack(arguments: argparse.Namespace) -> int:
     from course_lib.runner import find_lessons
     from course_lib.pack import pack_course, update_lessons

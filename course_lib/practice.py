@@ -44,7 +44,7 @@ __all__ = ['BEGIN', 'END', 'PROGRESS_FILE', 'WORDS', 'INTRODUCTION', 'Mistake', 
            'find_exercise', 'find_lab', 'quiz', 'check', 'diagnose', 'show_lab', 'require', 'hint', 'solution',
            'progress_table', 'task_text', 'stub_cell', 'practice_cells', 'with_practice']
 
-# %% ../nbs/reference/practice.ipynb #ca360280
+# %% ../nbs/reference/practice.ipynb #62c1394f
 @dataclass(frozen=True)
 class Mistake:
     """A wrong answer that students give: what to say about it, and the answer itself."""
@@ -52,7 +52,7 @@ class Mistake:
     says: str
     answer: Callable
 
-
+# %% ../nbs/reference/practice.ipynb #ca360280
 @dataclass
 class Exercise:
     """A task whose answer is a function, with everything that is needed to check it and to help."""
@@ -520,7 +520,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
     ax.legend(frameon=False, fontsize="small")
     return ax
 
-# %% ../nbs/reference/practice.ipynb #fbd05eec
+# %% ../nbs/reference/practice.ipynb #6cdf0111
 @dataclass(frozen=True)
 class Question:
     """A question, its choices with what to say to each, and which is right (counted from 0)."""
@@ -529,7 +529,7 @@ class Question:
     choices: tuple[tuple[str, str], ...]  # a choice, and the answer to it
     right: int
 
-
+# %% ../nbs/reference/practice.ipynb #fbd05eec
 @dataclass(frozen=True)
 class Quiz:
     """The questions of a lesson: shown as widgets where a kernel runs, and as text elsewhere."""
@@ -571,7 +571,7 @@ class Quiz:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         return {**self.widget()._repr_mimebundle_(), "text/html": self.text()}
 
-# %% ../nbs/reference/practice.ipynb #dd38111b
+# %% ../nbs/reference/practice.ipynb #f8962691
 PROGRESS_FILE = "progress.jsonl"
 
 
@@ -590,7 +590,7 @@ def _event(line: str) -> dict | None:
                                                                                                  "hint", "solution")
     return event if good else None
 
-
+# %% ../nbs/reference/practice.ipynb #dd38111b
 def read_progress(path: str | Path | None = None, echo: Callable[[str], None] = print) -> list[dict]:
     """All events so far, oldest first. A damaged file is kept aside, and what can be read of it starts a new one."""
     path = Path(path or progress_path())
@@ -662,7 +662,7 @@ def quiz(lesson: str) -> Quiz:
     """The quiz of a lesson, to be shown as a cell's last line."""
     return _lesson_module(lesson).QUIZ
 
-# %% ../nbs/reference/practice.ipynb #57c88546
+# %% ../nbs/reference/practice.ipynb #bfb5be4e
 def check(id: str, answer: Callable, seed: int = 0) -> None:
     """Say whether `answer` solves exercise `id` and, if not, what is wrong. Another seed makes other examples.
 
@@ -686,7 +686,7 @@ def show_lab(id: str, answer: Callable | None = None) -> Axes:
     """Plot the curves of lab `id`, with `answer` also those of the run with your function."""
     return plot_lab(find_lab(id), answer)
 
-
+# %% ../nbs/reference/practice.ipynb #57c88546
 def require(id: str, answer: Callable, seed: int = 0) -> None:
     """For automatic grading: raise `AssertionError` with all that `check` would say unless `answer` is right."""
     verdict = examine(find_exercise(id), answer, seed)
@@ -750,7 +750,7 @@ def stub_cell(exercise: Exercise, solved: bool = False) -> str:
     head = f"{exercise.needs}\n\n\n" if exercise.needs else ""
     return f'{head}{body}\n\n\ncheck("{exercise.id}", {exercise.answer.__name__})'
 
-# %% ../nbs/reference/practice.ipynb #2eecbd80
+# %% ../nbs/reference/practice.ipynb #466efb18
 INTRODUCTION = """## Exercises
 
 Fill in a function, run its cell, and the check says what is wrong, if anything. `hint("{first}")` helps in three steps,
@@ -779,7 +779,7 @@ def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
                                "you can unfold the answers."), ("code", f'quiz("{lesson}")')]
     return cells
 
-
+# %% ../nbs/reference/practice.ipynb #2eecbd80
 def with_practice(cells: Sequence[dict], lesson: str, solved: bool = False) -> list[dict]:
     """The cells of a lesson with its exercises made anew, between the headings Exercises and Recap.
 

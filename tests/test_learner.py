@@ -38,7 +38,6 @@ from course_lib.learner import (
     NonFiniteLossError,
     ProgressBar,
     Recorder,
-    SkipStep,
     StopOnNonFiniteLoss,
     accuracy,
     error_rate,
@@ -466,61 +465,6 @@ def test_steps_can_be_replaced():
     learner = Half(make_model(), ShuffledLoader(*make_data(20)), progress=False)
     learner.fit(1)
     assert calls == ["backward", "step"] * 2 and learner.prediction.dtype == torch.bfloat16
-
-
-# The answers to the lesson's exercises are code that runs
-
-def answers():
-    notebook = json.loads((ROOT / "nbs" / "03_training_loop.ipynb").read_text(encoding="utf-8"))
-    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
-    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
-
-
-def run_answer(number, **names):
-    names = {**vars(learner_module), "Callback": Callback, **names}
-    exec(answers()[number], names)
-    return names
-
-
-def test_answer_1_clips_gradients():
-    lengths = []
-    clip = run_answer(0)["ClipGradients"](0.01)
-    measure = lambda learner: lengths.append(nn.utils.get_total_norm(
-        [p.grad for p in learner.model.parameters()]).item())
-    make_learner(callbacks=[At("after_backward", measure, order=49), clip,
-                            At("after_step", measure)]).fit(1)
-    assert min(lengths[::2]) > 0.01 and max(lengths[1::2]) <= 0.01001
-
-
-def test_answer_2_gathered_batches_equal_one_large_batch():
-    x, y = make_data(64)
-    make_linear = lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))  # no BatchNorm, no dropout
-    small, large = make_linear(), make_linear()
-    large.load_state_dict(small.state_dict())
-    gather = run_answer(1)["GatherGradients"](4)
-    learner = Learner(small, ShuffledLoader(x, y, 16, shuffle=False), callbacks=[gather], progress=False)
-    learner.fit(2, lr=0.01)
-    Learner(large, ShuffledLoader(x, y, 64, shuffle=False), progress=False).fit(2, lr=0.01)
-    for ours, theirs in zip(small.parameters(), large.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-    assert len(learner.recorder.losses) == 8
-    assert SkipStep.__doc__
-
-
-def test_answer_3_stops_early():
-    stop = run_answer(2)["StopEarly"](2)
-    values = iter([3.0, 2.0, 2.5, 2.1, 1.0])
-    fake = At("after_epoch", lambda learner: learner.results.update(valid_loss=next(values)), order=15)
-    learner = make_learner(callbacks=[stop])
-    learner.fit(5, callbacks=[fake])
-    assert learner.epoch == 4
-
-
-def test_answer_4_two_short_fits_are_not_a_long_one():
-    from types import SimpleNamespace
-
-    from course_lib.settings import seed_everything
-    run_answer(3, make_again=make_learner, settings=SimpleNamespace(seed=1), seed_everything=seed_everything)
 
 
 # Mistakes, told in plain words

@@ -95,7 +95,7 @@ def _open_end(name):
 def _no_date(name):
     return _first_group(r"_(.+)_\d+.png$", name)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #fdb712f8
+# %% ../../nbs/practice/01_data_prep.ipynb #baeb7c35
 LITE, IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
 
 
@@ -132,7 +132,7 @@ def to_network(images: torch.Tensor, mean: list[float], std: list[float]) -> tor
     return (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/01_data_prep.ipynb #fdb712f8
 @to_network_exercise.mistake("The pixels are not divided by 255, but the mean and the deviation are those of pixels "
                              "from 0 to 1. So everything is far too bright for the network.")
 def _not_scaled(images, mean, std):
@@ -276,7 +276,7 @@ def _without_the_seed(names, labels, fraction, seed):
 def _the_rest(names, labels, fraction, seed):
     return sorted(set(names) - set(hold_out(names, labels, fraction, seed)))
 
-# %% ../../nbs/practice/01_data_prep.ipynb #e7b383f0
+# %% ../../nbs/practice/01_data_prep.ipynb #d6d3f1f6
 def _change(kind: str, *values: float) -> torch.Tensor:
     """The matrix of a change, as the lesson's table has it."""
     one, two = [*values, 0.0, 0.0][:2]
@@ -306,7 +306,7 @@ look_up_exercise = Exercise(
         "w differ from 1, and dividing by it is what makes far things small.",
     needs="import torch", difficulty=2, minutes=10)
 
-
+# %% ../../nbs/practice/01_data_prep.ipynb #e7b383f0
 @look_up_exercise.reference
 def look_up(changes: list[torch.Tensor], x: float, y: float) -> tuple[float, float]:
     """The place in the photograph that belongs to (x, y) after all changes, the first of which was done first."""
@@ -343,7 +343,7 @@ def _from_the_left(changes, x, y):
 def _inverted(changes, x, y):
     return look_up([torch.linalg.inv(matrix) for matrix in changes], x, y)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #6a40a36d
+# %% ../../nbs/practice/01_data_prep.ipynb #7a8644b7
 smallest_presize_exercise = Exercise(
     "01.smallest_presize", "Never enlarged",
     "Photographs are presized to squares. A crop keeps at least the share `min_scale` of the *area*; it may be up to "
@@ -376,7 +376,7 @@ def smallest_presize(image_size: int, min_scale: float, max_ratio: float, zoom: 
 def _area_for_side(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom / min_scale * math.sqrt(max_ratio))
 
-
+# %% ../../nbs/practice/01_data_prep.ipynb #6a40a36d
 @smallest_presize_exercise.mistake("You round down or to the nearest, so a fraction of a pixel is missing. Round up, "
                                    "with `math.ceil`.")
 def _rounded_down(image_size, min_scale, max_ratio, zoom):
@@ -445,7 +445,7 @@ def _exam_and_field(split: Callable) -> dict[str, list[float]]:
             optimizer.step()
     return errors
 
-# %% ../../nbs/practice/01_data_prep.ipynb #4dad0f62
+# %% ../../nbs/practice/01_data_prep.ipynb #ee4c0d26
 def _groups(seed: int, sizes: Sequence[int]) -> list[str]:
     """Which group each photograph belongs to: so many of each, in no order."""
     groups = [f"cat {number}" for number, size in enumerate(sizes) for _ in range(size)]
@@ -467,7 +467,7 @@ def _facts_of_groups(answer: Callable, groups: list[str], fraction: float, seed:
             "the same when the list is in another order": draw(groups[::-1], seed)[0] == held_out,
             "others with another seed": any(draw(groups, seed + k)[0] != held_out for k in (1, 2, 3))}
 
-
+# %% ../../nbs/practice/01_data_prep.ipynb #4dad0f62
 hold_out_groups_exercise = Exercise(
     "01.hold_out_groups", "Mend it",
     "This is the split of the run above. `groups[i]` says which object is on photograph i. Mend it so that all "

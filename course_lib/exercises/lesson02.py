@@ -19,7 +19,7 @@ __all__ = ['conv_parameters_exercise', 'convolve_exercise', 'make_head_exercise'
            'start_epoch_exercise', 'start_epoch_lab', 'QUIZ', 'conv_parameters', 'convolve', 'make_head',
            'three_groups', 'what_moves', 'BodyAndHead', 'start_epoch']
 
-# %% ../../nbs/practice/02_model.ipynb #a92db711
+# %% ../../nbs/practice/02_model.ipynb #7cc8dd42
 conv_parameters_exercise = Exercise(
     "02.conv_parameters", "Count before you build",
     "How many parameters has a convolution? Each output channel looks, with a kernel of `kernel_size` x "
@@ -45,7 +45,7 @@ def conv_parameters(channels_in: int, channels_out: int, kernel_size: int, group
     return kernels * kernel_size**2 + (channels_out if bias else 0)
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/02_model.ipynb #a92db711
 @conv_parameters_exercise.mistake("You count every input channel for every output channel. With groups, an output "
                                   "channel looks only at the `channels_in // groups` channels of its own group.")
 def _groups_ignored(channels_in, channels_out, kernel_size, groups, bias):
@@ -74,7 +74,7 @@ def _bias_for_each_kernel(channels_in, channels_out, kernel_size, groups, bias):
 def _one_kernel_each(channels_in, channels_out, kernel_size, groups, bias):
     return channels_out * kernel_size**2 + (channels_out if bias else 0)
 
-# %% ../../nbs/practice/02_model.ipynb #92afd0eb
+# %% ../../nbs/practice/02_model.ipynb #523588b2
 def _random(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -114,7 +114,7 @@ def convolve(image: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Te
     return result
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/02_model.ipynb #92afd0eb
 @convolve_exercise.mistake("You flip the kernel. Mathematicians do; neural networks do not, and it would change "
                            "nothing but the order of the numbers that are learned.")
 def _flipped(image, kernel, stride):
@@ -146,7 +146,7 @@ def _close_together(image, kernel, stride):
 def _transposed(image, kernel, stride):
     return convolve(image, kernel.T, stride)
 
-# %% ../../nbs/practice/02_model.ipynb #08a85de4
+# %% ../../nbs/practice/02_model.ipynb #f18c3ca9
 def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> dict:
     """The shapes that a head gives; where they are right, its first loss, and its scores with other weights."""
     head = answer(num_features, classes).eval()
@@ -165,7 +165,7 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
             parameter.copy_(torch.randn(parameter.shape, generator=chance))
         return {**facts, "scores with other weights": head(maps[1])}
 
-
+# %% ../../nbs/practice/02_model.ipynb #08a85de4
 make_head_exercise = Exercise(
     "02.make_head", "A new head",
     "Build a head, as an `nn.Sequential`: the average of each channel over its whole grid, whatever the grid's "
@@ -240,7 +240,7 @@ def _one_size_only(num_features, classes):
 def _largest_value(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
-# %% ../../nbs/practice/02_model.ipynb #2ad277d6
+# %% ../../nbs/practice/02_model.ipynb #987e04b7
 def _body(kind: str, width: int) -> nn.Sequential:
     """A body of one of three kinds; some blocks have no parameters, and one has layers inside."""
     block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
@@ -257,7 +257,7 @@ def _names_in_groups(answer: Callable, body: nn.Sequential, head: nn.Module) -> 
              for name, p in module.named_parameters()}
     return [sorted(names.get(id(p), "no parameter of the model") for p in group) for group in answer(body, head)]
 
-
+# %% ../../nbs/practice/02_model.ipynb #2ad277d6
 three_groups_exercise = Exercise(
     "02.three_groups", "Early, late, head",
     "Divide all parameters into three lists, in this order: early half of the body, late half, head. The body is a "
@@ -288,7 +288,7 @@ def three_groups(body: nn.Sequential, head: nn.Module) -> list[list[nn.Parameter
     return [early, late, list(head.parameters())]
     ### END SOLUTION
 
-# %% ../../nbs/practice/02_model.ipynb #c583a0fb
+# %% ../../nbs/practice/02_model.ipynb #239f94ed
 def _joined(blocks: Sequence[nn.Module]) -> list[nn.Parameter]:
     return [p for block in blocks for p in block.parameters()]
 
@@ -316,7 +316,7 @@ def _body_twice(body, head):
     early, late, last = three_groups(body, head)
     return [early, late, [*early, *late, *last]]
 
-
+# %% ../../nbs/practice/02_model.ipynb #c583a0fb
 @three_groups_exercise.mistake("Parameters are missing: the biases, which include BatchNorm's shift. What is in no "
                                "group is never trained, and nothing tells you. `parameters()` of a block gives all.")
 def _weights_only(body, head):
@@ -338,7 +338,7 @@ def _middle_is_early(body, head):
     half = (len(blocks) + 1) // 2
     return [_joined(blocks[:half]), _joined(blocks[half:]), list(head.parameters())]
 
-# %% ../../nbs/practice/02_model.ipynb #f1ee92f9
+# %% ../../nbs/practice/02_model.ipynb #b5c4e867
 def _frozen(seed: int, kind: str) -> tuple[nn.Sequential, list[torch.Tensor]]:
     """A body with frozen parameters, in evaluation mode, and three batches for it."""
     state = torch.get_rng_state()
@@ -358,7 +358,7 @@ def _changes_and_counts(answer: Callable, body: nn.Module, batches: list[torch.T
     counted = [int(layer.num_batches_tracked) for layer in body.modules() if isinstance(layer, nn.BatchNorm1d)]
     return {"changes": changes, "batches counted by BatchNorm": counted}
 
-
+# %% ../../nbs/practice/02_model.ipynb #f1ee92f9
 what_moves_exercise = Exercise(
     "02.what_moves", "What moves in a frozen body?",
     "All parameters of `body` are frozen. Find out by experiment what moves all the same: put it into training mode, "
@@ -492,7 +492,7 @@ def _new_head_on_frozen_body(prepare: Callable) -> dict[str, list[float]]:
             optimizer.step()
     return curves
 
-# %% ../../nbs/practice/02_model.ipynb #0407cbb5
+# %% ../../nbs/practice/02_model.ipynb #2ad9a5d2
 def _new_model(seed: int) -> BodyAndHead:
     state = torch.get_rng_state()
     torch.manual_seed(seed)
@@ -522,7 +522,7 @@ def _facts_of_training(answer: Callable, model: BodyAndHead) -> dict:
             "the body's weights have moved": any(name.startswith("body") and name in weights for name in moved),
             "running means that have moved": sum(name.endswith("running_mean") for name in moved)}
 
-
+# %% ../../nbs/practice/02_model.ipynb #c27590a0
 start_epoch_exercise = Exercise(
     "02.start_epoch", "Mend it",
     "This function is called before every epoch of the run above. Mend it so that nothing in the body moves, neither "
@@ -557,7 +557,7 @@ def _start_epoch(model: nn.Module) -> None:
         parameter.requires_grad_(False)
     model.train()
 
-
+# %% ../../nbs/practice/02_model.ipynb #0407cbb5
 @start_epoch_exercise.mistake("The running statistics stay, but the body's weights are trained: `eval()` changes how "
                               "layers compute, not whether they learn. Keep `requires_grad_(False)` as well.")
 def _not_frozen(model):
@@ -632,15 +632,13 @@ QUIZ = Quiz("Lesson 2 in five questions", (
         ("4 x 4, with as many parameters as at 224 pixels.",
          "100, 50, 25, 13, 7, 4. The same kernels are laid on fewer places."),
         ("4 x 4, with fewer parameters than at 224 pixels.",
-         "The grid is right, but the same kernels are laid on every place, few or many: there are as many of "
-         "them.")), 1),
+         "The grid is right, but the same kernels are laid on every place, be they few or many.")), 1),
     Question("A network that you trained with the right normalisation is called by a program that hands it pixels "
              "from 0 to 255. What happens?", (
         ("It raises an error about the range of the values.",
          "A network takes any numbers. Nothing tells it that they are in another form."),
         ("Nothing much: the layers adapt.",
-         "Nothing adapts in a network that is in use; only a layer that is trained on the wrong form can make up for "
-         "it."),
+         "Nothing adapts in a network that is in use; only a layer trained on the wrong form can make up for it."),
         ("It answers without a warning, and is wrong far more often.",
          "That is what the lesson's second column shows. So mean and deviation belong to the body and to its "
          "checkpoint.")), 2),
@@ -655,11 +653,9 @@ QUIZ = Quiz("Lesson 2 in five questions", (
         ("All: statistics are no parameters.",
          "That is just why they move in frozen blocks, too, and change what the frozen weights were learned with."),
         ("Those in the late half only.",
-         "Where weights are learned, their statistics move with them; where nothing is learned, nothing should "
-         "move."),
+         "Where weights are learned, their statistics move with them; elsewhere nothing should move."),
         ("None, as soon as something is frozen.",
-         "In the late half weights change, so what they give out changes: its statistics must be able to "
-         "follow.")), 1),
+         "In the late half weights change, so what they give out changes: its statistics must follow.")), 1),
     Question("A linear probe on a body with random weights is better than always naming the commonest class. What "
              "follows?", (
         ("Pretraining is worth nothing.",

@@ -54,7 +54,7 @@ def _points(seed: int, *sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def _weights(model: nn.Module) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
-# %% ../../nbs/practice/03_training_loop.ipynb #3e9f75e1
+# %% ../../nbs/practice/03_training_loop.ipynb #f3b43cf7
 def _epoch_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimizer, list]:
     model = _network(seed).eval()  # as an evaluation before it may have left it
     return model, torch.optim.SGD(model.parameters(), lr=0.5), _points(seed, *sizes)
@@ -84,7 +84,7 @@ train_epoch_exercise = Exercise(
     needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn",
     outcome=_facts_of_epoch, may_change=True, difficulty=1, minutes=10)
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #3e9f75e1
 @train_epoch_exercise.reference
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer,
                 batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
@@ -102,7 +102,7 @@ def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer,
     return total / count
     ### END SOLUTION
 
-# %% ../../nbs/practice/03_training_loop.ipynb #0c3b2898
+# %% ../../nbs/practice/03_training_loop.ipynb #0f5835fb
 def _one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list, *, clear: str = "after",
                loss_fn: Callable = F.cross_entropy, training: bool = True) -> list[tuple[float, int]]:
     """An epoch in which something may be wrong: the loss and the size of each batch."""
@@ -130,7 +130,7 @@ def _mean_of_samples(losses: list[tuple[float, int]]) -> float:
 def _no_zero_grad(model, optimizer, batches):
     return _mean_of_samples(_one_epoch(model, optimizer, batches, clear="never"))
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #0c3b2898
 @train_epoch_exercise.mistake("Nothing is learned: you clear the gradients between `backward` and `step`, so the "
                               "step finds none. Clear them before `backward`, or after `step`.")
 def _cleared_too_early(model, optimizer, batches):
@@ -164,7 +164,7 @@ def _no_train(model, optimizer, batches):
 def _sum_of_losses(model, optimizer, batches):
     return sum(loss * size for loss, size in _one_epoch(model, optimizer, batches))
 
-# %% ../../nbs/practice/03_training_loop.ipynb #ca8429f1
+# %% ../../nbs/practice/03_training_loop.ipynb #aed63306
 def _to_measure(seed: int, *sizes: int, frozen: bool = False) -> tuple[nn.Module, list]:
     """A network with dropout and batch normalisation, in training mode, perhaps with a part that is not."""
     model = _network(seed, nn.BatchNorm1d(6), nn.Dropout(0.5)).train()
@@ -187,7 +187,7 @@ def _facts_of_measuring(answer: Callable, model: nn.Module, batches: list) -> di
                 "afterwards": "all in training mode" if all(after) else "in evaluation mode"}
     return {"measured in": "evaluation mode", "gradients": "not kept", "afterwards": "as before", "figures": figures}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #ca8429f1
 measure_model_exercise = Exercise(
     "03.measure_model", "Measure, and leave no trace",
     "Give back the mean loss and the accuracy over all *samples*, `{\"loss\": ..., \"accuracy\": ...}`, as numbers. "
@@ -227,7 +227,7 @@ def measure_model(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tens
     return {"loss": loss / count, "accuracy": right / count}
     ### END SOLUTION
 
-# %% ../../nbs/practice/03_training_loop.ipynb #831e9118
+# %% ../../nbs/practice/03_training_loop.ipynb #13ab4e7a
 def _per_batch(model: nn.Module, batches: list) -> list[tuple[float, float, int]]:
     """Loss, accuracy and size of each batch; the modes are put back."""
     modes = [(module, module.training) for module in model.modules()]
@@ -268,7 +268,7 @@ def _no_no_grad(model, batches):
     model.train()
     return {"loss": 0.0, "accuracy": 0.0}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #831e9118
 @measure_model_exercise.mistake("The model stays in evaluation mode, so a training that goes on afterwards goes on "
                                 "without dropout. Note the mode of every module first, and set it back.")
 def _left_in_eval(model, batches):
@@ -300,7 +300,7 @@ def _right_answers_by_batches(model, batches):
     rows = _per_batch(model, batches)
     return {**_over_samples(rows), "accuracy": sum(right * size for _, right, size in rows) / len(rows)}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #f9c96ab0
+# %% ../../nbs/practice/03_training_loop.ipynb #118c6f8d
 def _step_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimizer, list]:
     model = _network(seed)
     return model, torch.optim.SGD(model.parameters(), lr=0.5), _points(seed, *sizes)
@@ -316,7 +316,7 @@ def _after_the_step(answer: Callable, model: nn.Module, optimizer: torch.optim.O
     right = all(torch.allclose(*pair, atol=1e-5) for pair in zip(weights, wanted, strict=True))
     return {"the step of the whole batch": True, "given back": loss} if right else {"weights": weights}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #f9c96ab0
 step_in_parts_exercise = Exercise(
     "03.step_in_parts", "A large batch on a small machine",
     "A batch is too large for the memory, so it comes in `parts`, each a pair (x, y), not all of one size. Take "
@@ -396,7 +396,7 @@ def _step_for_each_part(model, optimizer, parts):
         total += loss.item()
     return total
 
-# %% ../../nbs/practice/03_training_loop.ipynb #9d276c70
+# %% ../../nbs/practice/03_training_loop.ipynb #1675ceca
 def _median_length() -> float:
     """The length of the gradients of the fresh network for the middle one of its three batches."""
     model, lengths = _network(0), []
@@ -423,7 +423,7 @@ def _clipped_training(answer: Callable, limit: float) -> dict:
         return {"weights": "as without the callback", "hooks": sorted(hooks)}
     return {"weights": weights["with the callback"]}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #9d276c70
 clip_gradients_exercise = Exercise(
     "03.clip_gradients", "Short steps only",
     "Long gradients make long steps. Complete a callback that shortens the gradients of all parameters, *all "
@@ -454,7 +454,7 @@ def clip_gradients(limit: float) -> Callback:
 
     return Clip()
 
-# %% ../../nbs/practice/03_training_loop.ipynb #92855368
+# %% ../../nbs/practice/03_training_loop.ipynb #5e5a83fb
 def _at(hook: str, change: Callable) -> Callback:
     """A callback that calls `change` with the model's parameters at this opening."""
     def call(self, learner: Learner) -> None:
@@ -480,7 +480,7 @@ def _before_the_batch(limit):
 def _after_the_batch(limit):
     return _at("after_batch", lambda parameters: parameters and nn.utils.clip_grad_norm_(parameters, limit))
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #92855368
 @clip_gradients_exercise.mistake("You shorten each parameter's gradient by itself. Then a long one is shortened and "
                                  "a short one is not, and the step points elsewhere. Give all the parameters to one "
                                  "call.")
@@ -503,7 +503,7 @@ def _always_that_long(limit):
             p.grad *= limit / length
     return _at("after_backward", stretch)
 
-# %% ../../nbs/practice/03_training_loop.ipynb #9f8d7342
+# %% ../../nbs/practice/03_training_loop.ipynb #15a56e43
 def _learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> None:
     model.train()
     for x, y in batches:
@@ -540,7 +540,7 @@ def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer,
     return {"steps that the optimiser remembers": steps_known, "random numbers are kept": "random" in saved,
             "goes on as if nothing had happened": all(map(torch.allclose, _weights(model), _weights(resumed)))}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #79285386
 take_checkpoint_exercise = Exercise(
     "03.take_checkpoint", "What does a training remember?",
     "Take a checkpoint in memory: a dictionary with the keys `\"model\"`, `\"optimizer\"` and `\"random\"`. It is "
@@ -570,7 +570,7 @@ def take_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
             "random": torch.get_rng_state()}
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #9f8d7342
 @take_checkpoint_exercise.mistake("Your checkpoint goes on learning: `state_dict()` gives the very tensors that the "
                                   "next steps change, and a shallow copy still holds the same tensors. Copy it "
                                   "deeply.")
@@ -603,7 +603,7 @@ def _without_random_numbers(model, optimizer):
 def _without_memory(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "random": torch.get_rng_state()}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #5ffe8cdc
+# %% ../../nbs/practice/03_training_loop.ipynb #a3a0cb82
 def _three_classes(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """150 points in the plane, in three classes that lie apart."""
     chance = torch.Generator().manual_seed(seed)
@@ -636,7 +636,7 @@ def _facts_of_steps(answer: Callable, model: nn.Module, optimizer: torch.optim.O
     """The losses that the answer gives back in three steps, and the weights after them."""
     return {"losses of three steps": [answer(model, optimizer, x, y) for _ in range(3)], "weights": _weights(model)}
 
-
+# %% ../../nbs/practice/03_training_loop.ipynb #5ffe8cdc
 train_step_exercise = Exercise(
     "03.train_step", "Mend it",
     "This is the step of the run above. Mend it so that the loss can come as near to zero as the network deserves. "

@@ -19,7 +19,7 @@ __all__ = ['lr_sweep_exercise', 'running_mean_exercise', 'clean_sweep_exercise',
            'tidy_sweep_exercise', 'tidy_sweep_lab', 'QUIZ', 'lr_sweep', 'running_mean', 'clean_sweep',
            'suggest_if_it_falls', 'tidy_sweep']
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #d9276e86
+# %% ../../nbs/practice/04_lr_finder.ipynb #b77ab982
 lr_sweep_exercise = Exercise(
     "04.lr_sweep", "The rates of a sweep",
     "Write the rates that a sweep tries: `count` of them, the first `start`, the last `stop`, each the *same factor* "
@@ -43,7 +43,7 @@ def lr_sweep(start: float, stop: float, count: int) -> list[float]:
     return [start * factor**k for k in range(count)]
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #d9276e86
 @lr_sweep_exercise.mistake("Your rates grow by equal *amounts*. Then nearly all of them are as large as the last, "
                            "and the small ones are never tried. Let them grow by equal factors.")
 def _linear(start, stop, count):
@@ -67,7 +67,7 @@ def _falling(start, stop, count):
 def _whole_factor(start, stop, count):
     return [start * (stop / start) ** k for k in range(count)]
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #880161ba
+# %% ../../nbs/practice/04_lr_finder.ipynb #ca445d37
 running_mean_exercise = Exercise(
     "04.running_mean", "A running mean that forgets",
     "Write the smoothing of a sweep. After each loss the mean is `beta` times the mean before, plus `1 - beta` times "
@@ -97,7 +97,7 @@ def running_mean(losses: list[float], beta: float) -> list[float]:
     ### END SOLUTION
     return means
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #880161ba
 @running_mean_exercise.mistake("The mean is not corrected for its start at 0: after one loss of 4 it says 0.4. "
                                "Divide what you report by 1 - beta ** n.")
 def _uncorrected(losses, beta):
@@ -137,7 +137,7 @@ def _counted_from_zero(losses, beta):
         means.append(mean / (1 - beta**n))
     return means
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #7ae13635
+# %% ../../nbs/practice/04_lr_finder.ipynb #d46fcc4c
 def _small_problem(seed: int) -> tuple[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]:
     """A tiny network and three batches, always the same for a seed."""
     state = torch.get_rng_state()
@@ -173,7 +173,7 @@ clean_sweep_exercise = Exercise(
           "nn", outcome=_sweep_outcome,
     may_change=True, difficulty=2, minutes=15)
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #7ae13635
 @clean_sweep_exercise.reference
 def clean_sweep(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], rates: list[float]) -> list[float]:
     """The loss before each step of SGD at each rate; the model is as before afterwards."""
@@ -235,7 +235,7 @@ def _same_batch(model, batches, rates):
 def _one_rate(model, batches, rates):
     return clean_sweep(model, batches, [rates[0]] * len(rates))
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #80b219ba
+# %% ../../nbs/practice/04_lr_finder.ipynb #b4b00753
 def _curve(kind: str, seed: int) -> tuple[list[float], list[float]]:
     """Rates and smoothed losses of three kinds of sweep: a slope and a wall, a plain with noise, and a plain alone."""
     generator = torch.Generator().manual_seed(seed)
@@ -266,7 +266,7 @@ suggest_if_it_falls_exercise = Exercise(
         "whether there is anything to read.",
     difficulty=2, minutes=12)
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #80b219ba
 @suggest_if_it_falls_exercise.reference
 def suggest_if_it_falls(rates: list[float], losses: list[float], at_least: float) -> float | None:
     """The rate of the steepest fall, or None where the loss falls by less than the fraction `at_least`."""
@@ -306,7 +306,7 @@ def _from_the_peak(rates, losses, at_least):
         return None
     return suggest_if_it_falls(rates, losses, -1e9)
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #fa27baec
+# %% ../../nbs/practice/04_lr_finder.ipynb #6033e27a
 def _blobs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """300 points in the plane, in three classes that overlap a little."""
     generator = torch.Generator().manual_seed(seed)
@@ -343,7 +343,7 @@ def _lab_outcome(answer, rates: list[float]) -> dict:
             "rate of the optimiser": optimizer.param_groups[0]["lr"],
             "optimiser kept": len(optimizer.state_dict()["state"]) == 0}
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #579fad88
 tidy_sweep_exercise = Exercise(
     "04.tidy_sweep", "Mend it",
     "This sweep is the one in the run above. Mend it so that the training after it begins where it should: the "
@@ -379,7 +379,7 @@ def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tens
     return losses
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #33b15b13
 @tidy_sweep_exercise.broken
 def _untidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor,
                   rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:
@@ -403,7 +403,7 @@ def _only_weights(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.
     model.load_state_dict(kept)
     return losses
 
-
+# %% ../../nbs/practice/04_lr_finder.ipynb #fa27baec
 @tidy_sweep_exercise.mistake("The rate is put back, but the weights stay where the last rate left them.")
 def _only_optimizer(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
     kept = copy.deepcopy(optimizer.state_dict())

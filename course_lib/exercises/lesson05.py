@@ -21,7 +21,7 @@ __all__ = ['layer_rates_exercise', 'stopped_after_exercise', 'cycle_rates_exerci
            'train_head_exercise', 'head_step_exercise', 'head_step_lab', 'QUIZ', 'layer_rates', 'stopped_after',
            'cycle_rates', 'features_once', 'train_head', 'head_step']
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #e0984bfe
+# %% ../../nbs/practice/05_transfer_learning.ipynb #0d2a830f
 layer_rates_exercise = Exercise(
     "05.layer_rates", "A rate for each layer",
     "Howard and Ruder (2018) choose the rate of the last layer, and give each layer before it the rate of the one "
@@ -45,7 +45,7 @@ def layer_rates(highest: float, count: int, factor: float = 2.6) -> list[float]:
     return [highest / factor ** (count - 1 - k) for k in range(count)]
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #e0984bfe
 @layer_rates_exercise.mistake("Your rates are in the wrong order: the *first* layer is the fastest. It sees edges "
                               "and knows most already; the last one has everything to learn. Turn the list round.")
 def _fastest_first(highest, count, factor=2.6):
@@ -71,7 +71,7 @@ def _equal_amounts(highest, count, factor=2.6):
     lowest = highest / factor ** (count - 1)
     return [lowest + (highest - lowest) * k / max(count - 1, 1) for k in range(count - 1)] + [highest]
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #b0002fdc
+# %% ../../nbs/practice/05_transfer_learning.ipynb #4ef5c627
 def _falling_losses(seed: int) -> list[float]:
     """Losses that fall, waver and rise again."""
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ def stopped_after(losses: list[float], patience: int) -> int:
     return len(losses)
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #b0002fdc
 def _stop(losses: Sequence[float], patience: int, equal_is_better: bool = False, anew: bool = True,
           with_previous: bool = False) -> int:
     """`stopped_after` with one thing done in another way."""
@@ -156,7 +156,7 @@ def _one_too_late(losses, patience):
 def _equal_counts(losses, patience):
     return _stop(losses, patience, equal_is_better=True)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #50893660
+# %% ../../nbs/practice/05_transfer_learning.ipynb #4fd0c06c
 cycle_rates_exercise = Exercise(
     "05.cycle_rates", "One cycle, by the optimiser's own account",
     "Move an optimiser's rate through one cycle with PyTorch's `OneCycleLR`, and note the rate *that each step is "
@@ -175,7 +175,7 @@ cycle_rates_exercise = Exercise(
         "/ div / final_div_factor, so final_div_factor must be div_final / div.",
     needs="import torch\nfrom torch import nn", difficulty=2, minutes=12)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #c1d38cc5
 @cycle_rates_exercise.reference
 def cycle_rates(epochs: int, num_batches: int, highest: float, pct_start: float, div: float,
                 div_final: float) -> list[float]:
@@ -208,7 +208,7 @@ def _cycle(epochs: int, num_batches: int, highest: float, total: int | None = No
         rates.append(optimizer.param_groups[0]["lr"] if note_late else rate)
     return rates
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #50893660
 @cycle_rates_exercise.mistake("Your last rate is `div` times too small. PyTorch's `final_div_factor` is *first* rate "
                               "/ last rate, and `div_final` counts from the highest.")
 def _final_from_the_first(epochs, num_batches, highest, pct_start, div, div_final):
@@ -240,7 +240,7 @@ def _only_defaults(epochs, num_batches, highest, pct_start, div, div_final):
 def _own_start(epochs, num_batches, highest, pct_start, div, div_final):
     return _cycle(epochs, num_batches, highest, div_factor=div, final_div_factor=div_final / div)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #381aa215
+# %% ../../nbs/practice/05_transfer_learning.ipynb #3091084a
 class _SmallClassifier(nn.Module):
     """A body with batch normalisation that has seen data before, and a new head with dropout."""
 
@@ -270,7 +270,7 @@ def _features_outcome(answer, body: nn.Module, batches: list) -> dict:
     return {"features": features, "targets": targets, "they ask for gradients": features.requires_grad,
             "body as before": all(torch.equal(before[name], value) for name, value in body.state_dict().items())}
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #f77e4b94
 features_once_exercise = Exercise(
     "05.features_once", "Features, once",
     "Write what keeps the features of a frozen body. Send each batch `(x, y)` through `body` and give back two "
@@ -303,7 +303,7 @@ def features_once(body: nn.Module, batches: list[tuple[torch.Tensor, torch.Tenso
     return torch.cat(features), torch.cat([y for _, y in batches])
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #381aa215
 @features_once_exercise.mistake("The body is still in training mode. Then batch normalisation measures an image "
                                 "against the others in its batch, fails on a batch of one, and moves its averages. "
                                 "Freezing does not change that, and neither does `no_grad`.")
@@ -334,7 +334,7 @@ def _stacked(body, batches):
         features = torch.stack([body(x) for x, _ in batches])
     return features, torch.stack([y for _, y in batches])
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #951ba188
+# %% ../../nbs/practice/05_transfer_learning.ipynb #76e6706b
 def _head_outcome(answer, model: nn.Module, batches: list, lr: float, weight_decay: float) -> dict:
     before = copy.deepcopy(model.state_dict())
     losses, after = answer(model, batches, lr, weight_decay), model.state_dict()
@@ -367,7 +367,7 @@ train_head_exercise = Exercise(
     needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn",
     outcome=_head_outcome, may_change=True, difficulty=3, minutes=15)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #951ba188
 @train_head_exercise.reference
 def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], lr: float, weight_decay: float
                ) -> list[float]:
@@ -387,7 +387,7 @@ def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]
     ### END SOLUTION
     return losses
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #07c3e359
+# %% ../../nbs/practice/05_transfer_learning.ipynb #034cea42
 def _train(model: nn.Module, batches: list, optimizer: torch.optim.Optimizer, clear: bool = True,
            body_gradients: bool = True) -> list[float]:
     """Train in the modes that the parts are in."""
@@ -421,7 +421,7 @@ def _decays(model, batches, lr, weight_decay):
     return _train(model, batches, torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay),
                   body_gradients=False)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #07c3e359
 @train_head_exercise.mistake("You put the *whole* model into evaluation mode. The body stands still, but the head "
                              "has no dropout any more. Set the modes of the two parts apart.")
 def _no_dropout(model, batches, lr, weight_decay):
@@ -452,7 +452,7 @@ def _no_decay(model, batches, lr, weight_decay):
     model.body.eval()
     return _train(model, batches, torch.optim.SGD(model.head.parameters(), lr=lr))
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #a5761212
+# %% ../../nbs/practice/05_transfer_learning.ipynb #a366c15b
 def _ring(classes: int, count: int, seed: int, turned: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Points around `classes` centres on a circle, which may be turned."""
     generator = torch.Generator().manual_seed(seed)
@@ -489,7 +489,7 @@ def _pretrained(seed: int = 0, steps: int = 150) -> _Points:
 def _weights(body: nn.Module) -> float:
     return sum(parameter.detach().norm().item() for parameter in body.parameters() if parameter.ndim > 1)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #49baa48f
 def _frozen_training(step) -> dict[str, list[float]]:
     """30 epochs of a new head on a body that was trained before, each step made by the given function."""
     model, (x, y), (valid_x, valid_y) = _pretrained(), _ring(4, 200, 2, 0.3), _ring(4, 200, 3, 0.3)
@@ -530,7 +530,7 @@ head_step_exercise = Exercise(
     needs="import torch\nimport torch.nn.functional as F\nfrom torch import nn", outcome=_step_outcome,
     difficulty=3, minutes=10)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #94379271
 @head_step_exercise.reference
 def head_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
     """One step in which the head alone learns; the loss before it."""
@@ -564,7 +564,7 @@ def _without_decay(model, optimizer, x, y):
         group["weight_decay"] = 0.0
     return _shrinking_step(model, optimizer, x, y)
 
-
+# %% ../../nbs/practice/05_transfer_learning.ipynb #a5761212
 @head_step_exercise.mistake("The body learns: its gradients are cleared *before* `backward`, which fills them again. "
                             "Take them away between `backward` and the step, or do not ask for them.")
 def _cleared_too_early(model, optimizer, x, y):

@@ -17,7 +17,7 @@ __all__ = ['count_confusions_exercise', 'confused_pairs_exercise', 'worst_images
            'calibration_error_exercise', 'class_numbers_exercise', 'class_numbers_lab', 'QUIZ', 'count_confusions',
            'confused_pairs', 'worst_images', 'heat', 'calibration_error', 'class_numbers']
 
-# %% ../../nbs/practice/06_interpretation.ipynb #63e25194
+# %% ../../nbs/practice/06_interpretation.ipynb #2828d6e3
 def _said(seed: int, classes: int, count: int) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Made-up predictions and targets, about half of them equal, and how many classes there are."""
     generator = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def count_confusions(predicted: torch.Tensor, targets: torch.Tensor, num_classes
     ### END SOLUTION
     return matrix
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #63e25194
 @count_confusions_exercise.mistake("Rows and columns are exchanged: a row must be what the images *are*, a column "
                                    "what was said of them. As it is, 'dogs called cats' and 'cats called dogs' are "
                                    "exchanged, too.")
@@ -85,7 +85,7 @@ def _shares(predicted, targets, num_classes):
 def _only_those_that_occur(predicted, targets, num_classes):
     return count_confusions(predicted, targets, int(torch.cat([predicted, targets]).max()) + 1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #a3739677
+# %% ../../nbs/practice/06_interpretation.ipynb #eba4d4d3
 confused_pairs_exercise = Exercise(
     "06.confused_pairs", "Both directions together",
     "`most_confused` counts 'A called B' and 'B called A' apart. Add them up: from a confusion matrix give a list of "
@@ -115,7 +115,7 @@ def confused_pairs(matrix: torch.Tensor, min_val: int = 1) -> list[tuple[int, in
     return sorted(pairs, key=lambda pair: -pair[2])
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #a3739677
 def _pairs_of(both: torch.Tensor, min_val: int) -> list[tuple[int, int, int]]:
     pairs = [(i, j, int(both[i, j])) for i, j in (both >= min_val).nonzero().tolist()]
     return sorted(pairs, key=lambda pair: -pair[2])
@@ -150,7 +150,7 @@ def _more_than(matrix, min_val=1):
 def _not_sorted(matrix, min_val=1):
     return sorted(confused_pairs(matrix, min_val))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #70692e53
+# %% ../../nbs/practice/06_interpretation.ipynb #801e2f3a
 def _scores(seed: int, count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.randn(count, 4, generator=generator), torch.randint(0, 4, (count,), generator=generator)
@@ -184,7 +184,7 @@ def worst_images(logits: torch.Tensor, targets: torch.Tensor, count: int) -> lis
     return [(row, losses[row].item()) for row in rows]
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #70692e53
 @worst_images_exercise.mistake("You sort by the probability of the *wrong* class that was said. A network that says "
                                "55 % dog may give the cat 44 % or 1 %: the loss is about the class that is right.")
 def _surest_mistakes(logits, targets, count):
@@ -212,7 +212,7 @@ def _best_images(logits, targets, count):
     losses = F.cross_entropy(logits, targets, reduction="none")
     return [(row, losses[row].item()) for row in losses.argsort()[:count].tolist()]
 
-# %% ../../nbs/practice/06_interpretation.ipynb #43017d12
+# %% ../../nbs/practice/06_interpretation.ipynb #0fd5ddee
 def _average_head() -> nn.Module:
     """The head that the lesson solves by hand: averages, and weights of 4 and -2 for class 1."""
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2, bias=False))
@@ -230,7 +230,7 @@ def _bent_head(seed: int) -> tuple[torch.Tensor, nn.Module, torch.Tensor]:
     torch.set_rng_state(state)
     return given
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #43017d12
 heat_exercise = Exercise(
     "06.heat", "Where it looked",
     "Write Grad-CAM from a feature map on. `maps` (N, channels, h, w) is what the body gave, `head` makes scores "
@@ -301,7 +301,7 @@ def _all_classes(maps, head, classes):
 def _relu_before_the_sum(maps, head, classes):
     return (_gradient(maps, head, classes).mean((2, 3), keepdim=True) * maps).relu().sum(1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #03253e47
+# %% ../../nbs/practice/06_interpretation.ipynb #eb8afb9e
 def _promises(seed: int, count: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
     """Confidences, most of them high, and whether each was right: less often than promised."""
     generator = torch.Generator().manual_seed(seed)
@@ -335,7 +335,7 @@ calibration_error_exercise = Exercise(
         "each bin, before anything is added up: what is too modest here does not excuse what is too sure there.",
     needs="import torch", difficulty=3, minutes=12)
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #93205450
 @calibration_error_exercise.reference
 def calibration_error(confidence: torch.Tensor, right: torch.Tensor, bins: int) -> float:
     """Expected calibration error of confidences (N,) of predictions that are right (1) or wrong (0)."""
@@ -350,7 +350,7 @@ def calibration_error(confidence: torch.Tensor, right: torch.Tensor, bins: int) 
     return total
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #03253e47
 def _gaps(confidence: torch.Tensor, right: torch.Tensor, bins: int, upper: bool = True) -> list[tuple[float, float]]:
     """Share and signed gap of each bin that has images."""
     place = (torch.ceil(confidence * bins) - 1 if upper else torch.floor(confidence * bins).clamp(max=bins - 1)).long()
@@ -382,7 +382,7 @@ def _signs_cancel(confidence, right, bins):
 def _lower_edge(confidence, right, bins):
     return sum(share * abs(gap) for share, gap in _gaps(confidence, right, bins, upper=False))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #00500196
+# %% ../../nbs/practice/06_interpretation.ipynb #d68305b8
 _NAMES = ("cat", "dog", "owl")
 
 
@@ -422,7 +422,7 @@ def _numbers_outcome(answer, names: list[str], valid_names: list[str]) -> dict:
     training, validation = answer(names, valid_names)
     return {"training": [int(n) for n in training], "validation": [int(n) for n in validation]}
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #a822ac5b
 class_numbers_exercise = Exercise(
     "06.class_numbers", "Mend it",
     "This is what gave the classes of the run above their numbers. Mend it: both lists must be numbered by the "
@@ -459,7 +459,7 @@ def _numbers_by_appearance(names: list[str], valid_names: list[str]) -> tuple[li
         numbered.append([classes.index(name) for name in some])
     return numbered[0], numbered[1]
 
-
+# %% ../../nbs/practice/06_interpretation.ipynb #00500196
 @class_numbers_exercise.mistake("You sort the classes, but those of each list by themselves. As soon as the "
                                 "validation images lack a class, all classes after it have other numbers. Make one "
                                 "list for both.")

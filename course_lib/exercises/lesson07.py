@@ -22,7 +22,7 @@ __all__ = ['mean_and_spread_exercise', 'root_rates_exercise', 'final_figure_exer
            'winners_luck_exercise', 'make_training_exercise', 'make_training_lab', 'QUIZ', 'mean_and_spread',
            'root_rates', 'final_figure', 'paired_interval', 'winners_luck', 'make_training']
 
-# %% ../../nbs/practice/07_tuning.ipynb #7aa7429f
+# %% ../../nbs/practice/07_tuning.ipynb #fd30d5a3
 def _errors(seed: int, count: int) -> list[float]:
     generator = torch.Generator().manual_seed(seed)
     return (0.15 + 0.01 * torch.randn(count, generator=generator, dtype=torch.float64)).tolist()
@@ -54,7 +54,7 @@ def mean_and_spread(errors: list[float]) -> tuple[float, float]:
     return statistics.fmean(errors), statistics.stdev(errors) if len(errors) > 1 else 0.0
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #7aa7429f
 @mean_and_spread_exercise.mistake("You divide by n: that is the spread of a whole *population*, and your seeds are a "
                                   "sample of three or five. It comes out too small. Divide by n - 1.")
 def _population(errors):
@@ -84,7 +84,7 @@ def _half_range(errors):
 def _fails_on_one(errors):
     return statistics.fmean(errors), statistics.stdev(errors)
 
-# %% ../../nbs/practice/07_tuning.ipynb #c583a8aa
+# %% ../../nbs/practice/07_tuning.ipynb #2723e65e
 root_rates_exercise = Exercise(
     "07.root_rates", "Warm-up, then one over the root",
     "Write the rates of a schedule that is common for transformers. In the first `warm_up` steps the rate rises in "
@@ -108,7 +108,7 @@ def root_rates(steps: int, warm_up: int, highest: float) -> list[float]:
     return [highest * min(n / warm_up, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #c583a8aa
 @root_rates_exercise.mistake("You count the steps from 0. Then the rate of the first step is zero, a batch that "
                              "teaches nothing, and the highest comes one step too late.")
 def _from_zero(steps, warm_up, highest):
@@ -138,7 +138,7 @@ def _counts_anew(steps, warm_up, highest):
 def _no_warm_up(steps, warm_up, highest):
     return [highest * min(1.0, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
 
-# %% ../../nbs/practice/07_tuning.ipynb #cd03178b
+# %% ../../nbs/practice/07_tuning.ipynb #1d083681
 def _trials(seed: int, configs: Sequence[str] = "abcd", seeds: int = 3) -> list[dict]:
     """Made-up trials: each configuration with each seed, its error on validation and on test images."""
     generator = torch.Generator().manual_seed(seed)
@@ -173,7 +173,7 @@ final_figure_exercise = Exercise(
         "not choose, so their figure is a fair one, as long as you look only once.",
     needs="import statistics", difficulty=2, minutes=10)
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #faa2dabb
 @final_figure_exercise.reference
 def final_figure(trials: list[dict]) -> tuple[str, float]:
     """The configuration that is chosen, and the mean error to report for it."""
@@ -196,7 +196,7 @@ def _choose_and_report(trials: list[dict], choose: str, report: str, pick=min, r
     best = pick(values, key=lambda config: reduce(values[config][choose]))
     return best, statistics.fmean(values[best][report])
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #cd03178b
 @final_figure_exercise.mistake("You choose by the *test* error. Then the test images have chosen, your figure is the "
                                "luckiest of several, and no images are left that could judge. Choose by `valid`.")
 def _chosen_on_test(trials):
@@ -270,7 +270,7 @@ def paired_interval(first: dict[int, float], second: dict[int, float]) -> tuple[
     return mean - reach, mean + reach
     ### END SOLUTION
 
-# %% ../../nbs/practice/07_tuning.ipynb #6723ec0d
+# %% ../../nbs/practice/07_tuning.ipynb #367a484e
 def _interval(differences: Sequence[float], quantile: float = 0.975, normal: bool = False, root: bool = True,
               spread=statistics.stdev) -> tuple[float, float]:
     """An interval around the mean of the differences, with one thing done in another way."""
@@ -304,7 +304,7 @@ def _unpaired(first, second):
 def _by_position(first, second):
     return _interval([b - a for a, b in zip(first.values(), second.values(), strict=False)])
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #6723ec0d
 @paired_interval_exercise.mistake("You use 1.96, which is for many differences. With three of them the spread itself "
                                   "is hardly known, and Student's t says 4.3: `t.ppf(0.975, n - 1)`.")
 def _normal(first, second):
@@ -333,7 +333,7 @@ def _population_spread(first, second):
 def _turned_round(first, second):
     return _interval([-difference for difference in _by_seed(first, second)])
 
-# %% ../../nbs/practice/07_tuning.ipynb #f24aa810
+# %% ../../nbs/practice/07_tuning.ipynb #637e87c7
 def _beyond_chance(answer, *given: object) -> float:
     """What an answer gives, and zero in place of what ten thousand draws cannot tell from it."""
     found = answer(*given)
@@ -366,7 +366,7 @@ def winners_luck(count: int, spread: float, repeats: int) -> float:
     return -measured.amin(dim=1).mean().item()
     ### END SOLUTION
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #f24aa810
 @winners_luck_exercise.mistake("You average *all* results. Their mean is right, of course; but the search reports "
                                "the lowest. Take the minimum of each search first, then the mean.")
 def _no_choice(count, spread, repeats):
@@ -396,7 +396,7 @@ def _best_to_worst(count, spread, repeats):
 def _spread_of_the_best(count, spread, repeats):
     return (spread * torch.randn(repeats, count)).amin(dim=1).std().item()
 
-# %% ../../nbs/practice/07_tuning.ipynb #ad5c5560
+# %% ../../nbs/practice/07_tuning.ipynb #10378161
 def _clouds(count: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Points in the plane, in three classes that overlap."""
     generator, y = torch.Generator().manual_seed(seed), torch.arange(count) % 3
@@ -442,7 +442,7 @@ def _training_outcome(answer, lr: float, every: int, gamma: float, steps: int) -
     return {"rates that the optimiser used": list(used), "rates that the schedule says": list(said),
             "momentum": optimizer.param_groups[0]["momentum"], "the weights": parameter}
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #48086b5e
 make_training_exercise = Exercise(
     "07.make_training", "Mend it",
     "This made the optimiser and the schedule of the run above. Mend it: the rate *that the optimiser uses* must "
@@ -480,7 +480,7 @@ def _never_decays(parameters: list[nn.Parameter], lr: float, every: int, gamma: 
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
     return optimizer, schedule
 
-
+# %% ../../nbs/practice/07_tuning.ipynb #ad5c5560
 @make_training_exercise.mistake("The schedule reaches the optimiser, but the rate falls in *every* step: "
                                 "`ExponentialLR` knows no `every`. A staircase is `StepLR(optimizer, every, gamma)`.")
 def _every_step(parameters, lr, every, gamma):

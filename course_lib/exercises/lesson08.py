@@ -259,7 +259,7 @@ def _not_sorted(costs, errors):
     front = unbeaten(costs, errors)
     return [name for name in costs if name in front]
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #8cc52f5d
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #2042b86a
 def _model_and_parts(seed: int, sizes: Sequence[int], used: bool = False) -> tuple[nn.Module, list[tuple]]:
     """One layer and images in parts of the given sizes; `used`: with gradients of a step before."""
     with torch.random.fork_rng(devices=[]):
@@ -276,7 +276,7 @@ def _gradients_after(answer, model: nn.Module, parts: list) -> dict:
     answer(model, parts)
     return {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #8cc52f5d
 add_up_gradients_exercise = Exercise(
     "08.add_up_gradients", "One step, several batches",
     "Write gradient accumulation that is exact. `parts` holds the images and labels of one batch, cut into parts "
@@ -311,7 +311,7 @@ def add_up_gradients(model: nn.Module, parts: list[tuple[torch.Tensor, torch.Ten
         (loss * len(y) / images).backward()
     ### END SOLUTION
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #2385087a
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #a5d94e93
 def _add_up(model: nn.Module, parts: Sequence[tuple], weight: Callable[[int], float], clear: str = "once") -> None:
     """Accumulation with any weight for a part of so many images, which clears once, each time or never."""
     if clear == "once":
@@ -333,7 +333,7 @@ def _not_divided(model, parts):
 def _mean_of_means(model, parts):
     _add_up(model, parts, lambda count: 1 / len(parts))
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #2385087a
 @add_up_gradients_exercise.mistake("You clear the gradients before every part, so only the last part is left. Clear "
                                    "them once, before the first.")
 def _cleared_each_time(model, parts):
@@ -400,7 +400,7 @@ def parallel_steps(step_seconds: float, parameters: int, gigabits: float, delay:
     ### END SOLUTION
     return seconds, best
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #d0fcdbb7
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #2b36de41
 def _steps(seconds: Callable[[int], float], at_most: int) -> tuple[list[float], int]:
     found = [seconds(n) for n in range(1, at_most + 1)]
     return found, 1 + found.index(min(found))
@@ -422,7 +422,7 @@ def _once_round(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
     return _steps(lambda n: step_seconds / n + (n - 1) * (delay + 4 * parameters / n / rate), at_most)
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #d0fcdbb7
 @parallel_steps_exercise.mistake("You send *all* gradients in every round. The point of the ring is that each "
                                  "process sends only the n-th part at a time.")
 def _everything_each_round(step_seconds, parameters, gigabits, delay, at_most):
@@ -450,7 +450,7 @@ def _one_delay(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
     return _steps(lambda n: step_seconds / n + 2 * (n - 1) * 4 * parameters / n / rate + delay * (n > 1), at_most)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #ad98b5de
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #d66c5a55
 def _rings(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """300 points in the plane: three classes, each a ring around the one before."""
     generator = torch.Generator().manual_seed(seed)
@@ -477,7 +477,7 @@ def _whole_trainer(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch
 
     return step
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #ad98b5de
 def _numbers_left(model: nn.Module) -> float:
     """The part of the weights that are finite numbers."""
     weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
@@ -497,7 +497,7 @@ def _turned_into_halves(make_trainer) -> dict[str, list[float]]:
             left.append(_numbers_left(model))
     return {"training loss": losses, "part of the weights that are numbers": left}
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #9bddd0ea
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #9c2edb7f
 def _seeded_net(seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -536,7 +536,7 @@ half_trainer_exercise = Exercise(
           "nn",
     outcome=_halves_outcome, may_change=True, difficulty=3, minutes=15)
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #9bddd0ea
 @half_trainer_exercise.reference
 def half_trainer(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.Tensor], float]:
     """A function that takes one step of AdamW on points and labels and gives the loss before it."""
@@ -555,7 +555,7 @@ def half_trainer(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.T
     return step
     ### END SOLUTION
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #c61fc6bc
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #c9616bb2
 @half_trainer_exercise.broken
 def _all_in_halves(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.Tensor], float]:
     """A function that takes one step of AdamW on points and labels and gives the loss before it."""
@@ -587,7 +587,7 @@ def _all_in(model: nn.Module, lr: float, kind: torch.dtype, eps: float = 1e-8) -
 
     return step
 
-
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #c61fc6bc
 @half_trainer_exercise.mistake("A larger eps hides the division by zero. The squares of small gradients are still "
                                "lost, and so are steps that are small beside their weight: both need 32 bits.")
 def _larger_eps(model, lr):

@@ -132,7 +132,7 @@ def normalise(x: torch.Tensor, eps: float) -> torch.Tensor:
     return F.normalize(root, dim=1)
     ### END SOLUTION
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #b68dd832
+# %% ../../nbs/practice/09_fine_grained.ipynb #32f55b17
 def _root(x: torch.Tensor, eps: float) -> torch.Tensor:
     return x / (x.abs() + eps).sqrt()
 
@@ -160,7 +160,7 @@ def _jumps_at_zero(x, eps):
 def _bare_root(x, eps):
     return F.normalize(x.sign() * x.abs().sqrt(), dim=1)
 
-
+# %% ../../nbs/practice/09_fine_grained.ipynb #b68dd832
 @normalise_exercise.mistake("You divide by the length over the *batch*: each column has length 1 now, and what "
                             "becomes of a picture depends on its neighbours. Go along the row: `dim=1`.")
 def _over_the_batch(x, eps):
@@ -346,7 +346,7 @@ def _correlation(first, second):
     product = torch.fft.rfft(first).conj() * torch.fft.rfft(second)
     return torch.fft.irfft(product.mean(1), n=first.shape[-1])
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #bc0d1a9b
+# %% ../../nbs/practice/09_fine_grained.ipynb #0ebc116c
 def _two_vectors_and_tables(seed: int, draws: int = 24) -> tuple[torch.Tensor, torch.Tensor, list[tuple]]:
     """Two vectors of length 1 that are alike, and tables of buckets below 64."""
     x = F.normalize(_random(seed, 30), dim=0)
@@ -379,7 +379,7 @@ shortest_sketch_exercise = Exercise(
         "falls as one over the root of the length, so half the spread costs four times the numbers.",
     needs="import torch", difficulty=4, minutes=20)
 
-
+# %% ../../nbs/practice/09_fine_grained.ipynb #bc0d1a9b
 @shortest_sketch_exercise.reference
 def shortest_sketch(x: torch.Tensor, y: torch.Tensor, tables: list[tuple[torch.Tensor, torch.Tensor]],
                     lengths: list[int], goal: float) -> tuple[list[float], int | None]:
@@ -396,7 +396,7 @@ def shortest_sketch(x: torch.Tensor, y: torch.Tensor, tables: list[tuple[torch.T
     ### END SOLUTION
     return spreads, shortest
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #1473a278
+# %% ../../nbs/practice/09_fine_grained.ipynb #b8eac11e
 def _chosen(spreads: list[float], lengths: Sequence[int], goal: float) -> tuple[list[float], int | None]:
     return spreads, min((n for n, spread in zip(lengths, spreads, strict=True) if spread <= goal), default=None)
 
@@ -422,7 +422,7 @@ def _cut_off(x, y, tables, lengths, goal):
 
     return _chosen([float(torch.stack([estimate(*t, n) for t in tables]).std()) for n in lengths], lengths, goal)
 
-
+# %% ../../nbs/practice/09_fine_grained.ipynb #1473a278
 @shortest_sketch_exercise.mistake("Your spread is the variance: the standard deviation is its root, in the units of "
                                   "the inner product.")
 def _variance(x, y, tables, lengths, goal):
@@ -489,7 +489,7 @@ def _trained_and_loaded(make_tables) -> dict[str, list[float]]:
         optimizer.step()
     return curves
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #c22686f9
+# %% ../../nbs/practice/09_fine_grained.ipynb #1f87480c
 def _tables_outcome(answer, channels: int, dim: int, seed: int) -> dict:
     """What must hold of the tables, whatever their numbers are."""
     tables, state = answer(channels, dim, seed), torch.get_rng_state()
@@ -506,7 +506,7 @@ def _tables_outcome(answer, channels: int, dim: int, seed: int) -> dict:
             "all buckets are used": len({*buckets.tolist(), *second.tolist()}) > min(dim, channels) // 2,
             "signs": sorted({*signs.tolist(), *second_signs.tolist()})}
 
-
+# %% ../../nbs/practice/09_fine_grained.ipynb #c22686f9
 make_tables_exercise = Exercise(
     "09.make_tables", "Mend it",
     "This function makes the two tables of a Tensor Sketch: for each, a bucket below `dim` and a sign for each "
