@@ -115,7 +115,7 @@ def _train(arguments: argparse.Namespace) -> int:
     result = train_classifier(
         settings_from(arguments), output=arguments.output, epochs=arguments.epochs, max_lr=arguments.lr,
         image_size=arguments.image_size, batch_size=arguments.batch_size, mixed_precision=arguments.mixed_precision,
-        resume=arguments.resume)
+        tricks=arguments.tricks, resume=arguments.resume)
     if is_main_process():
         print(result.summary())
     return 0
@@ -191,6 +191,7 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--image-size", type=int, metavar="PX", help="width and height the network sees")
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
+    train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
     train.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
     train.set_defaults(do=_train)
 

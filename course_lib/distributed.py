@@ -23,7 +23,7 @@ from .learner import Averages, Learner, Predictions
 # %% auto #0
 __all__ = ['TIMEOUT_MINUTES', 'LaunchError', 'launched_processes', 'Processes', 'join_processes', 'is_lost', 'together',
            'is_main_process', 'NormalizeTogether', 'whole_batch_norms', 'SharedAverages', 'order_of_shares',
-           'check_shares', 'SharedSteps', 'DistributedLearner', 'learner_for']
+           'check_shares', 'rows_of_all', 'SharedSteps', 'DistributedLearner', 'learner_for']
 
 # %% ../nbs/reference/distributed.ipynb #73011c05
 class LaunchError(RuntimeError):
@@ -281,11 +281,34 @@ def check_shares(loader: Iterable, processes: int, name: str = "training loader"
                          f"share of it. Give a batch size of {processes} or more, more images, or launch fewer.")
 
 # %% ../nbs/reference/distributed.ipynb #ec31a0a7
+def rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
+    """The rows of every process, by rank, and where those of this one stand. They need not be equally many."""
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    counts = [int(count) for count in counts]
+    most = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])]).contiguous()
+    every = [torch.empty_like(most) for _ in counts]
+    distributed.all_gather(every, most)
+    start = sum(counts[:distributed.get_rank()])
+    whole = torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
+    return whole, slice(start, start + len(rows))
+
+
 class SharedSteps(Learner):
     """What a learner does otherwise when its batches are shares: the steps of `DistributedLearner`."""
 
     def call_model(self, x: torch.Tensor) -> torch.Tensor:
         return self.precision.forward(self.wrapped if self.training else self.model, x)
+
+    def change_whole_batch(self, change: Callable) -> None:
+        """Let `change` turn (x, target) of the whole batch into others, and keep this process's share.
+
+        `change` must draw the same random numbers in every process.
+        """
+        (x, own), (target, _) = rows_of_all(self.x), rows_of_all(self.target)
+        self.x, self.target = (part[own] for part in change(x, target))
+        if self.x.ndim == 4:
+            self.x = self.x.contiguous(memory_format=torch.channels_last)
 
     def backward(self) -> None:
         """The gradients of the whole batch's loss: their average over processes, once shares are weighted for it."""

@@ -349,7 +349,7 @@ class Callback:
     def after_evaluate(self, learner: Learner) -> None: ...
 
     def state(self) -> dict:
-        """What a checkpoint must keep of this callback, in a form that JSON can hold."""
+        """What a checkpoint must keep of this callback: tensors of its own by name, the rest in a form for JSON."""
         return {}
 
     def load_state(self, state: dict) -> None:
@@ -934,7 +934,11 @@ def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
     moments, optimizer = _optimizer_state(learner)
     parts = {"optimizer": moments, "random": random_state(), "train_loader": loader_state(learner.train_loader),
              "valid_loader": loader_state(learner.valid_loader)}
-    callbacks = [[type(callback).__name__, callback.state()] for callback in learner.callbacks]
+    states = [callback.state() for callback in learner.callbacks]
+    parts["callbacks"] = {f"{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()
+                          if isinstance(value, torch.Tensor)}
+    callbacks = [[type(callback).__name__, {k: v for k, v in state.items() if not isinstance(v, torch.Tensor)}]
+                 for callback, state in zip(learner.callbacks, states, strict=True)]
     document = {"epoch": learner.epoch, "step": learner.step, "rates": learner.rates, "optimizer": optimizer,
                 "callbacks": callbacks, "precision": learner.precision.state()}
     return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, document
@@ -1018,11 +1022,12 @@ class _Resume(Callback):
                                   f"{learner.rates}. Give the same to go on, or start anew from its load_weights.")
         _plain(learner.model).load_state_dict(_part(self.tensors, "model"))
         _restore_optimizer(learner, _part(self.tensors, "optimizer"), saved["optimizer"], self.path)
-        waiting = list(learner.callbacks)
-        for name, state in saved["callbacks"]:
+        waiting, kept = list(learner.callbacks), _part(self.tensors, "callbacks")
+        for number, (name, state) in enumerate(saved["callbacks"]):
             if match := next((c for c in waiting if type(c).__name__ == name), None):
                 waiting.remove(match)
-                match.load_state(state)
+                own = f"{number}."
+                match.load_state({**state, **{k.removeprefix(own): t for k, t in kept.items() if k.startswith(own)}})
         set_loader_state(learner.train_loader, _part(self.tensors, "train_loader"))
         set_loader_state(learner.valid_loader, _part(self.tensors, "valid_loader"))
         learner.precision.load_state(saved.get("precision", {}))

@@ -22,19 +22,21 @@ from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_ite
                              make_loaders, presize)
 from .distributed import Processes, learner_for, together
 from .features import kept_features, pictures_digest, train_last
-from .learner import (Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, load_weights,
-                                make_adamw, out_of_memory, plot_losses, resume_training, save_checkpoint)
+from .learner import (Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint,
+                                load_weights, make_adamw, out_of_memory, plot_losses, resume_training, save_checkpoint)
 from .models import Classifier, create_classifier
 from .precision import check_precision
 from .results import format_value
 from .runner import describe_machine, new_run_folder
 from .settings import CourseSettings, choose_device, seed_everything
 from .transfer import OneCycle
+from .tricks import (BATCH_TRICKS, AdaBound, BatchTricks, Mirrored, WeightAverage, check_trick_names,
+                               create_trick)
 
 # %% auto #0
-__all__ = ['RECIPES', 'Recipe', 'recipe_for', 'prepare_loaders', 'prepare_learner', 'fit_to_data', 'mirror_axes', 'Mirrored',
-           'measure', 'TrainingResult', 'unfinished_training', 'train_classifier', 'TrainedClassifier',
-           'ImagePrediction', 'latest_model', 'load_classifier', 'predict_images']
+__all__ = ['RECIPES', 'Recipe', 'recipe_for', 'prepare_loaders', 'make_optimizer', 'trick_callbacks', 'prepare_learner',
+           'fit_to_data', 'mirror_axes', 'measure', 'TrainingResult', 'unfinished_training', 'train_classifier',
+           'TrainedClassifier', 'ImagePrediction', 'latest_model', 'load_classifier', 'predict_images']
 
 # %% ../nbs/reference/training.ipynb #c9002df4
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Recipe:
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
     mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
+    tricks: tuple[str, ...] = ()  # of lesson 10, by name
 
     def __post_init__(self) -> None:
         for name in ("epochs", "image_size", "batch_size", "views", "few_views"):
@@ -67,6 +70,7 @@ class Recipe:
             raise ValueError(f"image_size = {self.image_size} is too small: the network halves it five times. "
                              "Use 32 or more.")
         check_precision(self.mixed_precision)
+        check_trick_names(self.tricks)
 
 # %% ../nbs/reference/training.ipynb #d8daf721
 RECIPES = {  # what differs from the profile and from `Recipe`
@@ -84,6 +88,9 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     given = {name: value for name, value in changes.items() if value is not None}
     if settings.profile == "test" or "epochs" in given:
         given["min_steps"] = 0  # as many epochs as were asked for
+    if tricks := check_trick_names(given.get("tricks", ())):
+        given |= {"tricks": tricks, **({"mirror": True} if "tta" in tricks else {}),
+                  **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
     recipe = replace(recipe, **given)
     return replace(recipe, presize=max(recipe.presize, recipe.image_size))
 
@@ -96,6 +103,23 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
         mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device))
 
 
+def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
+    """AdamW, or AdaBound if it is among the tricks."""
+    if "adabound" in recipe.tricks:
+        return AdaBound(groups, weight_decay=recipe.weight_decay)
+    return make_adamw(groups, recipe.weight_decay)
+
+
+def trick_callbacks(recipe: Recipe, loaders: Loaders) -> list[Callback]:
+    """What the recipe's tricks need in the loop."""
+    found, names = [], [name for name in recipe.tricks if name in BATCH_TRICKS]
+    if names:
+        seen = loaders.train.transform
+        tricks = [create_trick(name, mean=seen.mean, std=seen.std) for name in names]
+        found.append(BatchTricks(*tricks, num_classes=len(loaders.classes), seed=loaders.train.seed))
+    return found + ([WeightAverage()] if "ema" in recipe.tricks else [])
+
+
 def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device,
                     make: Callable[..., Learner] = Learner) -> Learner:
     """A learner on images for what the recipe trains; the rest of the classifier is frozen."""
@@ -104,8 +128,8 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, de
         classifier, loaders.train, loaders.valid, metrics=[error_rate], device=device,
         mixed_precision=recipe.mixed_precision,
         loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
-        make_optimizer=lambda groups: make_adamw(groups, recipe.weight_decay),
-        callbacks=[OneCycle()])
+        make_optimizer=lambda groups: make_optimizer(recipe, groups),
+        callbacks=[OneCycle(), *trick_callbacks(recipe, loaders)])
 
 # %% ../nbs/reference/training.ipynb #e1b3ad19
 def fit_to_data(recipe: Recipe, loaders: Loaders) -> Recipe:
@@ -125,20 +149,6 @@ def mirror_axes(augmentation: Augmentation | None) -> list[list[int]]:
     across, down = [[3]] * augmentation.horizontal_flip, [[2]] * augmentation.vertical_flip
     return [*across, *down, *([[2, 3]] if across and down else [])]
 
-
-class Mirrored(nn.Module):
-    """A classifier that looks at an image and at its mirror images: (N, 3, h, w) to log-probabilities (N, classes).
-
-    Their softmax is the mean of the probabilities that `model` gives for each.
-    """
-
-    def __init__(self, model: nn.Module, axes: Sequence[Sequence[int]]):
-        super().__init__()
-        self.model, self.axes = model, [list(some) for some in axes]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits = [self.model(x), *(self.model(x.flip(some)) for some in self.axes)]
-        return torch.stack(logits).log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 # %% ../nbs/reference/training.ipynb #ee7a3b81
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
@@ -238,8 +248,8 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes) -> 
     classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout).to(processes.device)
     chosen = {key: getattr(settings, key) for key in ("backbone", "dataset", "profile", "seed")}
     axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
-    metadata = {**asdict(recipe), **chosen, "mirror_axes": axes, "classes": list(loaders.classes),
-                "mean": list(classifier.body.mean), "std": list(classifier.body.std)}
+    metadata = {**asdict(recipe), "tricks": list(recipe.tricks), **chosen, "mirror_axes": axes,
+                "classes": list(loaders.classes), "mean": list(classifier.body.mean), "std": list(classifier.body.std)}
     learner = prepare_learner(classifier, loaders, recipe, processes.device, learner_for(processes))
     return learner, loaders, recipe, metadata
 
@@ -306,7 +316,7 @@ def train_classifier(
     runs: str | Path = "runs",
     resume: bool = False,  # go on with the interrupted training in `output`, or the latest in `runs`
     echo: Callable[[str], None] = print,
-    **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, mixed_precision, ...
+    **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, mixed_precision, tricks, ...
 ) -> TrainingResult:
     """Train a classifier as the settings say; writes model.safetensors, metrics.json and losses.png into a folder.
 
@@ -324,6 +334,8 @@ def train_classifier(
         echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile} profile, {device}"
              f"{f', {processes.count} processes' if processes.count > 1 else ''}).")
         learner, loaders, recipe, metadata = _prepare(settings, recipe, processes)
+        if recipe.tricks:
+            echo(f"Tricks: {', '.join(recipe.tricks)}.")
         _check_agreement(learner, loaders, metadata, processes)
         folder = Path(output) if output else processes.from_main(lambda: new_run_folder(Path(runs)))
         with _nothing_half_done(folder, recipe, processes.is_main):
@@ -336,7 +348,7 @@ def train_classifier(
 # %% ../nbs/reference/training.ipynb #8d266afe
 def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
-    saved = {"mixed_precision": "no", **saved}  # what was there before there was a choice
+    saved = {"mixed_precision": "no", "tricks": [], **saved}  # what was there before there was a choice
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()
               if saved.get(key) != value]
     if differ:

@@ -89,6 +89,8 @@ def test_version(capsys):
     (["train", "--epochs", "0"], "epochs = 0"),
     (["train", "--lr", "nan"], "learning rate"),
     (["train", "--backbone", "efficientnet_light0"], "efficientnet_lite0"),
+    (["train", "--tricks", "mixup,lable_smoothing"], "Did you mean 'label_smoothing'"),
+    (["train", "--tricks", "distillation"], "a trained teacher"),
     (["train", "--dataset", "elpw"], "elpv"),
     (["data", "get", "no-such-folder/at-all"], "no-such-folder"),
     (["run", "77"], "There is no lesson 77"),

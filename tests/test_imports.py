@@ -81,6 +81,7 @@ ROOMS = {
     "precision": (), "learner": ("settings", "precision"), "features": ("data", "models", "learner"),
     "lr_finder": ("learner", "features", "results"), "transfer": ("learner", "models", "features"),
     "interpret": ("learner", "data"), "pooling": ("models",), "backbones": ("models", "learner"),
+    "tricks": ("settings", "learner"),
     "tuning": ("learner", "transfer", "results", "settings"),
     "distributed": ("data", "learner"), "practice": ("settings",), "pack": ("practice", "results"),
     # None: may know all that do not know it
