@@ -2207,7 +2207,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.tricks._Exchange.state': ('tricks.html#_exchange.state', 'course_lib/tricks.py'),
                                    'course_lib.tricks._Exchange.swap': ('tricks.html#_exchange.swap', 'course_lib/tricks.py'),
                                    'course_lib.tricks._check_probabilities': ('tricks.html#_check_probabilities', 'course_lib/tricks.py'),
-                                   'course_lib.tricks._format_of': ('tricks.html#_format_of', 'course_lib/tricks.py'),
                                    'course_lib.tricks._own_chance': ('tricks.html#_own_chance', 'course_lib/tricks.py'),
                                    'course_lib.tricks._weights_and_buffers': ('tricks.html#_weights_and_buffers', 'course_lib/tricks.py'),
                                    'course_lib.tricks.check_number': ('tricks.html#check_number', 'course_lib/tricks.py'),

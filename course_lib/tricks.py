@@ -82,7 +82,9 @@ class BatchTrick:
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         check_soft_batch(x, y, type(self).__name__, images=not self.takes_features)
-        return self.change(x, y)
+        changed, y = self.change(x, y)
+        in_order = changed.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)  # the faster one stays so
+        return changed.contiguous(memory_format=torch.channels_last) if in_order else changed, y
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError
@@ -284,14 +286,7 @@ class AugmentPolicy(BatchTrick):
         mean, std = (255 * x.new_tensor(tuple(values)).view(-1, 1, 1) for values in (self.mean, self.std))
         pixels = torch.addcmul(mean, x, std).round_().clamp_(0, 255).to(torch.uint8)
         changed = torch.stack([self._transform(image) for image in pixels])
-        x = torch.addcmul(-mean / std, changed.to(x.dtype), 1 / std)
-        return x.contiguous(memory_format=_format_of(pixels)), y
-
-
-def _format_of(x: torch.Tensor) -> torch.memory_format:
-    """The order in which the numbers of (N, C, h, w) lie in memory."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
+        return torch.addcmul(-mean / std, changed.to(x.dtype), 1 / std), y
 
 # %% ../nbs/10_tricks.ipynb #9f1d79d3
 @contextmanager
