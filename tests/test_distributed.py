@@ -131,6 +131,20 @@ def test_course_train_gives_the_same_loss_and_metrics(found, alone):
     assert found[1][0]["trainings"]["whole"] == found[1][1]["trainings"]["whole"]
 
 
+def test_tricks_mix_the_whole_batch(found, tmp_path):
+    """Images of one process into those of the other, as one process would with all of them."""
+    settings = CourseSettings(dataset=str(found[0] / "photos"), data_dir=found[0] / "data", profile="test",
+                              device="cpu")
+    training.train_classifier(settings, output=tmp_path, epochs=2, batch_size=7, dropout=0.0,
+                              tricks="ricap,cutout,ema,adabound", echo=lambda text: None)
+    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, found[0] / "tricks"))
+    assert one["tricks"] == two["tricks"] and one["validation_error"] == two["validation_error"]
+    assert difference([row["train_loss"] for row in one["history"]],
+                      [row["train_loss"] for row in two["history"]]) < 2e-3
+    assert abs(one["validation_loss"] - two["validation_loss"]) < 2e-3
+    assert found[1][0]["trainings"]["tricks"] == found[1][1]["trainings"]["tricks"]
+
+
 def test_one_process_writes_and_speaks(found):
     folder = found[0] / "two"
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [

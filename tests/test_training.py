@@ -90,6 +90,39 @@ def test_taken_up_again_it_ends_with_the_same_model(how_many, photos, tmp_path, 
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("tricks, live", [("mixup,cutout,ema", True), ("label_smoothing,adabound,ema,tta", False)])
+def test_with_tricks_it_ends_with_the_same_model_too(tricks, live, photos, tmp_path, monkeypatch):
+    result, said = train(photos["many"], tmp_path / "whole", tricks=tricks)
+    assert f"Tricks: {tricks.replace(',', ', ')}." in said
+    assert any("BatchTricks wants to see the images" in line for line in said) == live
+    used = recipe_used(tmp_path / "whole")
+    assert used["tricks"] == tricks.split(",") and used["mirror"] == bool(used["mirror_axes"]) == ("tta" in tricks)
+    assert used["label_smoothing"] == (0.05 if live else 0.0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos["many"], tmp_path / "cut", tricks=tricks)
+    with pytest.raises(training.CheckpointError, match="tricks was"):
+        train(photos["many"], tmp_path / "cut", resume=True)
+    train(photos["many"], tmp_path / "cut", resume=True, tricks=tricks)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    image = photos["many"] / "bright" / "0.png"
+    answer = training.predict_images(training.load_classifier(tmp_path / "cut" / "model.safetensors"), [image])[0]
+    assert answer.problem == "" and result.metrics["validation_images"] == 12
+
+
+def test_a_checkpoint_from_before_there_were_tricks_can_be_taken_up(photos, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos["few"], tmp_path)
+    last = tmp_path / "checkpoints" / "last.safetensors"
+    document = load_checkpoint(last)[1]
+    document.pop("tricks")
+    training._check_same_recipe(document, {**document, "tricks": []}, last)
+    with pytest.raises(training.CheckpointError, match="tricks was"):
+        training._check_same_recipe(document, {**document, "tricks": ["mixup"]}, last)
+
+
 def test_features_found_on_disk_give_the_same_model(photos, tmp_path, monkeypatch):
     train(photos["few"], tmp_path / "first", tmp_path / "data")
     assert len(list((tmp_path / "data").rglob("features/*.safetensors"))) == 2  # training and validation images

@@ -737,8 +737,8 @@ def image_learner():
         torch.manual_seed(0)
         classifier = create_classifier("efficientnet_lite0", 3, pretrained=False, dropout=0.0)
         train_last(classifier, 0)
-        loaders = [ImageLoader(pictures, np.arange(40) % 3, rows, BatchTransform(32, (0.5,) * 3, (0.5,) * 3, changes), 8,
-                               shuffle=changes is not None, prefetch=0, classes=("a", "b", "c"))
+        loaders = [ImageLoader(pictures, np.arange(40) % 3, rows, BatchTransform(32, (0.5,) * 3, (0.5,) * 3, changes),
+                               8, shuffle=changes is not None, prefetch=0, classes=("a", "b", "c"))
                    for rows, changes in ((np.arange(32), Augmentation()), (np.arange(32, 40), None))]
         return Learner(classifier, *loaders, metrics=[error_rate], callbacks=callbacks, progress=False)
     return make

@@ -134,6 +134,7 @@ def trainings() -> dict:
     photos, others = FOLDER / "photos", FOLDER / "others"
     found = {"whole": train(photos, FOLDER / "two"), "said": list(SAID)}
     found["mirror"] = train(photos, FOLDER / "mirror", mirror=True, mixed_precision="bf16", epochs=1)
+    found["tricks"] = train(photos, FOLDER / "tricks", tricks="ricap,cutout,ema,adabound")
     usual = training.prepare_learner
 
     def prepare(*arguments):
