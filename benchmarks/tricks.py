@@ -32,8 +32,9 @@ def cells(question: str) -> list[str]:
     """The code that the question needs; what is exported comes from the module instead."""
     sources = ["".join(cell["source"]) for cell in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
                if cell["cell_type"] == "code"]
+    imports = next(source for source in sources if "from __future__" in source)
     own = [source for source in sources if not source.startswith("#|")]
-    return [next(source for source in own if mark in source) for mark in MARKS[question]]
+    return [imports, *(next(source for source in own if mark in source) for mark in MARKS[question])]
 
 
 def seconds_of(action, repeats: int) -> float:

@@ -1,7 +1,9 @@
 """Tricks against libraries, formulas and limits; batches of every shape; and that a training with them can go on."""
 
 import copy
+import importlib.util
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -829,3 +831,28 @@ def test_without_a_kernel_the_playground_is_a_picture(live, monkeypatch):
         assert "application/vnd.jupyter.widget-view+json" in shown[0] and shown[0]["image/png"].startswith("iVBOR")
     else:
         assert type(shown[0]).__name__ == "Image" and shown[0].data.startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------------------------------------- the script
+
+@pytest.fixture(scope="module")
+def script():
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "tricks.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_tricks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("question, runs", [("tricks", "run_tricks(TRICKS, SEEDS"), ("distillation", "PUPILS, seeds=")])
+def test_the_script_finds_the_lessons_cells(script, question, runs):
+    found = script.cells(question)
+    assert len(set(found)) == len(found) == 1 + len(script.MARKS[question]) and any(runs in source for source in found)
+    for source in found:
+        compile(source, "cell", "exec")
+
+
+def test_the_script_says_what_a_trick_costs(script):
+    found = script.cost(size=32, batch_size=2, rounds=1)
+    assert found["share_of_a_step"].keys() == found["trick_seconds"].keys() == BATCH_TRICKS.keys()
+    assert found["step_seconds"] > 0 and found["adabound_over_adamw"] > 0
