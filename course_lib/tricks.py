@@ -106,7 +106,7 @@ def target_text(y: torch.Tensor, classes: Sequence[str] | None = None) -> str:
 
 
 def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classes: Sequence[str] | None = None, *,
-                mean: Sequence[float], std: Sequence[float], columns: int = 6,
+                mean: Sequence[float], std: Sequence[float], columns: int = 5,
                 axes: Sequence[Sequence[Axes]] | None = None) -> Sequence[Sequence[Axes]]:
     """Draw the first images of each batch (x, soft y) in a row of its own, their targets below them.
 
@@ -116,7 +116,7 @@ def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classe
     if axes is None:
         import matplotlib.pyplot as plt
 
-        axes = plt.subplots(len(batches), count, figsize=(1.3 * count, 1.75 * len(batches)), dpi=72,
+        axes = plt.subplots(len(batches), count, figsize=(1.3 * count, 1.75 * len(batches)), dpi=60,
                             layout="constrained", squeeze=False)[1]
     scale, shift = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (std, mean))
     for row, (name, (x, y)) in zip(axes, batches.items(), strict=True):
@@ -431,7 +431,7 @@ def draw_trick(name: str, strength: float | None, seed: int, x: torch.Tensor, y:
 
     with _own_chance(seed):
         after = create_trick(name, strength, mean=mean, std=std)(x, y)
-    count, file = min(6, len(x)), BytesIO()
+    count, file = min(5, len(x)), BytesIO()
     figure = Figure(figsize=(1.3 * count, 3.5), dpi=72, layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     shown = {"before": (x, y), name.replace("_", " "): after}
