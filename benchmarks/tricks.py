@@ -57,11 +57,11 @@ def make_step(size: int, batch_size: int, part: float):
     from course_lib.tricks import soft_targets
 
     torch.manual_seed(0)
-    model = create_classifier("efficientnet_lite0", 4)
+    model = create_classifier("efficientnet_lite0", 4).to(memory_format=torch.channels_last)
     train_last(model, part)
     model.train()
     optimizer = make_adamw([{"params": [p for p in model.parameters() if p.requires_grad], "lr": 1e-4}])
-    x = torch.rand(batch_size, 3, size, size).contiguous(memory_format=torch.channels_last) * 2 - 1
+    x = (torch.rand(batch_size, 3, size, size) * 2 - 1).contiguous(memory_format=torch.channels_last)
     y = soft_targets(torch.arange(batch_size) % 4, 4)
 
     def step() -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from .learner import Callback, Learner
@@ -261,8 +263,8 @@ POLICIES = {"auto": "AutoAugment", "rand": "RandAugment", "trivial": "TrivialAug
 class AugmentPolicy(BatchTrick):
     """Each image changed by operations that torchvision draws: `auto`, `rand` or `trivial`. Targets stay.
 
-    `mean` and `std`: with which the images are normalised. `magnitude`: the strength of `rand`, 0 to 30. Cubuk et al.
-    2019 (the policy found on ImageNet) and 2020; Müller and Hutter 2021.
+    Torchvision works on Pillow's images here. `mean` and `std`: with which the batch is normalised. `magnitude`: the
+    strength of `rand`, 0 to 30. Cubuk et al. 2019 (the policy found on ImageNet) and 2020; Müller and Hutter 2021.
     """
     policy: str = "rand"
     magnitude: int = 9
@@ -283,10 +285,12 @@ class AugmentPolicy(BatchTrick):
         return getattr(v2, POLICIES[self.policy])(**options)
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if x.shape[1] != 3:
+            raise ValueError(f"AugmentPolicy takes colour images (N, 3, h, w), but was given {x.shape[1]} channels.")
         mean, std = (255 * x.new_tensor(tuple(values)).view(-1, 1, 1) for values in (self.mean, self.std))
-        pixels = torch.addcmul(mean, x, std).round_().clamp_(0, 255).to(torch.uint8)
-        changed = torch.stack([self._transform(image) for image in pixels])
-        return torch.addcmul(-mean / std, changed.to(x.dtype), 1 / std), y
+        pixels = torch.addcmul(mean, x, std).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        changed = np.stack([self._transform(Image.fromarray(image)) for image in pixels.cpu().contiguous().numpy()])
+        return torch.addcmul(-mean / std, torch.from_numpy(changed).permute(0, 3, 1, 2).to(x), 1 / std), y
 
 # %% ../nbs/10_tricks.ipynb #9f1d79d3
 @contextmanager

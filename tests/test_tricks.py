@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
 
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.features import kept_features, train_last
@@ -297,7 +298,7 @@ def test_a_policy_is_torchvisions_image_by_image(policy, theirs):
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     normalise = lambda p: (p.float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.manual_seed(3)
-    expected = torch.stack([theirs()(image) for image in pixels])
+    expected = torch.stack([TF.pil_to_tensor(theirs()(TF.to_pil_image(image))) for image in pixels])
     torch.manual_seed(3)
     found = AugmentPolicy(policy, mean=mean, std=std)(normalise(pixels), torch.ones(5, 1))[0]
     torch.testing.assert_close(found, normalise(expected), atol=1e-5, rtol=0)
