@@ -142,7 +142,7 @@ def complete(site: Path, builder: str) -> None:
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
     (site / "results").mkdir(exist_ok=True)
-    for record in sorted(RECORDS.glob("*.json*")):
+    for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, site / "results" / record.name)
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()

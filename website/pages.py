@@ -654,7 +654,7 @@ def stage(folder: Path) -> list[str]:
     changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
     (folder / "CHANGELOG.md").write_text(changes, encoding="utf-8")
     (folder / "results").mkdir()
-    for record in sorted(RECORDS.glob("*.json*")):
+    for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, folder / "results" / record.name)
     (folder / "website").mkdir()
     for name in ("styles.css", "favicon.svg"):
