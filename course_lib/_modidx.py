@@ -2003,6 +2003,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.explain_failure': ('reference/runner.html#explain_failure', 'course_lib/runner.py'),
                                    'course_lib.runner.find_lessons': ('reference/runner.html#find_lessons', 'course_lib/runner.py'),
                                    'course_lib.runner.is_progress_bar': ('reference/runner.html#is_progress_bar', 'course_lib/runner.py'),
+                                   'course_lib.runner.judge_results': ('reference/runner.html#judge_results', 'course_lib/runner.py'),
                                    'course_lib.runner.lesson_promise': ('reference/runner.html#lesson_promise', 'course_lib/runner.py'),
                                    'course_lib.runner.lesson_title': ('reference/runner.html#lesson_title', 'course_lib/runner.py'),
                                    'course_lib.runner.lessons_table': ('reference/runner.html#lessons_table', 'course_lib/runner.py'),

@@ -280,7 +280,7 @@ def check_shares(loader: Iterable, processes: int, name: str = "training loader"
         raise ValueError(f"The {name} has a batch of {smallest}, but there are {processes} processes, and each needs a "
                          f"share of it. Give a batch size of {processes} or more, more images, or launch fewer.")
 
-# %% ../nbs/reference/distributed.ipynb #ec31a0a7
+# %% ../nbs/reference/distributed.ipynb #91571614
 def rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
     """The rows of every process, by rank, and where those of this one stand. They need not be equally many."""
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(distributed.get_world_size())]
@@ -293,7 +293,7 @@ def rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
     whole = torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
     return whole, slice(start, start + len(rows))
 
-
+# %% ../nbs/reference/distributed.ipynb #ec31a0a7
 class SharedSteps(Learner):
     """What a learner does otherwise when its batches are shares: the steps of `DistributedLearner`."""
 

@@ -13,14 +13,14 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .results import (RESULTS_VARIABLE, TIMES_FILE, format_value, lesson_cost, read_results,
-                                recorded_lessons)
+from .results import (NORMAL_FILE, RESULTS_VARIABLE, TIMES_FILE, Normality, format_value, is_normal,
+                                lesson_cost, read_results, recorded_file, recorded_lessons)
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
            'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
-           'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar', 'smaller_png',
-           'save_outputs', 'refresh_cost', 'describe_machine', 'record_lessons', 'record_home']
+           'judge_results', 'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar',
+           'smaller_png', 'save_outputs', 'refresh_cost', 'describe_machine', 'record_lessons', 'record_home']
 
 # %% ../nbs/reference/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -257,6 +257,14 @@ def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead>{_rows([header], "th")}</thead><tbody>{_rows(cells)}</tbody></table></div>'
 
 # %% ../nbs/reference/runner.ipynb #83331654
+def judge_results(rows: Sequence[dict], recorded: Iterable[dict] | None = None) -> list[Normality | None]:
+    """For each row what `is_normal` says of it; None for what is no error or accuracy, or was not recorded."""
+    kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
+    known = {"lesson", "name", "value", "unit", "dataset", "backbone", "profile"}
+    found = [is_normal(row, kept) if row.get("unit") == "fraction" and known <= row.keys() else None for row in rows]
+    return [normal if normal and normal.verdict != "unknown" else None for normal in found]
+
+
 def render_report(lessons: Sequence[LessonRun], rows: Sequence[dict], settings: CourseSettings, title: str) -> str:
     """The report as one HTML page: the lessons, the results table, and every plot."""
     esc = html.escape
@@ -265,7 +273,9 @@ def render_report(lessons: Sequence[LessonRun], rows: Sequence[dict], settings: 
             '<span class="good">ran to the end</span>' if lesson.passed
             else f'<span class="bad">stopped: {esc(lesson.error)}</span>') for lesson in lessons]
     results = [(esc(r["lesson"]), esc(r["name"]), format_value(r["value"], r.get("unit", "")),
-                *(esc(str(r.get(k, ""))) for k in ("dataset", "backbone", "profile", "seed"))) for r in rows]
+                f'<span title="{esc(str(normal))}">{normal.verdict}</span>' if normal else "",
+                *(esc(str(r.get(k, ""))) for k in ("dataset", "backbone", "profile", "seed")))
+               for r, normal in zip(rows, judge_results(rows), strict=True)]
     figures = "".join(
         f'<figure><img alt="{esc(heading)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{esc(lesson.number)} {esc(heading)}</figcaption></figure>"
@@ -276,7 +286,8 @@ def render_report(lessons: Sequence[LessonRun], rows: Sequence[dict], settings: 
         f"<h1>{esc(title)}</h1><p>Data set <b>{esc(settings.dataset)}</b>, backbone <b>{esc(settings.backbone)}</b>, "
         f"profile <b>{esc(settings.profile)}</b>, seed <b>{settings.seed}</b>.</p>",
         "<h2>Lessons</h2>", _table(("lesson", "cells run", "time", "outcome"), ran),
-        "<h2>Results</h2>", _table(("lesson", "what", "value", "data set", "backbone", "profile", "seed"), results)
+        "<h2>Results</h2>",
+        _table(("lesson", "what", "value", "normal?", "data set", "backbone", "profile", "seed"), results)
         if results else "<p>No lesson recorded a result.</p>",
         "<h2>Plots</h2>", figures or "<p>No plots.</p>", "</body></html>"))
 
@@ -306,6 +317,11 @@ def summarize_run(lessons: Sequence[LessonRun], rows: Sequence[dict], run_folder
         lines += ["", "What was trained"]
         lines += [f"  {r['name']:<44.44} {format_value(r['value'], 'fraction'):>9}  "
                   f"{r.get('backbone', '')} on {r.get('dataset', '')} (lesson {r['lesson']})" for r in trained]
+    odd = [(r, normal) for r, normal in zip(rows, judge_results(rows), strict=True)
+           if normal and normal.verdict != "within"]
+    if odd:
+        lines += ["", "Not as it should be"]
+        lines += [f"  {r['name']} (lesson {r['lesson']}): " + str(normal).replace("\n", "\n    ") for r, normal in odd]
     total, failed = sum(lesson.seconds for lesson in lessons), sum(not lesson.passed for lesson in lessons)
     lines += ["", f"{len(lessons) - failed} of {len(lessons)} lessons ran to the end in "
                   f"{format_value(total, 'seconds')}.", f"Report: {run_folder / 'report.html'}"]

@@ -359,8 +359,7 @@ class BatchTricks(Callback):
             raise ValueError(f"The loader gives targets {tuple(learner.y.shape)} of {learner.y.dtype}, but metrics "
                              "need class numbers (N,). Let the loader give those; the tricks make them soft.")
         with _own_chance(self.seed * 1_000_003 + self.batches):
-            together = getattr(learner, "change_whole_batch", None)  # a learner of several processes has one
-            if together:
+            if together := getattr(learner, "change_whole_batch", None):  # a learner of several processes has one
                 together(self.change)
             else:
                 learner.x, learner.target = self.change(learner.x, learner.target)
@@ -372,7 +371,7 @@ class BatchTricks(Callback):
     def load_state(self, state: dict) -> None:
         self.batches = state["batches"]
 
-# %% ../nbs/10_tricks.ipynb #62c39d49
+# %% ../nbs/10_tricks.ipynb #0f4efd68
 @dataclass(frozen=True)
 class TrickKind:
     """How a batch trick is made from its strength, and from which to which that reaches."""
@@ -399,7 +398,7 @@ OTHER_TRICKS = {
     "tta": "test-time augmentation: the mean answer over mirror images",
 }
 
-
+# %% ../nbs/10_tricks.ipynb #62c39d49
 def check_trick_names(names: str | Sequence[str]) -> tuple[str, ...]:
     """Names of tricks, each once, from "mixup,ema" or a list. Raises: `ValueError` naming the nearest known one."""
     names = names.split(",") if isinstance(names, str) else names

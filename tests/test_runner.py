@@ -170,3 +170,24 @@ def test_a_damaged_notebook_does_not_end_the_course(course, tmp_path, damage):
 def test_numbers_of_lessons_may_be_numbers(course):
     lessons = {"03": Path("a"), "04": Path("b")}
     assert select_lessons(lessons, [3]) == select_lessons(lessons, "03") == [Path("a")]
+
+
+def test_a_run_says_which_results_are_not_as_they_should_be(tmp_path, monkeypatch):
+    from course_lib.runner import LessonRun, render_report, summarize_run
+    from course_lib.settings import CourseSettings
+
+    row = {"lesson": "03", "name": "validation error", "unit": "fraction", "dataset": "d", "backbone": "b",
+           "profile": "laptop"}
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (results / "lessons.json").write_text("{}", encoding="utf-8")
+    (results / "normal.jsonl").write_text("".join(
+        json.dumps({**row, "seed": seed, "value": 0.14 + seed / 1000}) + "\n" for seed in range(5)), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    lesson, rows = [LessonRun("03", "Loops", tmp_path / "03.ipynb")], [{**row, "seed": 9, "value": 0.3}]
+    words = summarize_run(lesson, rows, tmp_path)
+    assert "30.0 % is worse than it should be" in words and "1. the learning rate" in words
+    assert ">worse</span>" in render_report(lesson, rows, CourseSettings(), "A run")
+    assert "Not as it should be" not in summarize_run(lesson, [{**row, "seed": 9, "value": 0.142}], tmp_path)
+    other = [{**row, "seed": 9, "value": 0.3, "profile": "full"}]
+    assert "Not as it should be" not in summarize_run(lesson, other, tmp_path)

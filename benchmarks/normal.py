@@ -1,0 +1,45 @@
+"""Run the lessons with five seeds, so that `is_normal` knows how much their figures differ by chance: normal.jsonl.
+
+    python benchmarks/normal.py          every lesson
+    python benchmarks/normal.py 03 05    these
+
+In the laptop profile, in kernels of their own, as `course run` does it. What is recorded already is not run again, and
+a run that was stopped goes on with the next lesson. The seeds lie far apart, because some lessons use several from the
+one that they are given. Half an hour for each seed on two cores; leave the machine alone, since seconds are recorded.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from course_lib.results import NORMAL_FILE, read_results
+from course_lib.runner import find_lessons, run_course
+from course_lib.settings import load_settings
+
+SEEDS = (42, 1042, 2042, 3042, 4042)
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "benchmarks" / "results" / NORMAL_FILE
+
+
+def main() -> None:
+    lessons = find_lessons(ROOT / "nbs")
+    wanted = [number.zfill(2) for number in sys.argv[1:]] or list(lessons)
+    if unknown := [number for number in wanted if number not in lessons]:
+        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}. There are: {', '.join(lessons)}.")
+    for seed in SEEDS:
+        settings = load_settings(profile="laptop", seed=seed)
+        for number in wanted:
+            if any(row["lesson"] == number and row.get("seed") == seed for row in read_results(RECORD)):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                [lesson], run_folder = run_course(settings, [lessons[number]], folder)
+                rows = read_results(run_folder / "results.jsonl")
+            if lesson.error:
+                sys.exit(f"Lesson {number} with seed {seed} did not run to its end: {lesson.error}")
+            with RECORD.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows if row["lesson"] == number)
+
+
+if __name__ == "__main__":
+    main()
