@@ -15,8 +15,8 @@ from .practice import (exercise_lessons, function_source, load_exercises, stub_s
 from .results import recorded_lessons
 
 # %% auto #0
-__all__ = ['make_cell', 'make_notebook', 'write_notebook', 'lesson_notebook', 'exam_notebook', 'nbgrader_notebook', 'timing_plan',
-           'misconceptions', 'update_lessons', 'pack_course']
+__all__ = ['NBGRADER_SETTINGS', 'make_cell', 'make_notebook', 'write_notebook', 'lesson_notebook', 'exam_notebook',
+           'nbgrader_notebook', 'timing_plan', 'misconceptions', 'update_lessons', 'pack_course']
 
 # %% ../nbs/reference/pack.ipynb #b14c585b
 def make_cell(kind: str, source: str, name: str, **metadata: object) -> dict:
@@ -61,6 +61,12 @@ def exam_notebook(lesson: str, seed: int) -> dict:
     return make_notebook(cells)
 
 # %% ../nbs/reference/pack.ipynb #da9c1139
+NBGRADER_SETTINGS = """c = get_config()
+c.CourseDirectory.course_id = "image_classification"
+c.Execute.timeout = 300  # seconds for a cell; the first one imports PyTorch
+"""
+
+
 def _graded(kind: str, source: str, name: str, *, grade: bool = False, solution: bool = False, **more: object) -> dict:
     """A cell with nbgrader's metadata, schema 3."""
     return make_cell(kind, source, name, nbgrader={"grade": grade, "grade_id": name, "locked": not solution, **more,
@@ -145,7 +151,8 @@ def pack_course(
         written.append(write_notebook(exam_notebook(lesson, exam_seed), output / "exam" / f"{lesson}_exam.ipynb"))
         written.append(write_notebook(nbgrader_notebook(lesson), output / "nbgrader" / "source" / f"lesson{lesson}"
                                       / f"lesson{lesson}.ipynb"))
-    for name, text in (("timing.md", timing_plan(lessons, folder)), ("misconceptions.md", misconceptions(lessons))):
+    for name, text in (("timing.md", timing_plan(lessons, folder)), ("misconceptions.md", misconceptions(lessons)),
+                       ("nbgrader/nbgrader_config.py", NBGRADER_SETTINGS)):
         (output / name).write_text(text, encoding="utf-8")
         written.append(output / name)
     return written
