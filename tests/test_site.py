@@ -61,7 +61,8 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.ids, self.links, self.loads, self.pictures, self.words, self.dates = set(), [], [], [], [], []
+        self.ids, self.twice, self.links, self.loads, self.pictures = set(), set(), [], [], []
+        self.words, self.dates = [], []
         self.skip = 0
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(" ".join(self.words).split())
@@ -69,6 +70,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.skip += tag in ("script", "style")
+        self.twice |= self.ids & {given.get("id")}
         self.ids |= {given[key] for key in ("id", "name") if given.get(key)}
         if tag == "a" and given.get("href") is not None:
             self.links.append(given["href"])
@@ -118,6 +120,11 @@ def test_every_internal_link_and_anchor_resolves(site, pages):
     assert broken_links(site, pages) == []
 
 
+def test_no_page_has_an_id_twice(pages):
+    """A link would lead to the first of them, whichever it means."""
+    assert {name: page.twice for name, page in pages.items() if page.twice} == {}
+
+
 def test_a_broken_link_or_anchor_would_be_found(tmp_path):
     (tmp_path / "index.html").write_text('<h1 id="a">A</h1><a href="#a">1</a><a href="#b">2</a><a href="c.html">3</a>'
                                          '<img src="d.png"><a href="https://e.f/">4</a>')
@@ -164,6 +171,28 @@ def test_the_site_is_built_in_a_minute(site):
     if not (site.parent / "seconds").is_file():
         pytest.skip("COURSE_SITE names a site that is built already.")
     assert float((site.parent / "seconds").read_text()) < 60
+
+
+def test_quarto_is_taken_where_it_is_installed(tmp_path, monkeypatch):
+    """What is on the PATH decides; a stand-in writes down how it was called and leaves a page."""
+    from build import choose_builder, render
+
+    program = tmp_path / "bin" / ("quarto.bat" if os.name == "nt" else "quarto")
+    program.parent.mkdir()
+    program.write_text("mkdir _docs\necho %* > _docs\\called\n" if os.name == "nt"
+                       else '#!/bin/sh\nmkdir _docs && echo "$@" > _docs/called\n', encoding="utf-8")
+    program.chmod(0o755)
+    assert choose_builder() == ("quarto" if shutil.which("quarto") else "smalldocs")
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    assert choose_builder() == "quarto" and choose_builder("smalldocs") == "smalldocs"
+    stage = tmp_path / "staged"
+    stage.mkdir()
+    render(stage, "quarto", tmp_path / "site")
+    assert (tmp_path / "site" / "called").read_text(encoding="utf-8").split() == ["render", str(stage), "--no-execute"]
+    program.write_text("exit 3\n" if os.name == "nt" else "#!/bin/sh\nexit 3\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="quarto could not build the site"):
+        render(stage, "quarto", tmp_path / "site")
+    assert (tmp_path / "site" / "called").is_file()  # the site that was there stays
 
 
 def test_smalldocs_ignores_nothing(site):
@@ -250,8 +279,8 @@ def test_every_public_name_has_its_reference(pages):
     assert missing == []
     learner = pages["api/learner.html"].text
     assert "train_loader : Iterable" in learner.replace(" :", ":").replace(":", " : ").replace("  ", " ")
-    assert "learner.fit" in pages["api/learner.html"].ids
-    assert "api/learner.html#learner" in pages["03_training_loop.html"].links  # lessons lead there
+    assert "lib-Learner.fit" in pages["api/learner.html"].ids
+    assert "api/learner.html#lib-Learner" in pages["03_training_loop.html"].links  # lessons lead there
 
 
 def test_names_are_linked_as_nbdev_does_but_not_inside_links():
@@ -259,8 +288,8 @@ def test_names_are_linked_as_nbdev_does_but_not_inside_links():
 
     links = Links("../")
     line = "`Learner` and `Learner.fit()`, [`Learner`](x.ipynb), `nothing_of_ours`"
-    assert links.linkify(line) == ("[`Learner`](../api/learner.ipynb#learner) and [`Learner.fit()`]"
-                                   "(../api/learner.ipynb#learner.fit), [`Learner`](x.ipynb), `nothing_of_ours`")
+    assert links.linkify(line) == ("[`Learner`](../api/learner.ipynb#lib-Learner) and [`Learner.fit()`]"
+                                   "(../api/learner.ipynb#lib-Learner.fit), [`Learner`](x.ipynb), `nothing_of_ours`")
     assert links.linkify("```\n`Learner`\n```\n## `Learner`") == "```\n`Learner`\n```\n## `Learner`"
 
 

@@ -145,7 +145,7 @@ def public_methods(thing: type) -> list[str]:
 
 @cache
 def references() -> dict[str, str]:
-    """Where to read about a name: `Learner` to `api/learner.ipynb#learner`, `Learner.fit`, `course_lib.learner`."""
+    """Where to read about a name: `Learner` to `api/learner.ipynb#lib-Learner`, `Learner.fit`, `course_lib.learner`."""
     found = {}
     for module in module_notebooks():
         page = reference_page(module)
@@ -160,8 +160,8 @@ def references() -> dict[str, str]:
 
 
 def anchor(name: str) -> str:
-    """The id of a name's heading on its reference page."""
-    return name.lower().replace(" ", "-")
+    """The id of a name's heading on its reference page: a class and a function, or a section, may have one name."""
+    return f"lib-{name}"
 
 
 # ---- Links from `name` to its reference
