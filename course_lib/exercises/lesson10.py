@@ -614,10 +614,10 @@ class _SquaredDistance:
 
 
 def _walk(seed: int, noise: float, slowness: float) -> tuple[list[torch.Tensor], list[float], _SquaredDistance]:
-    """Weights after each of 100 steps, which come near the best ones and jump around there; decays; the loss."""
-    way = 6 * torch.exp(-torch.arange(100) / slowness)
-    pages = (1.5 + way[:, None] + noise * _random(seed, 100, 32)).unbind()
-    return list(pages), [0.3, 0.9, 0.6, 0.8], _SquaredDistance(1.5)
+    """Weights after each of 60 steps, which come near the best ones and jump around there; decays; the loss."""
+    way = 6 * torch.exp(-torch.arange(60) / slowness)
+    pages = (1.5 + way[:, None] + noise * _random(seed, 60, 32)).unbind()
+    return list(pages), [0.3, 0.85, 0.6], _SquaredDistance(1.5)
 
 
 best_average_exercise = Exercise(
@@ -630,7 +630,7 @@ best_average_exercise = Exercise(
     "larger.",
     examples=lambda seed: [([torch.tensor([0.0]), torch.tensor([11.0])], [0.9], _SquaredDistance(8.0)),
                            ([torch.tensor([2.0, 3.0])], [0.5], _SquaredDistance(2.0)),
-                           _walk(seed, 1.0, 10), _walk(seed + 1, 0.5, 30), _walk(seed, 0.0, 30)],
+                           _walk(seed, 1.0, 6), _walk(seed + 1, 0.5, 22), _walk(seed, 0.0, 22)],
     verified="Your average starts at the first weights and soon forgets them, you judge averages and not losses, and "
              "where the last weights are as good you say so.",
     hints=("The first example, by hand: the average is 0, then a page of 11 comes. How much of the 0 stays?",
