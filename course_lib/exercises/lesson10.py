@@ -412,7 +412,7 @@ def _votes(model, x, axes):
 
 
 @answer_from_views_exercise.mistake("The image itself is missing: it is one of the views.")
-def _mirror_images_alone(model, x, axes):
+def _mirror_alone(model, x, axes):
     return torch.stack([model(x.flip(some)).softmax(1) for some in axes]).mean(0)
 
 
@@ -814,8 +814,7 @@ def mix(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> 
 
 # %% ../../nbs/practice/10_tricks.ipynb #6926564c
 @mix_exercise.broken
-def _images_alone(x: torch.Tensor, y: torch.Tensor, share: float,
-                  order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _alone(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each image (N, C, h, w) laid over its partner, and the soft targets (N, classes) likewise."""
     mixed = share * x + (1 - share) * x[order]
     return mixed, y
