@@ -3,7 +3,7 @@
     python benchmarks/tricks.py                 both experiments
     python benchmarks/tricks.py tricks          every trick and three combinations on elpv: tricks.jsonl
     python benchmarks/tricks.py distillation    EfficientNet-Lite2 teaches Lite0 and a small VGG: distillation.jsonl
-    python benchmarks/tricks.py cost            what the tricks add to a training step: tricks_cost.json
+    python benchmarks/tricks.py cost            what the tricks add to a training step: tricks_cost.json; comes first
 
 What is measured is the lesson's own code: its cells are run up to the experiment, with measuring switched on. Trials
 that are in the file are not run again, so a run that was stopped goes on. Each experiment first says how long it will
@@ -19,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LESSON = HERE.parent / "nbs" / "10_tricks.ipynb"
+COSTS = HERE / "results" / "tricks_cost.json"
 START = ("lesson_started =", "items = limit_items", "TRICKS = [", "def train_tricks")
 MARKS = {  # a piece of each cell that a question needs; the last one runs the experiment
     "tricks": (*START, "def run_tricks", "def judged"),
@@ -80,14 +81,22 @@ def estimate(question: str) -> None:
     print(f"{question}: about {minutes:.0f} minutes from the start; less what is recorded already.", flush=True)
 
 
-def run_question(question: str) -> None:
+def run_cells(sources: list[str]) -> dict:
+    """The lesson's names after these cells, with measuring switched on."""
     os.environ.update(COURSELIB_MEASURE="1", COURSE_PROFILE="laptop")
     os.chdir(LESSON.parent)
-    estimate(question)
     names: dict = {"__name__": "__main__"}
     exec("from course_lib.tricks import *", names)
-    for source in cells(question):
+    for source in sources:
         exec(compile(source, str(LESSON), "exec"), names)
+    return names
+
+
+def run_question(question: str) -> None:
+    if question == "tricks" and not (COSTS.is_file() and "times_a_step" in json.loads(COSTS.read_text("utf-8"))):
+        sys.exit("First measure what each trick costs, while nothing else runs: python benchmarks/tricks.py cost")
+    estimate(question)
+    names = run_cells(cells(question))
     print("\n".join(names["lines"]) if question == "tricks" else names["experiment_table"](names["taught"]))
 
 
@@ -143,8 +152,9 @@ def main() -> None:
         sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
     for question in questions:
         if question == "cost":
-            found = cost()
-            (HERE / "results" / "tricks_cost.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+            names = run_cells(cells("tricks")[:-2])  # up to the experiment
+            found = cost() | {"times_a_step": names["step_costs"](names["TRICKS"])}
+            COSTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
             print(json.dumps(found, indent=1))
         else:
             run_question(question)
