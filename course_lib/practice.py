@@ -9,6 +9,7 @@ import ast
 import contextlib
 import ctypes
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -24,7 +25,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,6 +72,7 @@ class Exercise:
     may_change: bool = False  # whether the answer may change its arguments
     seconds: float = 10.0  # after which the answer is stopped, for each example
     tolerance: float = 1e-4  # relative, and absolute for what is smaller than 1
+    absolute: float = 0.0  # added to it, where a true value is 0 but for rounding or chance
     answer: Callable = field(default=None, init=False)
     wrong_start: Callable | None = field(default=None, init=False)  # what the stub holds, if it is to be mended
     mistakes: list[Mistake] = field(default_factory=list, init=False)
@@ -168,15 +170,21 @@ def _insist(frame: FrameType, event: str, argument: object) -> Callable | None:
 
 # %% ../nbs/reference/practice.ipynb #66569853
 class time_limit:
-    """Context manager: raise `TookTooLong` in this thread if what is within takes more than `seconds`."""
+    """Context manager: raise `TookTooLong` in this thread if what is within takes more than `seconds`.
+
+    Time in which modules were imported is given once more, and an import is not broken off.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.thread, self.tracing = seconds, threading.get_ident(), sys.gettrace()
         self.over, self.lock = threading.Event(), threading.Lock()
 
     def _watch(self) -> None:
-        wait = self.seconds
+        wait, loaded = self.seconds, len(sys.modules)
         while not self.over.wait(wait):
+            if wait == self.seconds and len(sys.modules) > loaded:
+                loaded = len(sys.modules)
+                continue
             with self.lock:
                 if not self.over.is_set():
                     _raise_in(self.thread, TookTooLong)
@@ -195,7 +203,7 @@ class time_limit:
     def __exit__(self, *error: object) -> None:
         self.end()
 
-# %% ../nbs/reference/practice.ipynb #569456f9
+# %% ../nbs/reference/practice.ipynb #55854ed7
 @dataclass(frozen=True)
 class Run:
     """What an answer did on one example."""
@@ -204,23 +212,30 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     changed: str = ""  # what became of an argument that should have stayed as it was
+    returned: tuple = ()  # what the answer itself gave back, at each of its calls
 
-
+# %% ../nbs/reference/practice.ipynb #569456f9
 def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0) -> Run:
     """Run `answer` on example `index`, made anew, with the random numbers of `seed`.
 
     The reference has no limit of time: its first run may have to import what the answer then finds ready.
     """
     arguments, before = exercise.examples(seed)[index], exercise.examples(seed)[index]
-    call = exercise.outcome or (lambda answer, *given: answer(*given))
+    call, returned = exercise.outcome or (lambda answer, *given: answer(*given)), []
     limit = time_limit(exercise.seconds if answer is not exercise.answer else threading.TIMEOUT_MAX)
     output, state, folder = io.StringIO(), torch.get_rng_state(), Path.cwd()
     grad, default = torch.is_grad_enabled(), torch.get_default_dtype()
     value, error, changed = None, None, ""
+
+    @functools.wraps(answer)
+    def noted(*given: object, **named: object) -> object:
+        returned.append(answer(*given, **named))
+        return returned[-1]
+
     try:
         seed_everything(seed)
         with contextlib.redirect_stdout(output), limit:
-            value = call(answer, *arguments)
+            value = call(noted, *arguments)
     except KeyboardInterrupt:
         raise
     except BaseException as raised:  # also SystemExit: an answer must not end the notebook
@@ -233,7 +248,7 @@ def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0) 
         os.chdir(folder)
     if not exercise.may_change and error is None:
         changed = next(filter(None, map(difference, before, arguments)), "")
-    return Run(value, error, output.getvalue(), changed)
+    return Run(value, error, output.getvalue(), changed, tuple(returned))
 
 # %% ../nbs/reference/practice.ipynb #c5265c70
 def _shorten(text: str, length: int = 160) -> str:
@@ -274,10 +289,11 @@ def _numbers(value: object) -> torch.Tensor | None:
     return None
 
 # %% ../nbs/reference/practice.ipynb #3326333a
-def _number_difference(expected: torch.Tensor, got: torch.Tensor, tolerance: float) -> str:
+def _number_difference(expected: torch.Tensor, got: torch.Tensor, tolerance: float, absolute: float) -> str:
     if expected.shape != got.shape:
         return f"the shape is {tuple(got.shape)} and should be {tuple(expected.shape)}"
-    wrong = ~torch.isclose(got, expected, rtol=tolerance, atol=tolerance * min(1.0, _size(expected)), equal_nan=True)
+    margin = absolute + tolerance * min(1.0, _size(expected))
+    wrong = ~torch.isclose(got, expected, rtol=tolerance, atol=margin, equal_nan=True)
     if not wrong.any():
         return ""
     if not expected.ndim:
@@ -293,34 +309,40 @@ def _size(numbers: torch.Tensor) -> float:
     return float(finite.max()) if finite.numel() and finite.max() > 0 else 1.0
 
 # %% ../nbs/reference/practice.ipynb #3215b6fc
-def difference(expected: object, got: object, tolerance: float = 1e-4) -> str:
-    """Where `got` differs from `expected`, in words; empty when they are the same within `tolerance`."""
+def difference(expected: object, got: object, tolerance: float = 1e-4, absolute: float = 0.0) -> str:
+    """Where `got` differs from `expected`, in words; empty when they are the same within the tolerances."""
     expected, got = (bool(one) if getattr(getattr(one, "dtype", None), "kind", "") == "b" and not one.shape else one
                      for one in (expected, got))  # NumPy's True is True
     if isinstance(expected, nn.Module) and isinstance(got, nn.Module):
-        return difference(dict(expected.state_dict()), dict(got.state_dict()), tolerance)
+        expected, got = dict(expected.state_dict()), dict(got.state_dict())
     numbers, others = _numbers(expected), _numbers(got)
     if numbers is not None and others is not None:
-        return _number_difference(numbers, others, tolerance)
+        return _number_difference(numbers, others, tolerance, absolute)
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
-        if missing := [key for key in expected if key not in got]:
-            return f"{show_value(missing[0])} is missing"
-        if extra := [key for key in got if key not in expected]:
-            return f"{show_value(extra[0])} should not be there"
-        pairs = [(f"at {show_value(key)}", expected[key], got[key]) for key in expected]
+        rest = [f"{show_value(key)} is missing" for key in expected if key not in got]
+        rest += [f"{show_value(key)} should not be there" for key in got if key not in expected]
+        pairs = [(f"at {show_value(key)}", expected[key], got[key]) for key in expected if key in got]
     elif isinstance(expected, (list, tuple)) and isinstance(got, (list, tuple)):
         if len(expected) != len(got):
-            return f"{len(got)} elements in place of {len(expected)}"
-        pairs = [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))]
-    elif callable(expected) and callable(got) or type(expected) is type(got) and expected == got:
-        return ""
+            return f"{len(got)} element{'s' * (len(got) != 1)} in place of {len(expected)}"
+        rest, pairs = [], [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))]
     else:
-        kinds = type(got).__name__, type(expected).__name__
-        kind = "" if kinds[0] == kinds[1] else ", of type {} in place of {}".format(*kinds)
-        return f"{show_value(got)} in place of {show_value(expected)}{kind}"
-    return next((f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance))), "")
+        same = callable(expected) and callable(got) or type(expected) is type(got) and expected == got
+        return "" if same else _other_kind(expected, got)
+    found = (f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance, absolute)))
+    return next(found, next(iter(rest), ""))
 
-# %% ../nbs/reference/practice.ipynb #25f2fc08
+
+def _other_kind(expected: object, got: object) -> str:
+    """Two values that are no numbers, or not of one kind, in words."""
+    kinds = type(got).__name__, type(expected).__name__
+    alike = kinds[0] == kinds[1] or expected is None or got is None
+    kind = "" if alike else ", of type {} in place of {}".format(*kinds)
+    if isinstance(expected, (list, tuple)) and hasattr(got, "tolist"):
+        kind += " (its `.tolist()` makes a list of it)"
+    return f"{show_value(got)} in place of {show_value(expected)}{kind}"
+
+# %% ../nbs/reference/practice.ipynb #fe9892fa
 @dataclass(frozen=True)
 class Verdict:
     """What a check found."""
@@ -352,13 +374,32 @@ def _in_words(run: Run) -> str:
     return show_value(run.value) if run.error is None else f"{type(run.error).__name__}: {_shorten(str(run.error))}"
 
 
-def _where(error: BaseException, answer: Callable) -> str:
-    """The line of the answer in which `error` arose, or nothing."""
-    code = getattr(inspect.unwrap(answer), "__code__", None)
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
-    return f" in the line `{lines[-1].line}`" if lines and lines[-1].line else ""
+def _codes(code: object) -> list[CodeType]:
+    """The code of a function with that of the functions and classes within it."""
+    return [code, *(one for part in code.co_consts for one in _codes(part))] if isinstance(code, CodeType) else []
 
-# %% ../nbs/reference/practice.ipynb #356efaaf
+
+def _raised(error: BaseException, answer: Callable) -> str:
+    """Where an error arose: in a line of the answer, or in what was done with it afterwards."""
+    code, trace = getattr(inspect.unwrap(answer), "__code__", None), error.__traceback__
+    codes, frames = _codes(code), zip(traceback.walk_tb(trace), traceback.extract_tb(trace), strict=True)
+    lines = [told for (frame, _), told in frames if frame.f_code in codes]
+    if code and not lines:
+        return f"It runs, but what it gives back or leaves behind does not work: {type(error).__name__} in its use."
+    where = f" in the line `{lines[-1].line}`" if lines and lines[-1].line else ""
+    return f"It raised {type(error).__name__}{where}."
+
+# %% ../nbs/reference/practice.ipynb #25f2fc08
+def _in_short(expected: Run, got: Run) -> tuple[str, str]:
+    """Both runs in words; of mappings that are too long to be shown only what differs."""
+    words, values = (_in_words(expected), _in_words(got)), (expected.value, got.value)
+    if not all(isinstance(value, Mapping) for value in values) or not any(each.endswith(" ...") for each in words):
+        return words
+    differ = [key for key in {**values[0], **values[1]}
+              if any(key not in value for value in values) or difference(*(value[key] for value in values))]
+    return tuple(show_value({key: value[key] for key in differ if key in value}) for value in values)
+
+# %% ../nbs/reference/practice.ipynb #a003e11f
 def _differs(exercise: Exercise, expected: Run, got: Run) -> str:
     """Why a run is not as the reference's, in words; empty when it is."""
     if expected.error is not None or got.error is not None:
@@ -366,7 +407,7 @@ def _differs(exercise: Exercise, expected: Run, got: Run) -> str:
         return "" if same else f"{_in_words(got)} in place of {_in_words(expected)}"
     if got.changed and not expected.changed:
         return f"it changes what it is given: {got.changed}"
-    return difference(expected.value, got.value, exercise.tolerance)
+    return difference(expected.value, got.value, exercise.tolerance, exercise.absolute)
 
 
 def _runs(exercise: Exercise, answer: Callable, seed: int) -> list[Run]:
@@ -377,12 +418,31 @@ def _same(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run]) -> bo
     return not any(_differs(exercise, *pair) for pair in zip(expected, got, strict=True))
 
 
+def _does(exercise: Exercise, function: Callable, got: Sequence[Run], seed: int) -> bool:
+    """Whether a wrong answer does what `got` does on every example, also in the words of its errors."""
+    def alike(known: Run, run: Run) -> bool:
+        return str(known.error) == str(run.error) and not _differs(exercise, known, run)
+    return all(alike(run_answer(exercise, function, index, seed), run) for index, run in enumerate(got))
+
+
 def _recognise(exercise: Exercise, got: Sequence[Run], seed: int) -> int | None:
     """The known mistake that does what `got` does on every example."""
-    for number, mistake in enumerate(exercise.mistakes):
-        if _same(exercise, _runs(exercise, mistake.answer, seed), got):
-            return number
-    return None
+    return next((number for number, mistake in enumerate(exercise.mistakes)
+                 if _does(exercise, mistake.answer, got, seed)), None)
+
+# %% ../nbs/reference/practice.ipynb #356efaaf
+def _silence(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run], seed: int) -> str:
+    """What to say to an answer that gives nothing back or does no more than the stub; nothing to any other."""
+    kinds = lambda runs: [[type(value).__name__ for value in run.returned] for run in runs]
+    mute = lambda runs: all(run.returned and all(value is None for value in run.returned) for run in runs)
+    name, lost = exercise.answer.__name__, mute(got) and not mute(expected)
+    if lost and any(run.printed for run in got):
+        return f"`{name}` prints, but gives nothing back. Put `return` where it prints."
+    if any(_does(exercise, function, got, seed) and kinds(_runs(exercise, function, seed)) == kinds(got)
+           for function in (stub_function(exercise), lambda *given: None)):
+        return f"`{name}` does nothing yet. Fill in what is marked `# your code`; it needs a `return` to give " \
+               "something back."
+    return f"`{name}` gives nothing back. It needs a `return` with the value." if lost else ""
 
 
 def _same_signature(exercise: Exercise, answer: Callable) -> str:
@@ -404,22 +464,20 @@ def _explain(exercise: Exercise, answer: Callable, expected: Sequence[Run], got:
     run, name = got[index], exercise.answer.__name__
     arguments = ", ".join(map(show_value, exercise.examples(seed)[index]))
     number = _recognise(exercise, got, seed)
-    idle = (_runs(exercise, function, seed) for function in (stub_function(exercise), lambda *given: None))
-    if number is None and any(_same(exercise, runs, got) for runs in idle):
-        message = f"`{name}` does nothing yet. Fill in what is marked `# your code`; it needs a `return` to give " \
-                  "something back."
+    if number is None and (silence := _silence(exercise, expected, got, seed)):
+        message = silence
     elif isinstance(run.error, TookTooLong):
         message = f"It was stopped after {exercise.seconds:g} seconds. Does a loop never end?"
     elif number is not None:
         message = exercise.mistakes[number].says
     elif run.error is not None and expected[index].error is None:
-        message = f"It raised {type(run.error).__name__}{_where(run.error, answer)}."
+        message = _raised(run.error, answer)
     elif run.changed and not expected[index].changed:
         message = "It changes one of its arguments, so the caller's value is no longer what it was. Work on a copy."
     else:
         message = f"Not what was expected: {why}."
-    return Verdict(exercise.id, False, message, f"{name}({_shorten(arguments)})", _in_words(expected[index]),
-                   _in_words(run), run.printed, number)
+    wanted, came = _in_short(expected[index], run)
+    return Verdict(exercise.id, False, message, f"{name}({_shorten(arguments)})", wanted, came, run.printed, number)
 
 
 def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:
@@ -434,7 +492,7 @@ def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:
     if not _same(exercise, expected, got):
         return _explain(exercise, answer, expected, got, seed)
     for mistake in exercise.mistakes:  # a check that lets a wrong answer pass says nothing about a right one
-        if _same(exercise, expected, _runs(exercise, mistake.answer, seed)):
+        if _does(exercise, mistake.answer, expected, seed):
             return Verdict(exercise.id, False, "The check no longer tells right from wrong: something that it uses "
                                                "was replaced. Restart the kernel, run your cell again, and check "
                                                "once more.")
