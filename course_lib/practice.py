@@ -338,7 +338,7 @@ def _other_kind(expected: object, got: object) -> str:
     kinds = type(got).__name__, type(expected).__name__
     alike = kinds[0] == kinds[1] or expected is None or got is None
     kind = "" if alike else ", of type {} in place of {}".format(*kinds)
-    if isinstance(expected, (list, tuple)) and hasattr(got, "tolist"):
+    if isinstance(expected, (list, tuple)) and getattr(got, "ndim", 0) and hasattr(got, "tolist"):
         kind += " (its `.tolist()` makes a list of it)"
     return f"{show_value(got)} in place of {show_value(expected)}{kind}"
 

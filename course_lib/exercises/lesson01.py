@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import random
 import re
@@ -104,10 +105,17 @@ def _pictures(seed: int, *shape: int) -> torch.Tensor:
     return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+def _type_of(answer: Callable, *given: object) -> str:
+    """What kind of numbers an answer gives back."""
+    value = answer(*given)
+    return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+
+
 to_network_exercise = Exercise(
     "01.to_network", "Normalise, once",
     "Turn stored images, uint8 `(B, H, W, 3)`, into what a network takes: float32 `(B, 3, H, W)`, each value (pixel "
     "/ 255 - mean) / standard deviation, with the mean and the deviation of its *colour*.",
+    outcome=lambda answer, *given: {"type": _type_of(answer, *given), "values": answer(*given)},
     examples=lambda seed: [(torch.tensor([[[[0, 0, 0], [255, 255, 255]]]], dtype=torch.uint8), *LITE),
                            (_pictures(seed, 1, 2, 3), *IMAGENET), (_pictures(seed + 1, 2, 3, 3), *IMAGENET)],
     verified="Black and white become -1 and 1 where mean and deviation are 0.5, every colour has its own mean and "
@@ -132,7 +140,7 @@ def to_network(images: torch.Tensor, mean: list[float], std: list[float]) -> tor
     return (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     ### END SOLUTION
 
-# %% ../../nbs/practice/01_data_prep.ipynb #fdb712f8
+# %% ../../nbs/practice/01_data_prep.ipynb #0d694118
 @to_network_exercise.mistake("The pixels are not divided by 255, but the mean and the deviation are those of pixels "
                              "from 0 to 1. So everything is far too bright for the network.")
 def _not_scaled(images, mean, std):
@@ -167,6 +175,12 @@ def _along_the_columns(images, mean, std):
 def _colours_last(images, mean, std):
     return to_network(images, mean, std).permute(0, 2, 3, 1)
 
+# %% ../../nbs/practice/01_data_prep.ipynb #fdb712f8
+@to_network_exercise.mistake("The values are right, but they are float64: with NumPy, dividing makes numbers of double "
+                             "length, and a network's layers refuse them. Make them float32, with `.float()`.")
+def _double_length(images, mean, std):
+    return to_network(images, mean, std).double()
+
 
 @to_network_exercise.mistake("You divide by the deviation first and subtract the mean then. The mean belongs to the "
                              "pixels as they are: subtract it first.")
@@ -184,9 +198,27 @@ def _photographs(seed: int, sizes: dict[str, int]) -> tuple[list[str], list[str]
     return [f"photo_{number:03}.jpg" for number in numbers], labels
 
 
+def _elsewhere(answer: Callable, *given: object) -> list[list]:
+    """What the answer gives, sorted, in five sessions: in each Python's `hash` of a text is another."""
+    names = getattr(inspect.unwrap(answer), "__globals__", {})
+    kept = {"hash": names["hash"]} if "hash" in names else {}
+    found = []
+    try:
+        for session in range(5):
+            names["hash"] = lambda value, session=session, usual=hash: usual(f"session {session}, {value}")
+            found.append(sorted(answer(*given)))
+        return found
+    finally:
+        del names["hash"]
+        names.update(kept)
+
+
 def _facts_of_split(answer: Callable, names: list[str], labels: list[str], fraction: float, seed: int) -> dict:
     """The share that was held out; where that is right, what the choice depends on."""
     of, sizes = dict(zip(names, labels, strict=True)), Counter(labels)
+    given_back = answer(names, labels, fraction, seed)
+    if not {str(name) for name in given_back} <= set(names):
+        return {"given back": "something else than names of the list"}
     draw = lambda *given: sorted(answer(*given))
     held_out = draw(names, labels, fraction, seed)
     counts = Counter(of.get(name, "no photograph") for name in held_out)
@@ -197,6 +229,7 @@ def _facts_of_split(answer: Callable, names: list[str], labels: list[str], fract
         return {"held out": "the rest" if counts == sizes - wanted else "another share of the classes"}
     return {"held out": "the right share of each class",
             "the same when the list is in another order": draw(names[::-1], labels[::-1], fraction, seed) == held_out,
+            "the same on another computer": _elsewhere(answer, names, labels, fraction, seed) == [held_out] * 5,
             "others with another seed": any(draw(names, labels, fraction, seed + k) != held_out for k in (1, 2, 3))}
 
 # %% ../../nbs/practice/01_data_prep.ipynb #17cc3cbc
@@ -208,7 +241,8 @@ hold_out_exercise = Exercise(
     "back the names.",
     examples=lambda seed: [(*_photographs(seed, dict.fromkeys("abcdef", 4)), 0.25, 42),
                            (*_photographs(seed + 1, dict.fromkeys("abcde", 8)), 0.5, 7 + seed),
-                           (*_photographs(seed + 2, {"rare": 1, "a": 4, "b": 8, "c": 12, "d": 16}), 0.25, 42)],
+                           (*_photographs(seed + 2, {"rare": 1, "a": 4, "b": 8, "c": 12, "d": 16}), 0.25, 42),
+                           (*_photographs(seed + 3, {"a": 6, "b": 3, "c": 9}), 0.3, 42)],
     verified="You hold out the right share of every class, also where a class has one photograph only; the order of "
              "the list does not matter, and the seed does.",
     hints=("Go class by class. Within a class: sort by lot, and take the first ones.",
@@ -232,7 +266,7 @@ def hold_out(names: list[str], labels: list[str], fraction: float, seed: int) ->
     ### END SOLUTION
     return held_out
 
-# %% ../../nbs/practice/01_data_prep.ipynb #34a90ef2
+# %% ../../nbs/practice/01_data_prep.ipynb #275270bb
 def _class_by_class(names: list[str], labels: list[str], fraction: float, arrange: Callable) -> list[str]:
     """The first members of each class after `arrange` has put them in some order."""
     held_out = []
@@ -270,6 +304,39 @@ def _as_they_come(names, labels, fraction, seed):
 def _without_the_seed(names, labels, fraction, seed):
     return _class_by_class(names, labels, fraction, sorted)
 
+# %% ../../nbs/practice/01_data_prep.ipynb #807d25f3
+@hold_out_exercise.mistake("You round down, as `int` does: 0.3 of 6 photographs is 1.8, and `round` makes 2 of it.")
+def _shares_rounded_down(names, labels, fraction, seed):
+    lot, held_out = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest(), []
+    for label in set(labels):
+        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=lot)
+        held_out += members[:int(fraction * len(members))]
+    return held_out
+
+# %% ../../nbs/practice/01_data_prep.ipynb #34a90ef2
+@hold_out_exercise.mistake("You hold out at least one photograph of every class. That can be wise, but the task asks "
+                           "for `round(fraction * n)`: of a class with one photograph that is none, and it is trained"
+                           " on.")
+def _one_of_each_class(names, labels, fraction, seed):
+    rare = [name for name, its in zip(names, labels, strict=True) if labels.count(its) == 1]
+    return [*hold_out(names, labels, fraction, seed), *rare]
+
+
+@hold_out_exercise.mistake("Python's own `hash` of a text is another one in every session, so tomorrow, or at your "
+                           "friend's, the exam would be another. `hashlib.sha256` gives the same everywhere.")
+def _hash_of_this_session(names, labels, fraction, seed):
+    held_out = []
+    for label in set(labels):
+        members = [name for name, its in zip(names, labels, strict=True) if its == label]
+        held_out += sorted(members, key=lambda name: hash((seed, name)))[:round(fraction * len(members))]
+    return held_out
+
+
+@hold_out_exercise.mistake("You give back something else than names, such as their numbers in the list. In your "
+                           "friend's list the numbers are others: give back the names themselves.")
+def _numbers_in_the_list(names, labels, fraction, seed):
+    return [names.index(name) for name in hold_out(names, labels, fraction, seed)]
+
 
 @hold_out_exercise.mistake("You give back the photographs to train on. The validation set is the *small* part, the "
                            "first ones by lot.")
@@ -302,6 +369,7 @@ look_up_exercise = Exercise(
            "Write the place as (x, y, 1), multiply with the matrix of the *last* change, then with the one before "
            "it, and so on.",
            "`for matrix in reversed(changes): place = matrix @ place`, and at the end divide x' and y' by w."),
+    absolute=1e-6,
     why="The way back meets the last change first, so the product is first @ ... @ last @ place. A perspective makes "
         "w differ from 1, and dividing by it is what makes far things small.",
     needs="import torch", difficulty=2, minutes=10)
@@ -351,7 +419,8 @@ smallest_presize_exercise = Exercise(
     "stretched to `image_size` pixels a side. What is the smallest presize, in whole pixels, at which no side is "
     "ever enlarged? Think, or find out by trying `draw_matrices` of the lesson.",
     examples=lambda seed: [(224, 1.0, 1.0, 1.0), (224, 0.75, 1.0, 1.0), (224, 0.75, 1.0, 1.1), (224, 0.75, 4 / 3, 1.0),
-                           (224, 0.75, 4 / 3, 1.1), (128 + 10 * seed, 0.35, 1.5, 1.25)],
+                           (224, 0.75, 4 / 3, 1.1), (128, 0.35, 1.5, 1.25),
+                           (138 + 10 * seed, 0.35, 1.5, 1.25)],
     verified="Your presize is right for whole pictures, square crops, oblong crops and magnified ones.",
     hints=("A square crop with three quarters of the area: how long is its side, as a share of the whole side?",
            "A crop of area a and width / height r has the sides √(a r) and √(a / r). Which is the shorter, at worst?",
@@ -377,8 +446,13 @@ def _area_for_side(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom / min_scale * math.sqrt(max_ratio))
 
 # %% ../../nbs/practice/01_data_prep.ipynb #6a40a36d
-@smallest_presize_exercise.mistake("You round down or to the nearest, so a fraction of a pixel is missing. Round up, "
-                                   "with `math.ceil`.")
+@smallest_presize_exercise.mistake("You round to the nearest, so sometimes a fraction of a pixel is missing. Round "
+                                   "up, with `math.ceil`.")
+def _rounded_to_the_nearest(image_size, min_scale, max_ratio, zoom):
+    return round(image_size * zoom / math.sqrt(min_scale / max_ratio))
+
+
+@smallest_presize_exercise.mistake("You round down, so a fraction of a pixel is missing. Round up, with `math.ceil`.")
 def _rounded_down(image_size, min_scale, max_ratio, zoom):
     return math.floor(image_size * zoom / math.sqrt(min_scale / max_ratio))
 
@@ -456,15 +530,20 @@ def _groups(seed: int, sizes: Sequence[int]) -> list[str]:
 def _facts_of_groups(answer: Callable, groups: list[str], fraction: float, seed: int) -> dict:
     """Whether groups were divided; where none was, how many are held out and what the choice depends on."""
     def draw(groups: list[str], seed: int) -> tuple[set[str], set[str]]:
-        chosen = set(answer(groups, fraction, seed))
+        chosen = {int(i) for i in answer(groups, fraction, seed)}
         return {groups[i] for i in chosen}, {group for i, group in enumerate(groups) if i not in chosen}
 
+    given_back = list(answer(groups, fraction, seed))
+    if any(isinstance(i, bool | str) or i not in range(len(groups)) for i in given_back):
+        return {"given back": "something else than numbers of photographs"}
     held_out, others = draw(groups, seed)
     divided = len(held_out & others)
     if divided:
         return {"groups on both sides": "one" if divided == 1 else "several"}
     return {"groups on both sides": "none", "groups held out": len(held_out),
             "the same when the list is in another order": draw(groups[::-1], seed)[0] == held_out,
+            "the same on another computer": all({groups[i] for i in chosen} == held_out
+                                                for chosen in _elsewhere(answer, groups, fraction, seed)),
             "others with another seed": any(draw(groups, seed + k)[0] != held_out for k in (1, 2, 3))}
 
 # %% ../../nbs/practice/01_data_prep.ipynb #4dad0f62
@@ -476,7 +555,8 @@ hold_out_groups_exercise = Exercise(
     "validation set.",
     examples=lambda seed: [(_groups(seed, [2] * 8), 0.25, 42),
                            (_groups(seed + 1, [3, 2, 4, 2, 3, 2, 5, 3, 2, 4]), 0.3, 7),
-                           (_groups(seed + 2, [4] * 12), 0.5, 1 + seed)],
+                           (_groups(seed + 2, [4] * 12), 0.5, 1 + seed),
+                           *((_groups(seed + 3, [30, 3, 3, 3, 3]), 0.4, lots) for lots in (1, 2, 3))],
     verified="No object is on both sides, the right number of them is held out, the order of the list does not "
              "matter, and the seed does.",
     hints=("Who draws the lot: the photograph or the object?",
@@ -497,7 +577,7 @@ def hold_out_groups(groups: list[str], fraction: float, seed: int) -> list[int]:
     return [i for i, group in enumerate(groups) if group in chosen]
     ### END SOLUTION
 
-# %% ../../nbs/practice/01_data_prep.ipynb #927a0f55
+# %% ../../nbs/practice/01_data_prep.ipynb #9e8ffa09
 @hold_out_groups_exercise.broken
 def _hold_out_photographs(groups: list[str], fraction: float, seed: int) -> list[int]:
     """Which photographs are in the validation set."""
@@ -532,6 +612,19 @@ def _objects_in_alphabetical_order(groups, fraction, seed):
     objects = sorted(set(groups))
     chosen = set(objects[:round(fraction * len(objects))])
     return [i for i, group in enumerate(groups) if group in chosen]
+
+# %% ../../nbs/practice/01_data_prep.ipynb #927a0f55
+@hold_out_groups_exercise.mistake("You give back something else than the numbers of the photographs, such as the names "
+                                  "of the objects, or a yes or no for each. `enumerate(groups)` gives the numbers.")
+def _no_numbers(groups, fraction, seed):
+    return [groups[i] for i in hold_out_groups(groups, fraction, seed)]
+
+
+@hold_out_groups_exercise.mistake("Python's own `hash` of a text is another one in every session, so tomorrow the exam "
+                                  "would be another. `hashlib.sha256` gives the same everywhere.")
+def _objects_by_hash(groups, fraction, seed):
+    objects = sorted(set(groups), key=lambda group: hash((seed, group)))
+    return [i for i, group in enumerate(groups) if group in objects[:round(fraction * len(objects))]]
 
 
 @hold_out_groups_exercise.mistake("You give back the photographs to train on. The validation set is the small part.")

@@ -160,6 +160,12 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
         guessing = torch.log(torch.tensor(float(len(classes)))).item()
         first = F.cross_entropy(scores[0], torch.arange(6) % len(classes)).item()
         facts["first loss"] = "that of guessing" if abs(first - guessing) < 0.1 else "far from that of guessing"
+        sizes = {kind: [p.abs().max().item() for p in head.parameters() if (p.ndim > 1) == (kind == "weights")]
+                 for kind in ("weights", "biases")}
+        if facts["first loss"] == "that of guessing":
+            facts["weights at the start"] = "near zero" if max(sizes["weights"]) < 0.006 else "larger than 0.001 allows"
+            biases = "not zero" if any(sizes["biases"]) else "zero"
+            facts["biases at the start"] = biases if sizes["biases"] else "none"
         facts["a row adds up to 1"] = bool(torch.allclose(scores[0].sum(1), torch.ones(6)))
         for parameter in head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=chance))
@@ -194,7 +200,7 @@ def make_head(num_features: int, classes: list[str]) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     ### END SOLUTION
 
-# %% ../../nbs/practice/02_model.ipynb #76e73148
+# %% ../../nbs/practice/02_model.ipynb #76c6048c
 def _head(num_features: int, outputs: int, *before: nn.Module, std: float = 0.001) -> nn.Sequential:
     linear = nn.Linear(num_features, outputs)
     nn.init.normal_(linear.weight, std=std)
@@ -228,6 +234,26 @@ def _sure_of_nonsense(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), std=1.0)
 
 
+@make_head_exercise.mistake("Your head starts with biases that are not zero, as nn.Linear draws them: some classes "
+                            "are preferred before anything was learned. `nn.init.zeros_(linear.bias)`")
+def _biases_as_drawn(num_features, classes):
+    head = make_head(num_features, classes)
+    nn.init.uniform_(head[-1].bias, -0.2, 0.2)
+    return head
+
+# %% ../../nbs/practice/02_model.ipynb #76e73148
+@make_head_exercise.mistake("Your weights start larger than the task asks for. 0.001 is the standard deviation: `std`"
+                            " of `nn.init.normal_` takes it as it is, without a root.")
+def _root_of_the_deviation(num_features, classes):
+    return _head(num_features, len(classes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), std=0.001**0.5)
+
+
+@make_head_exercise.mistake("After the average the shape is (N, C, 1, 1), and a linear layer looks along the last "
+                            "dimension only. `nn.Flatten()` between them makes (N, C) of it.")
+def _not_flattened(num_features, classes):
+    return _head(num_features, len(classes), nn.AdaptiveAvgPool2d(1))
+
+
 @make_head_exercise.mistake("Your head takes the grid apart without averaging, so it is tied to one size of the "
                             "images: on another grid the numbers no longer fit. Average each channel over its whole "
                             "grid first.")
@@ -243,7 +269,7 @@ def _largest_value(num_features, classes):
 # %% ../../nbs/practice/02_model.ipynb #987e04b7
 def _body(kind: str, width: int) -> nn.Sequential:
     """A body of one of three kinds; some blocks have no parameters, and one has layers inside."""
-    block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+    block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.Linear(width, width))
     return {"small": nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()),
             "odd": nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width),
                                  nn.ReLU()),
@@ -255,7 +281,8 @@ def _names_in_groups(answer: Callable, body: nn.Sequential, head: nn.Module) -> 
     """The groups with the parameters' names, sorted within each."""
     names = {id(p): f"{part}.{name}" for part, module in (("body", body), ("head", head))
              for name, p in module.named_parameters()}
-    return [sorted(names.get(id(p), "no parameter of the model") for p in group) for group in answer(body, head)]
+    return [sorted(names.get(id(p), f"no parameter of the model but of type {type(p).__name__}") for p in group)
+            for group in answer(body, head)]
 
 # %% ../../nbs/practice/02_model.ipynb #2ad277d6
 three_groups_exercise = Exercise(
@@ -331,6 +358,14 @@ def _head_first(body, head):
     return three_groups(body, head)[::-1]
 
 
+@three_groups_exercise.mistake("You count layers that lie within a block, so one block is divided. The blocks are what "
+                               "iterating over the body gives; `modules()` goes on into them.")
+def _layers_within(body, head):
+    layers = [layer for layer in body.modules() if list(layer.parameters(recurse=False))]
+    half = len(layers) // 2
+    return [_joined(layers[:half]), _joined(layers[half:]), list(head.parameters())]
+
+
 @three_groups_exercise.mistake("Of an odd number of blocks yours puts the middle one into the early half. Divide at "
                                "`len(blocks) // 2`, which rounds down.")
 def _middle_is_early(body, head):
@@ -353,10 +388,13 @@ def _frozen(seed: int, kind: str) -> tuple[nn.Sequential, list[torch.Tensor]]:
 
 
 def _changes_and_counts(answer: Callable, body: nn.Module, batches: list[torch.Tensor]) -> dict:
-    """What the answer says, and how many batches the BatchNorm layers have seen in training mode by then."""
-    changes = answer(body, batches)
-    counted = [int(layer.num_batches_tracked) for layer in body.modules() if isinstance(layer, nn.BatchNorm1d)]
-    return {"changes": changes, "batches counted by BatchNorm": counted}
+    """What the answer says, and how many batches a BatchNorm layer saw in training mode, also one of a copy."""
+    seen = []
+    for layer in body.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.register_forward_hook(lambda layer, *given: seen.append(layer.training))
+            break
+    return {"changes": answer(body, batches), "batches that BatchNorm saw in training mode": sum(seen)}
 
 # %% ../../nbs/practice/02_model.ipynb #f1ee92f9
 what_moves_exercise = Exercise(
@@ -503,24 +541,27 @@ def _new_model(seed: int) -> BodyAndHead:
 
 def _facts_of_training(answer: Callable, model: BodyAndHead) -> dict:
     """Train for two short epochs, each begun with the answer, and say what has moved and what has not."""
+    moving = []
     x, y = _three_heaps(0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
-        model.eval()  # as an evaluation leaves it
+    for new in (True, False):
+        model.train(new)  # a new model is in training mode; an evaluation leaves it in the other
         answer(model)
+        running = {name: value.clone() for name, value in model.state_dict().items() if name.endswith("running_mean")}
         for x_part, y_part in zip(x.split(80), y.split(80), strict=True):
             loss = F.cross_entropy(model(x_part), y_part)
             optimizer.zero_grad()
             if loss.requires_grad:
                 loss.backward()
             optimizer.step()
+        moving.append(sum(not torch.equal(value, model.state_dict()[name]) for name, value in running.items()))
     after, weights = model.state_dict(), {name for name, _ in model.named_parameters()}
     moved = [name for name in before if not torch.equal(before[name], after[name])]
     return {"the head is in training mode": model.head.training,
             "the head has learned": any(name.startswith("head") for name in moved),
             "the body's weights have moved": any(name.startswith("body") and name in weights for name in moved),
-            "running means that have moved": sum(name.endswith("running_mean") for name in moved)}
+            "running means that moved in the first epoch, and in the second": moving}
 
 # %% ../../nbs/practice/02_model.ipynb #c27590a0
 start_epoch_exercise = Exercise(
@@ -557,7 +598,7 @@ def _start_epoch(model: nn.Module) -> None:
         parameter.requires_grad_(False)
     model.train()
 
-# %% ../../nbs/practice/02_model.ipynb #0407cbb5
+# %% ../../nbs/practice/02_model.ipynb #93fb17b8
 @start_epoch_exercise.mistake("The running statistics stay, but the body's weights are trained: `eval()` changes how "
                               "layers compute, not whether they learn. Keep `requires_grad_(False)` as well.")
 def _not_frozen(model):
@@ -590,6 +631,13 @@ def _everything_frozen(model):
     model.body.eval()
 
 
+@start_epoch_exercise.mistake("In the first epoch the running statistics still move: a new model is in training mode, "
+                              "its body, too. You leave the body as you find it; say `model.body.eval()`.")
+def _body_as_it_is(model):
+    model.body.requires_grad_(False)
+    model.head.train()
+
+# %% ../../nbs/practice/02_model.ipynb #0407cbb5
 @start_epoch_exercise.mistake("One BatchNorm layer still moves: it lies deeper in the body than the layers that you "
                               "switch. `body.eval()` reaches all of them; a loop over the body itself sees only the "
                               "topmost.")

@@ -131,8 +131,9 @@ def _no_zero_grad(model, optimizer, batches):
     return _mean_of_samples(_one_epoch(model, optimizer, batches, clear="never"))
 
 # %% ../../nbs/practice/03_training_loop.ipynb #0c3b2898
-@train_epoch_exercise.mistake("Nothing is learned: you clear the gradients between `backward` and `step`, so the "
-                              "step finds none. Clear them before `backward`, or after `step`.")
+@train_epoch_exercise.mistake("Nothing is learned: the step finds no gradients. Either `backward` is missing, or you "
+                              "clear the gradients between `backward` and `step`; clear them before `backward`, or "
+                              "after `step`.")
 def _cleared_too_early(model, optimizer, batches):
     return _mean_of_samples(_one_epoch(model, optimizer, batches, clear="too early"))
 
@@ -306,15 +307,33 @@ def _step_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimize
     return model, torch.optim.SGD(model.parameters(), lr=0.5), _points(seed, *sizes)
 
 
+def _samples_held(model: nn.Module) -> list[int]:
+    """How many samples the model keeps for a `backward` that is still to come, noted whenever it is called."""
+    waiting, held = [], []
+
+    def note(model: nn.Module, given: tuple, logits: torch.Tensor) -> None:
+        held.append(sum(waiting) + len(logits))
+        if logits.requires_grad:
+            waiting.append(len(logits))
+            logits.register_hook(lambda gradient: waiting.remove(len(gradient)))
+    model.register_forward_hook(note)
+    return held
+
+
 def _after_the_step(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, parts: list) -> dict:
     """The weights after the step; where they are those of a step on the whole batch, also what was given back."""
     whole = copy.deepcopy(model)
     x, y = (torch.cat(values) for values in zip(*parts, strict=True))
     F.cross_entropy(whole(x), y).backward()
     torch.optim.SGD(whole.parameters(), lr=0.5).step()
+    held = _samples_held(model)
     loss, wanted, weights = answer(model, optimizer, parts), _weights(whole), _weights(model)
     right = all(torch.allclose(*pair, atol=1e-5) for pair in zip(weights, wanted, strict=True))
-    return {"the step of the whole batch": True, "given back": loss} if right else {"weights": weights}
+    if not right:
+        return {"the step of the whole batch": False, "gives something back": loss is not None, "weights": weights}
+    most = max(len(y) for _, y in parts)
+    return {"the step of the whole batch": True, "given back": loss,
+            "samples in memory at once": "no more than a part" if max(held) <= most else "more than a part"}
 
 # %% ../../nbs/practice/03_training_loop.ipynb #f9c96ab0
 step_in_parts_exercise = Exercise(
@@ -351,7 +370,7 @@ def step_in_parts(model: nn.Module, optimizer: torch.optim.Optimizer,
     return total
     ### END SOLUTION
 
-# %% ../../nbs/practice/03_training_loop.ipynb #94736a11
+# %% ../../nbs/practice/03_training_loop.ipynb #38de0c1b
 def _gathered(model: nn.Module, optimizer: torch.optim.Optimizer, parts: list, shares: list[float]) -> float:
     """One step on the gradients of all parts, each with its share; the mean loss of the whole batch."""
     count, total = sum(len(y) for _, y in parts), 0.0
@@ -382,6 +401,24 @@ def _only_the_last(model, optimizer, parts):
     count = sum(len(y) for _, y in parts)
     shares = [0.0] * (len(parts) - 1) + [len(parts[-1][1]) / count]
     return _gathered(model, optimizer, parts, shares)
+
+# %% ../../nbs/practice/03_training_loop.ipynb #94736a11
+@step_in_parts_exercise.mistake("The step is right, but all parts are in memory at once, and that is what they were "
+                                "cut for: either you put them together again, or you add up their losses and call "
+                                "`backward` at the end, and until then each keeps what it needs. Call `backward` for "
+                                "each part.")
+def _all_in_memory(model, optimizer, parts):
+    x, y = (torch.cat(values) for values in zip(*parts, strict=True))
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@step_in_parts_exercise.mistake("The weights do not move. Is there an `optimizer.step()`, and are the gradients still "
+                                "there when it is taken?")
+def _no_step(model, optimizer, parts):
+    return sum(F.cross_entropy(model(x), y).item() * len(y) for x, y in parts) / sum(len(y) for _, y in parts)
 
 
 @step_in_parts_exercise.mistake("You take a step after every part. Then the later parts are seen by other weights, "
@@ -420,8 +457,8 @@ def _clipped_training(answer: Callable, limit: float) -> dict:
         weights[name] = _weights(model)
     if all(map(torch.equal, *weights.values())):
         hooks = [hook for hook in vars(type(callback)) if hook.startswith(("before_", "after_"))]
-        return {"weights": "as without the callback", "hooks": sorted(hooks)}
-    return {"weights": weights["with the callback"]}
+        return {"it does": "nothing", "hooks": sorted(hooks)}
+    return {"it does": "something", "weights": weights["with the callback"]}
 
 # %% ../../nbs/practice/03_training_loop.ipynb #9d276c70
 clip_gradients_exercise = Exercise(
@@ -494,6 +531,15 @@ def _each_number(limit):
     return _at("after_backward", lambda parameters: nn.utils.clip_grad_value_(parameters, limit))
 
 
+@clip_gradients_exercise.mistake("The square root is missing: the length is the *root* of the sum of the squares.")
+def _square_of_the_length(limit):
+    def shorten(parameters):
+        square = sum((p.grad**2).sum() for p in parameters)
+        for p in parameters:
+            p.grad *= min(1.0, limit / square)
+    return _at("after_backward", shorten)
+
+
 @clip_gradients_exercise.mistake("You bring all gradients *to* the limit, the short ones, too. Where the training "
                                  "has nearly arrived, gradients are short, and should stay so: only shorten.")
 def _always_that_long(limit):
@@ -525,7 +571,9 @@ def _to_interrupt(seed: int, steps: int) -> tuple[nn.Module, torch.optim.Optimiz
 
 def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> dict:
     """Take the checkpoint, train on; then go on from the checkpoint with everything made new."""
-    here, saved = _weights(model), answer(model, optimizer)
+    torch.rand(5)  # the training has drawn random numbers before
+    numbers, here, saved = torch.get_rng_state(), _weights(model), answer(model, optimizer)
+    drawn = not torch.equal(numbers, torch.get_rng_state())
     _learn(model, optimizer, batches)
     resumed = _network(99, nn.Dropout(0.5))
     resumed.load_state_dict(saved["model"])
@@ -538,6 +586,7 @@ def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer,
         torch.set_rng_state(saved["random"])
     _learn(resumed, memory, batches)
     return {"steps that the optimiser remembers": steps_known, "random numbers are kept": "random" in saved,
+            "random numbers go on": "elsewhere than they would have" if drawn else "as if nothing had happened",
             "goes on as if nothing had happened": all(map(torch.allclose, _weights(model), _weights(resumed)))}
 
 # %% ../../nbs/practice/03_training_loop.ipynb #79285386
@@ -596,6 +645,13 @@ def _weights_alone(model, optimizer):
                                   "have. Keep `torch.get_rng_state()`, too.")
 def _without_random_numbers(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict())}
+
+
+@take_checkpoint_exercise.mistake("To take a checkpoint must not change the training: you seed the random numbers "
+                                  "anew. Keep the state in which they are, with `torch.get_rng_state()`.")
+def _seeded_anew(model, optimizer):
+    torch.manual_seed(0)
+    return take_checkpoint(model, optimizer)
 
 
 @take_checkpoint_exercise.mistake("The optimiser's memory is missing: Adam's running means of the gradients start "

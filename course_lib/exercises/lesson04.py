@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..practice import Cause, Exercise, Lab, Question, Quiz
+from ..practice import Cause, Exercise, Lab, Question, Quiz, difference
 
 # %% auto #0
 __all__ = ['lr_sweep_exercise', 'running_mean_exercise', 'clean_sweep_exercise', 'suggest_if_it_falls_exercise',
@@ -254,9 +254,11 @@ suggest_if_it_falls_exercise = Exercise(
     "neighbouring points, take the difference of their losses, and give the rate of the *left* one of the pair with "
     "the largest fall. (The rates grow by equal factors, so equal steps in the list are equal steps in the "
     "logarithm.)",
-    examples=lambda seed: [([0.1, 0.2, 0.4, 0.8], [2.0, 1.9, 1.0, 3.0], 0.25), ([0.1, 0.2, 0.4], [2.0, 1.9, 1.8], 0.25),
+    examples=lambda seed: [([0.1, 0.2, 0.4, 0.8], [2.0, 1.9, 1.0, 3.0], 0.25), ([0.1, 0.2, 0.4], [4.0, 3.8, 3.4], 0.25),
                            (*_curve("slope", seed), 0.25), (*_curve("noise", seed), 0.25),
-                           (*_curve("plain", seed), 0.25), ([0.1, 0.2, 0.4], [1.0, 4.0, 3.5], 0.25)],
+                           (*_curve("plain", seed), 0.25), ([0.1, 0.2, 0.4], [1.0, 4.0, 3.5], 0.25),
+                           ([0.1, 0.2, 0.4], [2.0, 1.5, 1.75], 0.25),
+                           ([0.1, 0.2, 0.4], [2.0, 1.6, 1.0], 0.25)],
     verified="Your rule finds the steepest fall on two slopes and keeps silent on three plains, one of them noisy "
              "and one that only comes back from a peak.",
     hints=("Two questions, one after the other: is there a fall at all? And where is it steepest?",
@@ -266,7 +268,7 @@ suggest_if_it_falls_exercise = Exercise(
         "whether there is anything to read.",
     difficulty=2, minutes=12)
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #80b219ba
+# %% ../../nbs/practice/04_lr_finder.ipynb #00e5b98f
 @suggest_if_it_falls_exercise.reference
 def suggest_if_it_falls(rates: list[float], losses: list[float], at_least: float) -> float | None:
     """The rate of the steepest fall, or None where the loss falls by less than the fraction `at_least`."""
@@ -297,6 +299,31 @@ def _steepest_rise(rates, losses, at_least):
     if suggest_if_it_falls(rates, losses, at_least) is None:
         return None
     return rates[max(range(len(losses) - 1), key=lambda k: losses[k + 1] - losses[k])]
+
+
+@suggest_if_it_falls_exercise.mistake("A fall from 2 to 1.5 *is* at least a quarter. Say nothing only where the fall "
+                                      "is smaller, with `<` and not `<=`.")
+def _more_than_that(rates, losses, at_least):
+    return None if 1 - min(losses) / losses[0] <= at_least else suggest_if_it_falls(rates, losses, at_least)
+
+# %% ../../nbs/practice/04_lr_finder.ipynb #80b219ba
+@suggest_if_it_falls_exercise.mistake("You compare the fall itself with `at_least`, which is a *fraction* of the "
+                                      "first loss: from 4 to 3.4 the loss falls by 0.6, and that is 15 %.")
+def _amount(rates, losses, at_least):
+    return None if losses[0] - min(losses) < at_least else suggest_if_it_falls(rates, losses, -1e9)
+
+
+@suggest_if_it_falls_exercise.mistake("You compare the *last* loss with the first. A sweep ends on the wall: take the"
+                                      " lowest loss.")
+def _down_to_the_last(rates, losses, at_least):
+    return None if 1 - losses[-1] / losses[0] < at_least else suggest_if_it_falls(rates, losses, -1e9)
+
+
+@suggest_if_it_falls_exercise.mistake("You give the rate of the *right* one of the pair. The left one is the rate with "
+                                      "which the step was taken that lowered the loss.")
+def _right_one_of_the_pair(rates, losses, at_least):
+    rate = suggest_if_it_falls(rates, losses, at_least)
+    return None if rate is None else rates[rates.index(rate) + 1]
 
 
 @suggest_if_it_falls_exercise.mistake("You compare the lowest loss with the *highest*. After a peak that looks like "
@@ -337,11 +364,15 @@ def _lab_outcome(answer, rates: list[float]) -> dict:
     x, y = _blobs()
     model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    _untidy_sweep(model, optimizer, x, y, [1e-2, 1e-2])  # so that the optimiser has something to remember
     before = [parameter.detach().clone() for parameter in model.parameters()]
+    memory = copy.deepcopy(optimizer.state_dict()["state"])
     found = answer(model, optimizer, x, y, rates)
+    now = optimizer.state_dict()["state"]
     return {"losses": found, "weights kept": all(map(torch.equal, before, model.parameters())),
             "rate of the optimiser": optimizer.param_groups[0]["lr"],
-            "optimiser kept": len(optimizer.state_dict()["state"]) == 0}
+            "what the optimiser remembers": "nothing" if not now else "what it did" if not difference(memory, now)
+            else "the sweep"}
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #579fad88
 tidy_sweep_exercise = Exercise(
@@ -403,7 +434,7 @@ def _only_weights(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.
     model.load_state_dict(kept)
     return losses
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #fa27baec
+# %% ../../nbs/practice/04_lr_finder.ipynb #a427c681
 @tidy_sweep_exercise.mistake("The rate is put back, but the weights stay where the last rate left them.")
 def _only_optimizer(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
     kept = copy.deepcopy(optimizer.state_dict())
@@ -421,6 +452,23 @@ def _forgets_the_memory(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.
     return losses
 
 
+@tidy_sweep_exercise.mistake("What you load is no copy: `state_dict()` gives the very tensors that the sweep changes,"
+                             " so you put back what is there already. Copy both deeply before the loop.")
+def _no_copies(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    kept = optimizer.state_dict()
+    losses = _untidy_sweep(model, optimizer, x, y, rates)
+    optimizer.load_state_dict(kept)
+    return losses
+
+
+@tidy_sweep_exercise.mistake("Weights and rate are back, but the optimiser has forgotten all that it knew *before* the "
+                             "sweep. Copy its state_dict() before the loop, deeply, and load it afterwards.")
+def _memory_emptied(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    losses = _forgets_the_memory(model, optimizer, x, y, rates)
+    optimizer.state.clear()
+    return losses
+
+# %% ../../nbs/practice/04_lr_finder.ipynb #fa27baec
 tidy_sweep_lab = Lab(
     "04.lab", "A training after a sweep",
     "Three classes of points in the plane, a network of one hidden layer. Somebody swept the learning rate, read off "
