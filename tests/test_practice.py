@@ -146,6 +146,19 @@ def test_an_answer_that_loops_for_ever_is_stopped_even_if_it_swallows_everything
             pass
 
 
+def test_an_import_does_not_use_up_the_time_of_an_answer(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def answer(start, stop, count):
+        import slow_to_import  # noqa: F401
+        return [start * (stop / start) ** (k / (count - 1)) for k in range(count)]
+
+    exercise = replace(find_exercise("04.lr_sweep"), seconds=0.3)
+    exercise.answer, exercise.mistakes = find_exercise("04.lr_sweep").answer, []
+    assert examine(exercise, answer).passed
+
+
 def test_an_answer_leaves_the_session_as_it_was():
     def careless(start, stop, count):
         torch.set_grad_enabled(False)

@@ -242,10 +242,10 @@ def _biases_as_drawn(num_features, classes):
     return head
 
 # %% ../../nbs/practice/02_model.ipynb #76e73148
-@make_head_exercise.mistake("Your weights start larger than the task asks for. 0.001 is the standard deviation: `std`"
-                            " of `nn.init.normal_` takes it as it is, without a root.")
-def _root_of_the_deviation(num_features, classes):
-    return _head(num_features, len(classes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), std=0.001**0.5)
+@make_head_exercise.mistake("Your weights start larger than the task asks for: 0.001 is their standard deviation. "
+                            "`std` of `nn.init.normal_` takes it as it is, without a root.")
+def _larger_deviation(num_features, classes):
+    return _head(num_features, len(classes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), std=0.01)
 
 
 @make_head_exercise.mistake("After the average the shape is (N, C, 1, 1), and a linear layer looks along the last "

@@ -577,8 +577,8 @@ def _cleared_too_early(model, optimizer, x, y):
     return loss.item()
 
 
-@head_step_exercise.mistake("The head does not learn any more: you took the gradients of the whole model away. Only "
-                            "the body is frozen.")
+@head_step_exercise.mistake("The head does not learn any more: no step is taken, or you took the gradients of the "
+                            "whole model away before it. Only the body is frozen.")
 def _nothing_learns(model, optimizer, x, y):
     return F.cross_entropy(model(x), y).item()
 

@@ -26,6 +26,12 @@ def _said(seed: int, classes: int, count: int) -> tuple[torch.Tensor, torch.Tens
     return torch.where(torch.rand(count, generator=generator) < 0.5, targets, guessed), targets, classes
 
 
+def _kind_and_counts(answer, *given: object) -> dict:
+    """The counts that an answer gives, and what kind of numbers they are."""
+    matrix = answer(*given)
+    return {"counts": matrix, "type": str(getattr(matrix, "dtype", type(matrix).__name__)).removeprefix("torch.")}
+
+
 count_confusions_exercise = Exercise(
     "06.count_confusions", "A confusion matrix",
     "Count how often each class was taken for each: a square of whole numbers (int64), one row for each *actual* "
@@ -41,7 +47,7 @@ count_confusions_exercise = Exercise(
            "loop, `torch.bincount(targets * num_classes + predicted, minlength=num_classes ** 2)`."),
     why="Every pair of actual and predicted class is one field, and a field is a count: what is right stands on the "
         "diagonal, and a row adds up to the images of a class.",
-    needs="import torch", difficulty=1, minutes=6)
+    needs="import torch", outcome=_kind_and_counts, difficulty=1, minutes=6)
 
 
 @count_confusions_exercise.reference
@@ -77,6 +83,12 @@ def _each_field_once(predicted, targets, num_classes):
 def _shares(predicted, targets, num_classes):
     matrix = count_confusions(predicted, targets, num_classes)
     return matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+
+
+@count_confusions_exercise.mistake("The counts are right, but of another type: counts are whole numbers, int64. As "
+                                   "floats they can be no places in a table, and in 32 bits they end at 16,777,216.")
+def _counts_as_floats(predicted, targets, num_classes):
+    return count_confusions(predicted, targets, num_classes).float()
 
 
 @count_confusions_exercise.mistake("Your matrix is only as large as the classes that occur here. A class that has no "
@@ -162,7 +174,7 @@ worst_images_exercise = Exercise(
     "loss of an image is minus the logarithm of the probability that the network gave to the *right* class. Give "
     "back a list of pairs `(row, loss)`.",
     examples=lambda seed: [(torch.tensor([[0.55, 0.44, 0.01], [0.5, 0.49, 0.01]]).log(), torch.tensor([1, 2]), 2),
-                           (torch.tensor([[3.0, 0.0], [0.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 0, 1]), 2),
+                           (torch.tensor([[3.0, 0.0], [0.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 0, 1]), 3),
                            (*_scores(seed), 5), (*_scores(seed + 1, 3), 8)],
     verified="Your order is that of the losses, each is the loss of its own image, and asking for more images than "
              "there are is no trouble.",
@@ -204,6 +216,13 @@ def _loss_of_the_predicted(logits, targets, count):
                                "itself. After a second softmax all losses are nearly alike.")
 def _softmax_twice(logits, targets, count):
     return worst_images(logits.softmax(1), targets, count)
+
+
+@worst_images_exercise.mistake("You leave out the images that were called by their right name. One that is right, but"
+                               " hardly, can have a larger loss than a mistake; the task asks for all images.")
+def _mistakes_only(logits, targets, count):
+    wrong = (logits.argmax(1) != targets).tolist()
+    return [pair for pair in worst_images(logits, targets, count) if wrong[pair[0]]]
 
 
 @worst_images_exercise.mistake("You give the *smallest* losses: these are the images that went best. Sort the other "

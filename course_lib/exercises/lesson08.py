@@ -112,7 +112,7 @@ to_int8_exercise = Exercise(
     "comes from other values, those of `calibration`: zero stays zero, and the one that is largest *in size* becomes "
     "127 or -127. Round to the nearest whole number. What lies outside of the range afterwards takes the nearest "
     "number that int8 has. Give back the whole numbers, as a tensor of type int8, and the scale.",
-    examples=lambda seed: [(torch.tensor([1.0, -0.5, 0.26]), torch.tensor([1.0, -0.2])),
+    examples=lambda seed: [(torch.tensor([1.0, -0.52, 0.26]), torch.tensor([1.0, -0.2])),
                            (torch.tensor([0.7, -0.31, 0.02, -1.2]), torch.tensor([0.7, -0.31, 0.02, -1.2])),
                            (torch.tensor([2.0, -3.0, 0.3, 0.0]), torch.tensor([1.0, -1.0])),
                            (_normal(seed, 20, 5.0 + seed), _normal(seed + 50, 30, 2.0)),
@@ -273,8 +273,20 @@ def _model_and_parts(seed: int, sizes: Sequence[int], used: bool = False) -> tup
 
 
 def _gradients_after(answer, model: nn.Module, parts: list) -> dict:
+    """The gradients, and whether more than a part waited for its `backward` at any time."""
+    waiting, held = [], [0]
+
+    def note(model: nn.Module, given: tuple, scores: torch.Tensor) -> None:
+        held.append(sum(waiting) + len(scores))
+        if scores.requires_grad:
+            waiting.append(len(scores))
+            scores.register_hook(lambda gradient: waiting.remove(len(gradient)))
+    handle = model.register_forward_hook(note)
     answer(model, parts)
-    return {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    handle.remove()
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    most = max(len(y) for _, y in parts)
+    return {**gradients, "images in memory at once": "more than a part" if max(held) > most else "no more than a part"}
 
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #8cc52f5d
 add_up_gradients_exercise = Exercise(
@@ -353,6 +365,15 @@ def _never_cleared(model, parts):
 def _divided_twice(model, parts):
     images = sum(len(y) for _, y in parts)
     _add_up(model, parts, lambda count: 1 / images)
+
+
+@add_up_gradients_exercise.mistake("The gradients are right, but all parts are in memory at once, and that is what "
+                                   "they were cut for: either you put them together again, or you add up their losses"
+                                   " and call `backward` at the end. Call `backward` for each part.")
+def _all_in_memory(model, parts):
+    model.zero_grad()
+    x, y = (torch.cat(values) for values in zip(*parts, strict=True))
+    F.cross_entropy(model(x), y).backward()
 
 
 @add_up_gradients_exercise.mistake("Each part's loss is a sum over its images, and the sums are added up. The mean "

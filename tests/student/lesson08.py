@@ -1,0 +1,265 @@
+"""Students' answers to the exercises of lesson 8."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import right, wrong
+
+
+@right("08.conv_cost")
+def by_building(inputs, outputs, kernel, height, width, separable):
+    if separable:
+        layers = [nn.Conv2d(inputs, inputs, kernel, groups=inputs, bias=False), nn.Conv2d(inputs, outputs, 1)]
+    else:
+        layers = [nn.Conv2d(inputs, outputs, kernel)]
+    weights = sum(layer.weight.numel() for layer in layers)
+    return [weights + outputs, float(weights) * height * width]
+
+
+@wrong("08.conv_cost", "at [0]: 62 in place of 59")
+def bias_in_both_steps(inputs, outputs, kernel, height, width, separable):
+    parameters, work = by_building(inputs, outputs, kernel, height, width, separable)
+    return parameters + inputs * separable, work
+
+
+@wrong("08.conv_cost", "at [1]: 470400 in place of 604800")
+def height_twice(inputs, outputs, kernel, height, width, separable):
+    parameters, _ = by_building(inputs, outputs, kernel, height, width, separable)
+    return parameters, (parameters - outputs) * height**2
+
+
+@wrong("08.conv_cost", "at [1]: 13824 in place of 21600")
+def no_padding(inputs, outputs, kernel, height, width, separable):
+    parameters, _ = by_building(inputs, outputs, kernel, height, width, separable)
+    return parameters, (parameters - outputs) * (height - kernel + 1) * (width - kernel + 1)
+
+
+@wrong("08.conv_cost", "at [1]: 8 in place of 4")
+def additions_too(inputs, outputs, kernel, height, width, separable):
+    parameters, work = by_building(inputs, outputs, kernel, height, width, separable)
+    return parameters, 2 * work
+
+
+@right("08.to_int8")
+def half_up(values, calibration):
+    scale = max(abs(v) for v in calibration.tolist()) / 127
+    whole = [min(max(int(np.floor(v / scale + 0.5)), -128), 127) for v in values.tolist()]
+    return torch.tensor(whole, dtype=torch.int8), scale
+
+
+@wrong("08.to_int8", "at 'type': 'torch.float32' in place of 'torch.int8'")
+def as_floats(values, calibration):
+    scale = calibration.abs().max() / 127
+    return (values / scale).round().clamp(-128, 127), scale
+
+
+@wrong("08.to_int8", "at 'type': 'torch.int64' in place of 'torch.int8'")
+def as_int64(values, calibration):
+    whole, scale = half_up(values, calibration)
+    return whole.long(), scale
+
+
+@wrong("08.to_int8", "at 'scale': 127 in place of 0.00787402")
+def inverse_scale(values, calibration):
+    whole, scale = half_up(values, calibration)
+    return whole, 1 / scale
+
+
+@wrong("08.to_int8", "at 'whole numbers': at [1]: -127 in place of -128")
+def clamped_to_127(values, calibration):
+    whole, scale = half_up(values, calibration)
+    return whole.clamp(min=-127), scale
+
+
+@wrong("08.to_int8", "at 'whole numbers': at [1]: -25 in place of -66")
+def values_clipped_first(values, calibration):
+    return half_up(values.clamp(calibration.min(), calibration.max()), calibration)
+
+
+@right("08.unbeaten")
+def one_sweep(costs, errors):
+    front, best = [], {}
+    for name in sorted(costs, key=lambda name: (costs[name], errors[name])):
+        if all(error > errors[name] for error in best) or (costs[name], errors[name]) in best.values():
+            front.append(name)
+            best[errors[name]] = costs[name], errors[name]
+    return tuple(front)
+
+
+@wrong("08.unbeaten", "1 element in place of 2")
+def running_minimum(costs, errors):
+    front, best = [], float("inf")
+    for name in sorted(costs, key=costs.get):
+        if errors[name] < best:
+            front.append(name)
+            best = errors[name]
+    return front
+
+
+@wrong("08.unbeaten", "of type set in place of list")
+def a_set(costs, errors):
+    return set(one_sweep(costs, errors))
+
+
+@wrong("08.unbeaten", "1 element in place of 2")
+def only_the_best(costs, errors):
+    return [min(costs, key=lambda name: costs[name] * errors[name])] if costs else []
+
+
+@wrong("08.unbeaten", "at [0]: 'a' in place of 'b'")
+def sorted_by_error(costs, errors):
+    return sorted(one_sweep(costs, errors), key=errors.get)
+
+
+@right("08.add_up_gradients")
+def sums_then_divided(model, parts):
+    for p in model.parameters():
+        p.grad = None
+    for x, y in parts:
+        F.cross_entropy(model(x), y, reduction="sum").backward()
+    n = sum(y.numel() for _, y in parts)
+    for p in model.parameters():
+        p.grad = p.grad / n
+
+
+@wrong("08.add_up_gradients", "all parts are in memory at once")
+def whole_batch(model, parts):
+    model.zero_grad()
+    F.cross_entropy(model(torch.cat([x for x, _ in parts])), torch.cat([y for _, y in parts])).backward()
+
+
+@wrong("08.add_up_gradients", "all parts are in memory at once")
+def losses_added_up(model, parts):
+    model.zero_grad()
+    n = sum(len(y) for _, y in parts)
+    sum(F.cross_entropy(model(x), y, reduction="sum") / n for x, y in parts).backward()
+
+
+@wrong("08.add_up_gradients", "changes one of its arguments")
+def with_a_step(model, parts):
+    sums_then_divided(model, parts)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+
+@wrong("08.add_up_gradients", "at 'weight': 12 of 12 numbers differ, the first at [0,")
+def size_of_the_first(model, parts):
+    model.zero_grad()
+    n = len(parts) * len(parts[0][1])
+    for x, y in parts:
+        (F.cross_entropy(model(x), y) * len(y) / n).backward()
+
+
+@right("08.parallel_steps")
+def numpy_steps(step_seconds, parameters, gigabits, delay, at_most):
+    n = np.arange(1, at_most + 1)
+    seconds = step_seconds / n + 2 * (n - 1) * (delay + 32 * parameters / n / (gigabits * 1e9))
+    return list(seconds), int(seconds.argmin()) + 1
+
+
+@wrong("08.parallel_steps", "at [0]: at [0]: 1.066 in place of 1")
+def two_n_rounds(step_seconds, parameters, gigabits, delay, at_most):
+    seconds = [step_seconds / n + 2 * n * (delay + 32 * parameters / n / (gigabits * 1e9))
+               for n in range(1, at_most + 1)]
+    return seconds, seconds.index(min(seconds)) + 1
+
+
+@wrong("08.parallel_steps", "at [0]: 2 elements in place of 3")
+def range_one_short(step_seconds, parameters, gigabits, delay, at_most):
+    seconds, best = numpy_steps(step_seconds, parameters, gigabits, delay, max(at_most - 1, 1))
+    return seconds, best
+
+
+@wrong("08.parallel_steps", "at [0]: at [1]: 0.531802 in place of 0.534")
+def binary_gigabits(step_seconds, parameters, gigabits, delay, at_most):
+    return numpy_steps(step_seconds, parameters, gigabits * 2**30 / 1e9, delay, at_most)
+
+
+@wrong("08.parallel_steps", "at [1]: 0.38 in place of 3")
+def seconds_of_the_best(step_seconds, parameters, gigabits, delay, at_most):
+    seconds, _ = numpy_steps(step_seconds, parameters, gigabits, delay, at_most)
+    return seconds, min(seconds)
+
+
+@right("08.half_trainer")
+def with_a_scaler(model, lr):
+    optimizer, scaler = torch.optim.AdamW(model.parameters(), lr), torch.amp.GradScaler("cpu", init_scale=128.0)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        with torch.amp.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return float(loss.detach())
+
+    return step
+
+
+@right("08.half_trainer")
+def layers_by_hand(model, lr):
+    model.float()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x, y):
+        halves = {name: p.half() for name, p in model.named_parameters()}
+        scores = torch.func.functional_call(model, halves, x.half())
+        loss = F.cross_entropy(scores.float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.half_trainer", "The layers compute in bf16: that is what autocast takes")
+def bfloat16_layers(model, lr):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x, y):
+        with torch.autocast("cpu"):
+            loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.half_trainer", "It runs, but what it gives back or leaves behind does not")
+def one_step_at_once(model, lr):
+    return float(lr)
+
+
+@wrong("08.half_trainer", "Now everything computes in 32 bits")
+def input_in_halves_only(model, lr):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x, y):
+        loss = F.cross_entropy(model(x.half().float()), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.half_trainer", "at 'weights that are numbers': 0 in place of 1")
+def clipped(model, lr):
+    model.half()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=False)
+
+    def step(x, y):
+        loss = F.cross_entropy(model(x.half()).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
