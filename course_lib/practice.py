@@ -342,7 +342,7 @@ def _other_kind(expected: object, got: object) -> str:
         kind += " (its `.tolist()` makes a list of it)"
     return f"{show_value(got)} in place of {show_value(expected)}{kind}"
 
-# %% ../nbs/reference/practice.ipynb #fe9892fa
+# %% ../nbs/reference/practice.ipynb #448edbb2
 @dataclass(frozen=True)
 class Verdict:
     """What a check found."""
@@ -366,7 +366,7 @@ class Verdict:
             lines.append(f'hint("{self.id}") gives the next of three hints.')
         return "\n".join(lines)
 
-
+# %% ../nbs/reference/practice.ipynb #fe9892fa
 def _in_words(run: Run) -> str:
     """What came of a run, for the line `got`."""
     if isinstance(run.error, TookTooLong):
