@@ -421,7 +421,8 @@ def _same(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run]) -> bo
 def _does(exercise: Exercise, function: Callable, got: Sequence[Run], seed: int) -> bool:
     """Whether a wrong answer does what `got` does on every example, also in the words of its errors."""
     def alike(known: Run, run: Run) -> bool:
-        return str(known.error) == str(run.error) and not _differs(exercise, known, run)
+        same = str(known.error) == str(run.error) and bool(known.changed) == bool(run.changed)
+        return same and not _differs(exercise, known, run)
     return all(alike(run_answer(exercise, function, index, seed), run) for index, run in enumerate(got))
 
 
