@@ -555,7 +555,7 @@ def lab_text(lab: Lab) -> str:
 
 def diagnosis(lab: Lab, cause: int) -> tuple[bool, str]:
     """Whether cause 1, 2, 3 or 4 is the right one, and what the curves say of it; if it is right, of the others too."""
-    if cause not in range(1, 5):
+    if not isinstance(cause, int) or cause not in range(1, 5):
         raise ValueError(f"cause = {cause!r}: choose 1, 2, 3 or 4.")
     chosen = lab.causes[cause - 1]
     if not chosen.right:
@@ -677,7 +677,7 @@ def note_progress(id: str, did: str, path: str | Path | None = None, **more: obj
     except OSError as error:
         print(f"Your progress could not be kept in {path.parent} ({error.strerror}).")
 
-# %% ../nbs/reference/practice.ipynb #412f79c2
+# %% ../nbs/reference/practice.ipynb #6f322acd
 def exercise_lessons() -> list[str]:
     """The numbers of the lessons that have exercises, such as "04"."""
     import course_lib.exercises as package
@@ -704,10 +704,14 @@ def find_exercise(id: str) -> Exercise:
             if exercise.id == id:
                 return exercise
     names = [exercise.id for lesson in exercise_lessons() for exercise in load_exercises(lesson)]
-    near = difflib.get_close_matches(str(id), names, 3, 0.4) or names[:3]
+    for lesson in exercise_lessons():
+        for lab in vars(_lesson_module(lesson)).values():
+            if isinstance(lab, Lab) and lab.id == id:
+                raise ValueError(f"{id!r} is a lab; its function is exercise {lab.exercise.id!r}.")
+    near = difflib.get_close_matches(str(id).strip().lower(), names, 3, 0.4) or names[:3]
     raise ValueError(f"There is no exercise {id!r}. Near it: {', '.join(near)}.")
 
-
+# %% ../nbs/reference/practice.ipynb #412f79c2
 def find_lab(id: str) -> Lab:
     """The lab of that name. Raises: `ValueError` when there is none."""
     lessons = exercise_lessons()
@@ -788,7 +792,7 @@ def progress_table(events: Sequence[Mapping], lesson: str | None = None) -> str:
             tries = (did[:did.index("passed") + 1] if "passed" in did else did)
             words = [f"{n} {word}{'s' if n > 1 and word != 'tries' else ''}" for n, word in
                      ((sum(d in ("passed", "failed") for d in tries), "tries"), (did.count("hint"), "hint")) if n]
-            words = [w.replace("1 tries", "1 try") for w in words] + ["solution seen"] * ("solution" in did)
+            words = ["1 try" if w == "1 tries" else w for w in words] + ["solution seen"] * ("solution" in did)
             lines.append(f"  [{'x' if exercise.id in passed else ' '}] {exercise.id:<28} {exercise.title}"
                          + (f"  ({', '.join(words)})" if words else ""))
     return "\n".join([*lines, "", f"{solved} of {total} exercises solved."])

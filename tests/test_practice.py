@@ -201,6 +201,12 @@ def test_torch_replaced_by_the_answer_is_noticed(monkeypatch):
 def test_an_unknown_exercise_or_lab_names_the_nearest():
     with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
         check("04.lr_swep", lambda: 0)
+    with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
+        check(" 04.LR_Sweep", lambda: 0)
+    with pytest.raises(ValueError, match="'04.lab' is a lab; its function is exercise '04.tidy_sweep'"):
+        hint("04.lab")
+    with pytest.raises(ValueError, match="choose 1, 2, 3 or 4"):
+        diagnose("04.lab", 3.0)
     with pytest.raises(ValueError, match="Near it"):
         hint("nonsense")
     with pytest.raises(ValueError, match="no lab '04.lap', only: .*04.lab"):
@@ -231,6 +237,18 @@ def test_hints_come_in_their_order_and_progress_remembers(capsys, elsewhere):
     table = capsys.readouterr().out
     assert re.search(r"\[x\] 04.lr_sweep .*\(3 tries, 4 hints, solution seen\)", table), table
     assert "1 of" in table
+
+
+def test_eleven_tries_are_tries():
+    events = [{"id": "04.lr_sweep", "did": "failed"}] * 11 + [{"id": "04.running_mean", "did": "failed"}]
+    table = practice.progress_table(events, "04")
+    assert "(11 tries)" in table and "(1 try)" in table
+
+
+def test_the_right_cause_of_a_lab_does_not_always_stand_at_the_same_place():
+    labs = [find_lab(f"{lesson}.lab") for lesson in LESSONS]
+    places = [next(k for k, cause in enumerate(lab.causes) if cause.right) for lab in labs]
+    assert set(places) == {0, 1, 2, 3} and max(map(places.count, places)) < len(places) / 2
 
 
 def test_a_damaged_progress_file_is_kept_aside(capsys, elsewhere):

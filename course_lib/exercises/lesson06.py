@@ -506,7 +506,11 @@ class_numbers_lab = Lab(
     "Points in the plane in three clouds, called cat, dog and owl, as many of each but for chance. The training loss "
     "falls nicely. Somebody who guesses is wrong in two cases of three, and has a loss of log 3, about 1.1.",
     _train_on_names,
-    (Cause("The network overfits.",
+    (Cause("The classes have other numbers in validation than in training.",
+           "To be wrong nearly always, and surely, one must *know* which answer is right: the network tells the "
+           "three clouds apart, and each is called by the name of another. A confusion matrix would show it at once: "
+           "full fields, none of them on the diagonal.", right=True),
+     Cause("The network overfits.",
            "A network that learned its training points by heart has no use for new ones; at worst it is as good as "
            "guessing, an error of two thirds. Here nearly *every* answer is wrong, and has been from the first epoch "
            "on."),
@@ -514,11 +518,7 @@ class_numbers_lab = Lab(
            "Points that are shifted fall on one side of all clouds. The network would call most of them by one name, "
            "and where that is the right one, it would be right: roughly the error of guessing, far from 100 %."),
      Cause("The names of the validation points were shuffled.",
-           "Then every answer would be right with a chance of one in three: again an error of two thirds."),
-     Cause("The classes have other numbers in validation than in training.",
-           "To be wrong nearly always, and surely, one must *know* which answer is right: the network tells the "
-           "three clouds apart, and each is called by the name of another. A confusion matrix would show it at once: "
-           "full fields, none of them on the diagonal.", right=True)),
+           "Then every answer would be right with a chance of one in three: again an error of two thirds.")),
     class_numbers_exercise, ylabel="loss, and error")
 
 # %% ../../nbs/practice/06_interpretation.ipynb #c8a92a95

@@ -512,15 +512,15 @@ make_training_lab = Lab(
     (Cause("The first rate is too high.",
            "It may well be; that explains a restless beginning. But if the rate had come down to a hundredth, what "
            "was too high would be over, and the loss would have calmed down with it."),
+     Cause("The rate of the schedule is not the rate of the optimiser.",
+           "The two curves contradict each other: with a rate near zero the weights stand still, and so does the "
+           "loss on the same points. It leaps as at the start, so the steps are as large as at the "
+           "start.", right=True),
      Cause("The batches are too small, so the gradient is noisy.",
            "A noisy gradient moves the weights by rate × noise. At less than a hundredth of the rate they would "
            "hardly move, and the loss, always on the same points, could not leap any more."),
      Cause("The network overfits.",
-           "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up."),
-     Cause("The rate of the schedule is not the rate of the optimiser.",
-           "The two curves contradict each other: with a rate near zero the weights stand still, and so does the "
-           "loss on the same points. It leaps as at the start, so the steps are as large as at the "
-           "start.", right=True)),
+           "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up.")),
     make_training_exercise, ylabel="loss, and part of the rate")
 
 # %% ../../nbs/practice/07_tuning.ipynb #8b0a037f

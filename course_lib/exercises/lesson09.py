@@ -594,18 +594,18 @@ make_tables_lab = Lab(
     "Besides training and validation loss, the plot has a third curve: the loss on the *training* images, computed "
     "as in evaluation. Guessing costs log 2, about 0.69.",
     _trained_and_loaded,
-    (Cause("It overfits: there are too few images.",
+    (Cause("The evaluation uses other buckets and signs than the training.",
+           "Same images, same labels, same weights, and two different losses: only what lies between the images and "
+           "the weights can differ, and that is the sketch. Each weight now meets products that it was not learned "
+           "for, so the more is learned, the more certain are the wrong answers.", right=True),
+     Cause("It overfits: there are too few images.",
            "A network that overfits is good on its training images, however they are computed. Here the very images "
            "that it learned from are bad as soon as they go through the evaluation."),
      Cause("The labels of the validation images were shuffled.",
            "That would spoil the validation loss alone. The training images have the labels that they were learned "
            "with, and their curve in evaluation rises just as well."),
      Cause("The learning rate is too high.",
-           "The training loss falls evenly, without a jump. A rate that is too high is seen there first."),
-     Cause("The evaluation uses other buckets and signs than the training.",
-           "Same images, same labels, same weights, and two different losses: only what lies between the images and "
-           "the weights can differ, and that is the sketch. Each weight now meets products that it was not learned "
-           "for, so the more is learned, the more certain are the wrong answers.", right=True)),
+           "The training loss falls evenly, without a jump. A rate that is too high is seen there first.")),
     make_tables_exercise)
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #3324926f
