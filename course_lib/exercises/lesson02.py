@@ -176,7 +176,7 @@ make_head_exercise = Exercise(
     "02.make_head", "A new head",
     "Build a head, as an `nn.Sequential`: the average of each channel over its whole grid, whatever the grid's "
     "height and width, then one linear layer with a bias to one *logit* for each class. Its weights start near zero "
-    "(a deviation of 0.001), its biases at zero.",
+    "(a standard deviation of 0.001), its biases at zero.",
     examples=lambda seed: [(4, ["cat", "dog"]), (8, ["mono", "poly", "thin film"]), (5 + seed, list("abcde"))],
     verified="Your head takes grids of any size, has one output for each class, also for two classes, gives logits, "
              "and begins with the loss of guessing.",

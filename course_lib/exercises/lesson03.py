@@ -338,7 +338,8 @@ def _after_the_step(answer: Callable, model: nn.Module, optimizer: torch.optim.O
 # %% ../../nbs/practice/03_training_loop.ipynb #f9c96ab0
 step_in_parts_exercise = Exercise(
     "03.step_in_parts", "A large batch on a small machine",
-    "A batch is too large for the memory, so it comes in `parts`, each a pair (x, y), not all of one size. Take "
+    "A batch is too large for the memory, so it comes in `parts`, each a pair (x, y), not all of one size, and only "
+    "one part at a time may be held there with what its gradients need. Take "
     "*one* step, the same that the whole batch would have given with the mean of its losses. Give back that mean, as "
     "a number. The gradients are clear when you begin.",
     examples=lambda seed: [_step_to_do(seed, 4), _step_to_do(seed + 1, 4, 4), _step_to_do(seed + 2, 6, 6, 2)],
