@@ -1,6 +1,8 @@
 """Every exercise tells right from wrong, in words; every lesson's exercise cells are made from the one source."""
 
 import ast
+import builtins
+import dis
 import json
 import re
 import time
@@ -68,6 +70,14 @@ def test_stub_and_solution_are_python_and_the_stub_holds_no_solution(id):
         inside = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", function_source(exercise.answer), re.S)
         lost = [line.strip() for part in inside for line in part.splitlines() if len(line.strip()) > 12]
         assert inside and not [line for line in lost if line in stub]
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_a_stub_uses_no_name_that_the_lesson_before_it_may_have_given_to_something_else(id):
+    function = practice.stub_function(find_exercise(id))
+    codes = practice._codes(function.__code__)
+    loaded = {step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    assert not {name for name in loaded if name not in function.__globals__ and not hasattr(builtins, name)}
 
 
 @pytest.mark.parametrize("id", ALL)

@@ -47,6 +47,7 @@ conv_cost_exercise = Exercise(
 @conv_cost_exercise.reference
 def conv_cost(inputs: int, outputs: int, kernel: int, height: int, width: int, separable: bool) -> tuple[int, int]:
     """Parameters and multiply-adds of a convolution that keeps height and width."""
+    parameters, multiply_adds = 0, 0
     ### BEGIN SOLUTION
     weights = inputs * kernel**2 + inputs * outputs if separable else inputs * outputs * kernel**2
     parameters, multiply_adds = weights + outputs, weights * height * width
@@ -133,6 +134,7 @@ to_int8_exercise = Exercise(
 @to_int8_exercise.reference
 def to_int8(values: torch.Tensor, calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Whole numbers in int8, and the scale that makes values of them again."""
+    whole, scale = torch.zeros(0), torch.tensor(0.0)
     ### BEGIN SOLUTION
     scale = calibration.abs().max() / 127
     whole = (values / scale).round().clamp(-128, 127).to(torch.int8)
@@ -412,8 +414,8 @@ parallel_steps_exercise = Exercise(
 def parallel_steps(step_seconds: float, parameters: int, gigabits: float, delay: float, at_most: int
                    ) -> tuple[list[float], int]:
     """Seconds of a step with 1, 2, ..., `at_most` processes, and the number of processes with the shortest."""
+    seconds, best = [], 1
     ### BEGIN SOLUTION
-    seconds = []
     for n in range(1, at_most + 1):
         one_round = delay + 4 * parameters / n / (gigabits * 1e9 / 8)
         seconds.append(step_seconds / n + 2 * (n - 1) * one_round)
