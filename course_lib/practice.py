@@ -117,9 +117,9 @@ def stub_source(exercise: Exercise) -> str:
     """
     if exercise.wrong_start is not None:
         source, name = function_source(exercise.wrong_start), exercise.wrong_start.__name__
-        head, body = source.split('"""', 1)  # the lines of the head stay below its bracket
+        head, quotes, body = source.partition('"""')  # the lines of the head stay below its bracket
         old, new = f"def {name}(", f"def {exercise.answer.__name__}("
-        return head.replace(old, new, 1).replace("\n" + " " * len(old), "\n" + " " * len(new)) + '"""' + body
+        return head.replace(old, new, 1).replace("\n" + " " * len(old), "\n" + " " * len(new)) + quotes + body
     lines, stub, inside, found = function_source(exercise.answer).splitlines(), [], False, 0
     for line in lines:
         if line.strip() == BEGIN:

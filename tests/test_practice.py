@@ -80,6 +80,11 @@ def test_a_stub_uses_no_name_that_the_lesson_before_it_may_have_given_to_somethi
     assert not {name for name in loaded if name not in function.__globals__ and not hasattr(builtins, name)}
 
 
+def test_the_head_of_a_function_to_be_mended_stays_below_its_bracket():
+    first, second = stub_source(find_exercise("04.tidy_sweep")).splitlines()[:2]
+    assert second.index("rates") == first.index("(") + 1
+
+
 @pytest.mark.parametrize("id", ALL)
 @pytest.mark.parametrize("wrong", ["raises", "wrong type", "no arguments", "not a function"])
 def test_any_answer_gets_a_verdict_in_words(id, wrong):
