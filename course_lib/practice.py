@@ -818,8 +818,9 @@ def stub_cell(exercise: Exercise, solved: bool = False) -> str:
 # %% ../nbs/reference/practice.ipynb #466efb18
 INTRODUCTION = """## Exercises
 
-Fill in a function, run its cell, and the check says what is wrong, if anything. `hint("{first}")` helps in three steps,
-`solution("{first}")` shows one way, and `course progress` on the command line shows how far you are."""
+Fill in a function, run its cell, and the check says what is wrong, if anything. `hint("{first}")` helps in
+three steps, `solution("{first}")` shows one way, and `course progress` on the command line shows how far
+you are."""
 
 
 def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
