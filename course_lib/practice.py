@@ -330,6 +330,10 @@ def difference(expected: object, got: object, tolerance: float = 1e-4, absolute:
         rest, pairs = [], [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))]
     else:
         same = callable(expected) and callable(got) or type(expected) is type(got) and expected == got
+        parts = expected if isinstance(expected, tuple) and got is not None else ()
+        only = next((k for k, part in enumerate(parts) if not difference(part, got, tolerance, absolute)), None)
+        if only is not None:
+            return f"only what belongs at [{only}] comes back; {len(parts)} things are wanted, with commas between them"
         return "" if same else _other_kind(expected, got)
     found = (f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance, absolute)))
     return next(found, next(iter(rest), ""))
@@ -340,7 +344,8 @@ def _other_kind(expected: object, got: object) -> str:
     kinds = type(got).__name__, type(expected).__name__
     alike = kinds[0] == kinds[1] or expected is None or got is None
     kind = "" if alike else ", of type {} in place of {}".format(*kinds)
-    if isinstance(expected, (list, tuple)) and getattr(got, "ndim", 0) and hasattr(got, "tolist"):
+    listed = isinstance(expected, list) or isinstance(expected, tuple) and None not in map(_numbers, expected)
+    if listed and getattr(got, "ndim", 0) and hasattr(got, "tolist"):
         kind += " (its `.tolist()` makes a list of it)"
     return f"{show_value(got)} in place of {show_value(expected)}{kind}"
 

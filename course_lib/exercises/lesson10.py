@@ -109,6 +109,20 @@ def _no_loss_at_all(y, num_classes, amount):
     return smooth(y, num_classes, amount)[0], 0.0
 
 
+@smooth_exercise.mistake("The targets are right. But `F.cross_entropy` takes logits, and you give it probabilities; "
+                         "it takes a softmax of them again. Logits whose softmax is the target are its logarithm.")
+def _targets_for_logits(y, num_classes, amount):
+    targets, _ = smooth(y, num_classes, amount)
+    return targets, F.cross_entropy(targets, targets).item()
+
+
+@smooth_exercise.mistake("The targets are right, and so is the smallest loss of each image. One number is wanted: "
+                         "their mean.")
+def _a_loss_for_each_image(y, num_classes, amount):
+    targets, _ = smooth(y, num_classes, amount)
+    return targets, torch.special.entr(targets).sum(1)
+
+
 @smooth_exercise.mistake("You add up the losses of the batch. The mean is wanted: it does not grow with the number "
                          "of images.")
 def _sum_over_the_batch(y, num_classes, amount):
@@ -347,6 +361,11 @@ def _labels_stay(x, y, order, top, left, bottom, right):
     return paste(x, y, order, top, left, bottom, right)[0], y
 
 
+@paste_exercise.mistake("Your rectangle is a row and a column too large: it goes to *before* `bottom` and `right`.")
+def _a_row_too_many(x, y, order, top, left, bottom, right):
+    return paste(x, y, order, top, left, bottom + 1, right + 1)
+
+
 @paste_exercise.mistake("Your share is that of the rows alone. A rectangle has an area: rows times columns.")
 def _rows_alone(x, y, order, top, left, bottom, right):
     down = _inside(x, top, left, bottom, right)[0]
@@ -354,12 +373,12 @@ def _rows_alone(x, y, order, top, left, bottom, right):
     return paste(x, y, order, top, left, bottom, right)[0], (1 - share) * y + share * y[order]
 
 # %% ../../nbs/practice/10_tricks.ipynb #9210210a
-def _network(weight: torch.Tensor) -> nn.Module:
-    """A network of one linear layer without bias: images to logits."""
+def _network(weight: torch.Tensor, *before: nn.Module) -> nn.Module:
+    """A network of one linear layer without bias, after the layers `before`: images to logits."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     with torch.no_grad():
         linear.weight.copy_(weight)
-    return nn.Sequential(nn.Flatten(), linear).eval()
+    return nn.Sequential(nn.Flatten(), *before, linear).eval()
 
 
 answer_from_views_exercise = Exercise(
@@ -368,7 +387,8 @@ answer_from_views_exercise = Exercise(
     "about mirror images of them. Each entry of `axes` lists the axes of `x` to flip for *one* mirror image, such as "
     "`[[3], [2], [2, 3]]`; it may be empty. Give back the mean of the probabilities, (N, classes).",
     examples=lambda seed: [(_network(torch.tensor([[4.0, 0.0], [0.0, 1.0]])), torch.tensor([[[[1.0, 0.0]]]]), [[3]]),
-                           (_network(_random(seed, 3, 24)), _random(seed + 1, 4, 2, 3, 4), [[3], [2], [2, 3]]),
+                           (_network(_random(seed, 3, 24), nn.Tanh()), _random(seed + 1, 4, 2, 3, 4),
+                            [[3], [2], [2, 3]]),
                            (_network(2 * _random(seed + 2, 5, 12)), _random(seed + 3, 3, 1, 4, 3), [[2, 3]]),
                            (_network(_random(seed + 4, 2, 6)), _random(seed + 5, 2, 1, 2, 3), [])],
     verified="Your answer is the mean of the probabilities over all views, the image itself among them, and each "
@@ -452,6 +472,21 @@ def _each_axis_by_itself(model, x, axes):
     return answer_from_views(model, x, [[axis] for some in axes for axis in some])
 
 
+@answer_from_views_exercise.mistake("You lay the views over each other and ask once, about a picture that is none of "
+                                    "them. Ask about each view, and average the answers.")
+def _mean_picture(model, x, axes):
+    return model(torch.stack([x, *(x.flip(some) for some in axes)]).mean(0)).softmax(1)
+
+
+@answer_from_views_exercise.mistake("You flip what was flipped before. Each view is a mirror image of the *image*: "
+                                    "begin with `x` every time.")
+def _one_after_the_other(model, x, axes):
+    views = [x]
+    for some in axes:
+        views.append(views[-1].flip(some))
+    return torch.stack([model(view).softmax(1) for view in views]).mean(0)
+
+
 @answer_from_views_exercise.mistake("You take the highest probability of each class over the views. Then rows add up "
                                     "to more than 1; take the mean.")
 def _highest_of_the_views(model, x, axes):
@@ -462,8 +497,10 @@ def _loss_and_slopes(answer: Callable, student: torch.Tensor, teacher: torch.Ten
     """The loss, its gradient with respect to the student's logits, and whether the teacher gets one."""
     student, teacher = (logits.clone().requires_grad_() for logits in (student, teacher))
     loss = answer(student, teacher, *rest)
+    if loss is None:
+        return None
     if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
-        return loss
+        return {"loss": loss, "gradient of the student": "none", "the teacher gets a gradient": False}
     slopes, taught = torch.autograd.grad(loss.sum(), (student, teacher), allow_unused=True)
     return {"loss": loss.detach(), "gradient of the student": slopes,
             "the teacher gets a gradient": taught is not None and bool((taught != 0).any())}
@@ -597,6 +634,23 @@ def _log_of_a_softmax(student, teacher, y, temperature, weight):
     return (1 - weight) * F.cross_entropy(student, y) + weight * temperature**2 * soft
 
 
+@distil_exercise.mistake("The number is right, but nothing can learn from it: there is no gradient with respect to "
+                         "the student. Give back the tensor, without `.item()`, and detach the teacher alone.")
+def _no_gradient(student, teacher, y, temperature, weight):
+    return distil(student.detach(), teacher.detach(), y, temperature, weight)
+
+
+@distil_exercise.mistake("You add both parts whole. They share: the labels get `1 - weight`, the teacher `weight`.")
+def _both_parts_whole(student, teacher, y, temperature, weight):
+    return F.cross_entropy(student, y) + temperature**2 * _soft(student, teacher, temperature)
+
+
+@distil_exercise.mistake("You add up over the batch. The mean over its images is wanted, in both parts: then the rate "
+                         "need not change with the batch size.")
+def _sum_over_the_images(student, teacher, y, temperature, weight):
+    return len(y) * distil(student, teacher, y, temperature, weight)
+
+
 @distil_exercise.mistake("There is a softmax before the cross-entropy with the labels: it takes logits, and has a "
                          "softmax of its own.")
 def _a_softmax_too_many(student, teacher, y, temperature, weight):
@@ -614,10 +668,14 @@ class _SquaredDistance:
 
 
 def _walk(seed: int, noise: float, slowness: float) -> tuple[list[torch.Tensor], list[float], _SquaredDistance]:
-    """Weights after each of 60 steps, which come near the best ones and jump around there; decays; the loss."""
+    """Weights after each of 60 steps, which come near the best ones and jump around there; decays; the loss.
+
+    One page in the middle has the best weights, by luck.
+    """
     way = 6 * torch.exp(-torch.arange(60) / slowness)
-    pages = (1.5 + way[:, None] + noise * _random(seed, 60, 32)).unbind()
-    return list(pages), [0.3, 0.85, 0.6], _SquaredDistance(1.5)
+    pages = list((1.5 + way[:, None] + noise * _random(seed, 60, 32)).unbind())
+    pages[40] = torch.full((32,), 1.5)
+    return pages, [0.3, 0.85, 0.6], _SquaredDistance(1.5)
 
 
 best_average_exercise = Exercise(
@@ -628,12 +686,13 @@ best_average_exercise = Exercise(
     "in before: `d` of the average stays, the rest is the new page.\n\nGive back the `loss` of the final average for "
     "each of `decays`, and the decay with the smallest; but `None` if the last page alone has a loss that is no "
     "larger.",
-    examples=lambda seed: [([torch.tensor([0.0]), torch.tensor([11.0])], [0.9], _SquaredDistance(8.0)),
+    examples=lambda seed: [([torch.tensor([0.0]), torch.tensor([11.0])], [0.9, 0.1], _SquaredDistance(8.0)),
                            ([torch.tensor([2.0, 3.0])], [0.5], _SquaredDistance(2.0)),
                            _walk(seed, 1.0, 6), _walk(seed + 1, 0.5, 22), _walk(seed, 0.0, 22)],
     verified="Your average starts at the first weights and soon forgets them, you judge averages and not losses, and "
              "where the last weights are as good you say so.",
-    hints=("The first example, by hand: the average is 0, then a page of 11 comes. How much of the 0 stays?",
+    hints=("The first example, by hand: the average is 0, then a page of 11 comes. How much of the 0 stays with each "
+           "of the two decays?",
            "For each decay a loop over the pages. Three things can be confused: what is averaged (weights, and only "
            "then the loss), what `d` multiplies, and with what the best average is compared.",
            "`average = pages[0]`, then for `t, page in enumerate(pages[1:], start=1)`: `d = min(decay, (1 + t) / (10 + "
@@ -714,7 +773,7 @@ def _begins_at_zero(pages, decays, loss):
     losses = [loss(_averaged(pages_from_zero, decay, lambda d, t: _warm(d, t - 1))) for decay in decays]
     return _judged(losses, decays, loss(pages[-1]))
 
-# %% ../../nbs/practice/10_tricks.ipynb #bc4f33ea
+# %% ../../nbs/practice/10_tricks.ipynb #8acee2ca
 @best_average_exercise.mistake("You average the *losses* of the steps. That says how good the steps were on average; "
                                "the average of the weights is a network of its own, and often better than all of "
                                "them. Average first, then ask for the loss.")
@@ -738,12 +797,28 @@ def _writes_into_the_first_page(pages, decays, loss):
         pages[0].lerp_(page, 0.5)
     return found
 
-
+# %% ../../nbs/practice/10_tricks.ipynb #bc4f33ea
 @best_average_exercise.mistake("The losses are right, but you always name a decay. Where the last weights alone are as "
                                "good, the answer is `None`: an average that does not help costs memory.")
 def _always_a_decay(pages, decays, loss):
     losses, _ = best_average(pages, decays, loss)
     return losses, decays[losses.index(min(losses))]
+
+
+@best_average_exercise.mistake("Your second decay goes on with the average of the first. Each begins anew, with the "
+                               "first page.")
+def _goes_on(pages, decays, loss):
+    losses, average = [], pages[0]
+    for decay in decays:
+        average = _averaged([average, *pages[1:]], decay, _warm)
+        losses.append(loss(average))
+    return _judged(losses, decays, loss(pages[-1]))
+
+
+@best_average_exercise.mistake("The losses are right, but you compare with the best of all pages. Which was best, a "
+                               "training does not know before its end; without an average you have the last one.")
+def _compares_with_the_best_page(pages, decays, loss):
+    return _judged(best_average(pages, decays, loss)[0], decays, min(map(loss, pages)))
 
 
 @best_average_exercise.mistake("The losses are right, but you name the decay with the *largest*.")
@@ -812,7 +887,7 @@ def mix(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> 
     return share * x + (1 - share) * x[order], share * y + (1 - share) * y[order]
     ### END SOLUTION
 
-# %% ../../nbs/practice/10_tricks.ipynb #6926564c
+# %% ../../nbs/practice/10_tricks.ipynb #e0019b7c
 @mix_exercise.broken
 def _alone(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each image (N, C, h, w) laid over its partner, and the soft targets (N, classes) likewise."""
@@ -837,10 +912,21 @@ def _targets_exchanged(x, y, share, order):
 def _larger_part_alone(x, y, share, order):
     return share * x + (1 - share) * x[order], y if share >= 0.5 else y[order]
 
-
+# %% ../../nbs/practice/10_tricks.ipynb #6926564c
 @mix_exercise.mistake("Your targets are half and half, whatever the share. Use the share of the pictures.")
 def _half_and_half(x, y, share, order):
     return share * x + (1 - share) * x[order], 0.5 * y + 0.5 * y[order]
+
+
+@mix_exercise.mistake("Now nothing is mixed, neither pictures nor targets: that trains as if there were no mixup. Mix "
+                      "the targets as well, and leave the pictures mixed.")
+def _nothing_mixed(x, y, share, order):
+    return x, y
+
+
+@mix_exercise.mistake("Pictures and targets agree, but `share` has become the partner's. It is the image's own.")
+def _share_of_the_partner(x, y, share, order):
+    return mix(x, y, 1 - share, order)
 
 
 @mix_exercise.mistake("The targets are right, but you write into the batch: metrics and the next epoch see mixed "
