@@ -1,0 +1,410 @@
+"""Put the course through faults, many times, and keep what came of it in benchmarks/results/faults.jsonl.
+
+    python benchmarks/faults.py              all of these
+    python benchmarks/faults.py kill         kill -9 at random points: a cache being built, a training, an experiment, a
+                                             download with its unpacking; 50 times each, and then the same again
+    python benchmarks/faults.py images       1,000 damaged images in a folder of good ones
+    python benchmarks/faults.py rounds       200 rounds of fit and lr_find in one process: memory and open files
+    python benchmarks/faults.py notebooks    a lesson killed while it runs, and run again
+
+The processes that are killed are forks of this one, which has imported everything: so Linux and macOS only. A process
+that is killed has no chance to clean up. Each result must be that of a run that nobody disturbed, to the bit.
+"""
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
+
+import numpy as np
+import torch
+from PIL import Image
+
+from course_lib import data, download, learner, lr_finder, training, tuning
+from course_lib.runner import describe_machine
+from course_lib.settings import CourseSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "faults.jsonl"
+
+
+def record(row: dict) -> None:
+    """Write a row in place of an older one about the same."""
+    rows = [json.loads(line) for line in RECORD.read_text("utf-8").splitlines()] if RECORD.is_file() else []
+    rows = [old for old in rows if (old["fault"], old["during"]) != (row["fault"], row["during"])]
+    row = {**row, "machine": describe_machine(), "torch": torch.__version__, "when": time.strftime("%Y-%m-%d")}
+    RECORD.write_text("".join(json.dumps(each) + "\n" for each in [*rows, row]), encoding="utf-8")
+    print(json.dumps(row), flush=True)
+
+
+def digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+# ---- kill -9
+
+def make_photos(folder: Path, count: int = 24) -> Path:
+    """Bright and dark noise, two classes."""
+    rng = np.random.default_rng(0)
+    for label, low in (("bright", 130), ("dark", 0)):
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(low, low + 120, (160, 160, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i:03d}.png")
+    return folder
+
+
+def build_cache(folder: Path, source: Path) -> str:
+    """Presize 48 photographs; a cache that is whole stands alone in its folder."""
+    cached = data.presize(data.items_from_folders(source / "photos"), 128, folder, progress=False)
+    left = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return digest(cached.images.tobytes(), repr(cached.skipped).encode(), repr(left).encode())
+
+
+def train(folder: Path, source: Path) -> str:
+    """`course train` with six epochs: anew, or with --resume where there is a checkpoint."""
+    settings = CourseSettings(dataset=str(source / "photos"), data_dir=folder / "data", profile="test", device="cpu")
+    training.train_classifier(settings, output=folder / "run", epochs=6, batch_size=8, echo=lambda text: None,
+                              resume=(folder / "run" / "checkpoints" / "last.safetensors").exists())
+    weights, _ = learner.load_checkpoint(folder / "run" / "model.safetensors")
+    metrics = json.loads((folder / "run" / "metrics.json").read_text("utf-8"))
+    kept = {name: metrics[name] for name in ("validation_error", "validation_loss")}
+    return digest(*(weights[name].numpy().tobytes() for name in sorted(weights)), json.dumps(kept).encode())
+
+
+def experiment(folder: Path, source: Path) -> str:
+    """Twenty trials of a little training each, kept as JSON lines; no trial that is finished may run again."""
+    path = folder / "trials.jsonl"
+    done = [(row["config"]["lr"], row["seed"]) for row in tuning.read_trials(path)] if path.exists() else []
+
+    def trial(lr: float, *, seed: int) -> dict:
+        assert (lr, seed) not in done, f"{lr} with seed {seed} ran twice"
+        torch.manual_seed(seed)
+        weight, x = torch.zeros(8, requires_grad=True), torch.randn(64, 8)
+        for _ in range(60):
+            (slope,) = torch.autograd.grad(((x @ weight - x.sum(1)) ** 2).mean(), weight)
+            weight = (weight - lr * slope).detach().requires_grad_()
+        return {"error": float((weight - 1).norm())}
+
+    found = tuning.run_experiment(trial, tuning.grid(lr=[0.01, 0.03, 0.1, 0.2]), seeds=(1, 2, 3, 4, 5), path=path)
+    rows = sorted((row["config"]["lr"], row["seed"], row["values"]["error"]) for row in found.rows)
+    return digest(json.dumps(rows).encode())
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """Serves `body` in small pieces, also from the middle."""
+    body, pause = b"", 0.0
+
+    def do_GET(self) -> None:
+        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
+        self.send_response(206 if "Range" in self.headers else 200)
+        if "Range" in self.headers:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+        for name, value in (("Content-Length", len(self.body) - start), ("ETag", '"1"'), ("Accept-Ranges", "bytes")):
+            self.send_header(name, str(value))
+        self.end_headers()
+        for at in range(start, len(self.body), 8192):
+            try:
+                self.wfile.write(self.body[at:at + 8192])
+            except OSError:
+                return  # the other side was killed
+            time.sleep(self.pause)
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def fetch(folder: Path, source: Path) -> str:
+    """Download an archive, check it, unpack it."""
+    address = (source / "address").read_text()
+    checksum = download.file_checksum(source / "photos.tar.gz")
+    archive = download.download(address, folder / "photos.tar.gz", checksum=checksum, progress=False)
+    unpacked = download.unpack(archive, folder / "photos", progress=False)
+    files = sorted(path for path in unpacked.rglob("*.png"))
+    left = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    return digest(*(path.read_bytes() for path in files), repr([len(files), left]).encode())
+
+
+def forked(work: Callable, folder: Path, source: Path, answer: Path) -> int:
+    """Do `work` in a copy of this process, which writes the digest of what came out; its process number."""
+    if pid := os.fork():
+        return pid
+    try:
+        with open(answer.with_suffix(".log"), "a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        found = work(folder, source)
+        answer.write_text(found)
+        os._exit(0)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def finished(pid: int, answer: Path) -> str:
+    """What the process found; an error that it ended with is shown."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    log = answer.with_suffix(".log")
+    return answer.read_text() if code == 0 else f"exit {code}: " + log.read_text()[-300:]
+
+
+def kill_at_random(name: str, work: Callable, source: Path, times: int) -> None:
+    """Kill `work` at a random moment, sometimes again while it goes on, then let it end; compare with undisturbed."""
+    chance, same, kills, lost, went_on = random.Random(1), 0, 0, [], 0
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        (place / "whole").mkdir()
+        started = time.perf_counter()
+        expected = finished(forked(work, place / "whole", source, place / "whole.txt"), place / "whole.txt")
+        duration = time.perf_counter() - started
+        assert not expected.startswith("exit"), expected
+        for number in range(times):
+            folder, answer, killed = place / str(number), place / f"{number}.txt", 0
+            folder.mkdir()
+            while killed < 1 + number % 3:  # once, twice, three times
+                pid = forked(work, folder, source, answer)
+                time.sleep(chance.uniform(0, duration))
+                ended = os.waitpid(pid, os.WNOHANG)[0]
+                if ended:
+                    shutil.rmtree(folder)  # it was faster: try again from the start
+                    answer.unlink(missing_ok=True)
+                    folder.mkdir()
+                    killed = 0
+                    continue
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                killed += 1
+            kills, went_on = kills + killed, went_on + any(folder.rglob("*"))
+            answer.unlink(missing_ok=True)
+            found = finished(forked(work, folder, source, answer), answer)
+            same += found == expected
+            lost += [found] * (found != expected)
+            shutil.rmtree(folder)
+    record({"fault": "kill -9", "during": name, "times": times, "kills": kills, "same_result": same,
+            "found_something": went_on, "undisturbed_seconds": round(duration, 2), "others": lost[:3]})
+
+
+def kill(times: int = 50) -> None:
+    import matplotlib.pyplot  # noqa: F401  what a training imports on its way takes longer than the training
+
+    from course_lib.models import create_classifier
+
+    torch.set_num_threads(1)
+    create_classifier("efficientnet_lite0", 2)
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place)
+        make_photos(source / "photos")
+        with tarfile.open(source / "photos.tar.gz", "w:gz") as archive:
+            archive.add(source / "photos", "photos")
+        Slow.body, Slow.pause = (source / "photos.tar.gz").read_bytes(), 0.002
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+        (source / "address").write_text(f"http://127.0.0.1:{server.server_port}/photos.tar.gz")
+        if (serving := os.fork()) == 0:  # a process of its own: threads do not survive a fork
+            server.serve_forever()
+        server.socket.close()
+        try:
+            for name, work in (("cache", build_cache), ("training", train), ("experiment", experiment),
+                               ("download and unpacking", fetch)):
+                kill_at_random(name, work, source, times)
+        finally:
+            os.kill(serving, signal.SIGKILL)
+            os.waitpid(serving, 0)
+
+
+# ---- damaged images
+
+@functools.cache
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG of very many pixels; of more than 200 million, only the header promises them."""
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    pixels = (1 + width) * height
+    rows = zlib.compress(bytes(pixels if pixels < 2e8 else 1000), 9)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+            + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+def damaged_bytes(good: list[bytes], heads: list[bytes], chance: random.Random) -> tuple[str, bytes]:
+    """One damaged image and what was done to it."""
+    kind = chance.choice(("bytes flipped", "cut", "header of another format", "bomb", "no image at all"))
+    raw = bytearray(chance.choice(good))
+    if kind == "bytes flipped":
+        for _ in range(chance.choice((1, 3, 30, 300))):
+            raw[chance.randrange(len(raw))] = chance.randrange(256)
+    elif kind == "cut":
+        raw = raw[:chance.choice((0, 1, 8, chance.randrange(len(raw))))]
+    elif kind == "header of another format":
+        head = chance.choice(heads)
+        raw[:len(head)] = head
+    elif kind == "bomb":
+        raw = bytearray(bomb(*chance.choice(((13_000, 13_000), (60_000, 60_000), (2**31 - 1, 1), (1, 2**31 - 1)))))
+    else:
+        raw = bytearray(chance.randbytes(chance.randrange(1, 4000)))
+    return kind, bytes(raw)
+
+
+def make_damaged(folder: Path, count: int, good_count: int) -> dict[str, int]:
+    """`good_count` good images as they are, and `count` damaged ones beside them; how many of each kind."""
+    chance, rng, kinds = random.Random(2), np.random.default_rng(2), {}
+    formats = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP", "gif": "GIF", "webp": "WEBP", "tiff": "TIFF"}
+    good: dict[str, list[bytes]] = {end: [] for end in formats}
+    for number in range(good_count):
+        end = list(formats)[number % len(formats)]
+        label = folder / ("bright", "dark")[number // len(formats) % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (96, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(label / f"good{number:04d}.{end}", formats[end])
+        good[end].append((label / f"good{number:04d}.{end}").read_bytes())
+    heads = [images[0][:chance.choice((4, 12, 40))] for images in good.values()]
+    for number in range(count):
+        end = chance.choice(list(formats))
+        kind, raw = damaged_bytes(good[end], heads, chance)
+        (folder / ("bright", "dark")[number % 2] / f"bad{number:04d}.{end}").write_bytes(raw)
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return kinds
+
+
+def images(count: int = 1000, good_count: int = 240) -> None:
+    """Build a cache of them all; the good ones must be as in a folder of their own, and memory must stay small."""
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        kinds = make_damaged(place / "all", count, good_count)
+        items = data.items_from_folders(place / "all")
+        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            cached = data.presize(items, 64, place / "cache", progress=False)
+        seconds = time.perf_counter() - started
+        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024  # KiB on Linux
+        for path in (place / "all").rglob("bad*"):
+            path.unlink()
+        alone = data.presize(data.items_from_folders(place / "all"), 64, place / "alone", progress=False)
+        rows = {name: cached.images[row] for row, name in enumerate(cached.items.names)}
+        same = sum(bool((rows[name] == image).all()) for name, image in
+                   zip(alone.items.names, alone.images, strict=True) if name in rows)
+        readable = sum(Path(name).name.startswith("bad") for name in rows)
+        record({"fault": "damaged images", "during": "cache", "times": count, "kinds": kinds, "left_out":
+                len(cached.skipped), "still_readable": readable, "good": good_count, "good_as_they_were": same,
+                "warnings": len(said), "warning": str(said[0].message)[:300] if said else "",
+                "seconds": round(seconds, 1), "more_memory_mb": round(more)})
+
+
+# ---- long use
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"))
+
+
+def memory_mb() -> float:
+    """What this process holds now; on macOS, without /proc, the most that it ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def rounds(times: int = 200) -> None:
+    """As a student does who never restarts the kernel: a learner, lr_find, fit, the plots, and again."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    from course_lib.models import create_classifier
+    from course_lib.transfer import freeze
+
+    with tempfile.TemporaryDirectory() as place:
+        photos = make_photos(Path(place) / "photos")
+        pictures = data.presize(data.items_from_folders(photos), 64, Path(place) / "cache", progress=False)
+        seen = []
+        for number in range(times):
+            classifier = create_classifier("efficientnet_lite0", 2)
+            freeze(classifier)
+            loaders = data.make_loaders(pictures, image_size=48, batch_size=12, mean=(0.5,) * 3, std=(0.5,) * 3)
+            one = learner.Learner(classifier, loaders.train, loaders.valid, metrics=[learner.error_rate],
+                                  progress=False)
+            lr_finder.lr_find(one, iterations=20, echo=lambda text: None).plot()
+            one.fit(1, 1e-3)
+            learner.plot_losses(one.recorder)
+            plt.close("all")
+            if number % 10 == 9:
+                seen.append((number + 1, round(memory_mb(), 1), open_files(), threading.active_count()))
+                print(seen[-1], flush=True)
+        settled = [row for row in seen if row[0] >= times // 4]
+        record({"fault": "long use", "during": "fit and lr_find", "times": times, "memory_mb": [r[1] for r in seen],
+                "growth_mb_after_a_quarter": round(settled[-1][1] - settled[0][1], 1),
+                "open_files": sorted({row[2] for row in seen}), "threads": sorted({row[3] for row in seen})})
+
+
+# ---- notebooks
+
+def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple[float, list]:
+    """Run a lesson in the test profile, killed with all its processes after some seconds; seconds, and its results."""
+    command = [sys.executable, "-m", "course_lib.cli", "run", number]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True, env={**os.environ, "COURSE_PROFILE": "test",
+                                                            "PYTHONPATH": str(ROOT)})
+    try:
+        said = process.communicate(timeout=kill_after)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return time.perf_counter() - started, []
+    assert process.returncode == 0, said[-2000:]
+    newest = max((folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
+    rows = [json.loads(line) for line in (newest / "results.jsonl").read_text("utf-8").splitlines()]
+    return time.perf_counter() - started, [(row["name"], row["value"]) for row in rows if row["unit"] != "seconds"]
+
+
+def notebooks(times: int = 6, number: str = "03") -> None:
+    chance, same, kills = random.Random(3), 0, 0
+    with tempfile.TemporaryDirectory() as place:
+        def copy(name: str) -> Path:
+            folder = Path(place) / name
+            folder.mkdir()
+            shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns("data", "runs"))
+            shutil.copy(ROOT / "settings.ini", folder)
+            return folder
+
+        seconds, expected = lesson_results(copy("whole"), number, None)
+        for k in range(times):
+            folder = copy(str(k))
+            _, found = lesson_results(folder, number, chance.uniform(0.15, 0.95) * seconds)
+            kills += not found
+            same += lesson_results(folder, number, None)[1] == expected
+    record({"fault": "kill -9", "during": f"lesson {number}, with its kernel", "times": times, "kills": kills,
+            "same_result": same, "figures": len(expected), "undisturbed_seconds": round(seconds, 1)})
+
+
+def main() -> None:
+    questions = {"kill": kill, "images": images, "rounds": rounds, "notebooks": notebooks}
+    wanted = sys.argv[1:] or list(questions)
+    if unknown := [name for name in wanted if name not in questions]:
+        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
+    if not hasattr(os, "fork"):
+        sys.exit("These experiments need fork: run them on Linux or macOS.")
+    for name in wanted:
+        questions[name]()
+
+
+if __name__ == "__main__":
+    main()
