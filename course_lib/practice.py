@@ -583,7 +583,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
                     label=f"{name}, {title}" if answer else name)
     ax.set(title=lab.title, xlabel="epoch" if len(ax.lines[0].get_xdata()) < 40 else "step", ylabel=lab.ylabel)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # curves pass behind it
     return ax
 
 # %% ../nbs/reference/practice.ipynb #6cdf0111

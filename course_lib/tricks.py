@@ -35,7 +35,10 @@ __all__ = ['POLICIES', 'BATCH_TRICKS', 'OTHER_TRICKS', 'soft_targets', 'check_so
 # %% ../nbs/10_tricks.ipynb #1af080cc
 def _check_probabilities(y: torch.Tensor) -> None:
     """Raises `ValueError` for rows that are no probabilities. Not on a GPU, where a look would make Python wait."""
-    if y.device.type == "cpu" and (bool((y < 0).any()) or bool(((y.sum(1) - 1).abs() > 1e-3).any())):
+    if y.device.type != "cpu":
+        return
+    off, rounding = (y.float().sum(1) - 1).abs(), y.shape[1] * torch.finfo(y.dtype).eps
+    if not (bool((y >= 0).all()) and bool((off <= max(1e-3, rounding)).all())):  # `nan` fails both
         raise ValueError("Soft targets must be probabilities: none below 0, and each row adding up to 1. For scores or "
                          "logits use y.softmax(1); cross-entropy then takes its own softmax of the prediction alone.")
 
@@ -108,7 +111,7 @@ def target_text(y: torch.Tensor, classes: Sequence[str] | None = None) -> str:
 
 
 def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classes: Sequence[str] | None = None, *,
-                mean: Sequence[float], std: Sequence[float], columns: int = 5,
+                mean: Sequence[float], std: Sequence[float], columns: int = 4,
                 axes: Sequence[Sequence[Axes]] | None = None) -> Sequence[Sequence[Axes]]:
     """Draw the first images of each batch (x, soft y) in a row of its own, their targets below them.
 
@@ -118,7 +121,7 @@ def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classe
     if axes is None:
         import matplotlib.pyplot as plt
 
-        axes = plt.subplots(len(batches), count, figsize=(1.3 * count, 1.75 * len(batches)), dpi=60,
+        axes = plt.subplots(len(batches), count, figsize=(1.5 * count, 1.9 * len(batches)), dpi=72,
                             layout="constrained", squeeze=False)[1]
     scale, shift = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (std, mean))
     for row, (name, (x, y)) in zip(axes, batches.items(), strict=True):
@@ -126,7 +129,7 @@ def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classe
             picture = (x[column].detach().float().cpu() * scale + shift).clamp(0, 1)
             ax.imshow(picture.permute(1, 2, 0).numpy())
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(target_text(y[column], classes), fontsize=6)
+            ax.set_xlabel(target_text(y[column], classes), fontsize=8)
         row[0].set_ylabel(name, fontsize=8)
     return axes
 
@@ -155,8 +158,9 @@ class _BetaTrick(BatchTrick):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, 0, 1000, "must be above 0, and at most 1000. Beta(alpha, alpha) draws mostly "
-                     "near 0 and 1 for a small alpha, around one half for a large one.")
+        check_number("alpha", self.alpha, math.nextafter(0.01, 0), 1000, "must be above 0: from 0.01, below which "
+                     "PyTorch's draws are no longer those of Beta(alpha, alpha), to 1000. A small alpha draws mostly "
+                     "near 0 and 1, a large one around one half.")
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class Mixup(_BetaTrick):
     def _transform(self) -> Callable:
         from torchvision.transforms import v2
 
-        return v2.MixUp(alpha=self.alpha)
+        return v2.MixUp(alpha=float(self.alpha))
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self._transform(x, y)
@@ -188,7 +192,7 @@ class CutMix(_BetaTrick):
     def _transform(self) -> Callable:
         from torchvision.transforms import v2
 
-        return v2.CutMix(alpha=self.alpha)
+        return v2.CutMix(alpha=float(self.alpha))
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self._transform(x, y)
@@ -203,7 +207,7 @@ class Cutout(BatchTrick):
     """
     length: int | float = 0.5
     holes: int = 1
-    value: float = 0.0  # of normalised images: their mean colour
+    value: float = 0.0  # what normalisation makes of its mean colour
 
     def __post_init__(self) -> None:
         highest = math.inf if isinstance(self.length, int) else 1
@@ -314,13 +318,13 @@ def check_tricks(tricks: Sequence[BatchTrick]) -> tuple[BatchTrick, ...]:
     return tuple(tricks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class OneOf(BatchTrick):
-    """One of several tricks, drawn anew for each batch, as in `OneOf((Mixup(), CutMix()))`."""
+    """One of several tricks, drawn anew for each batch, as in `OneOf(Mixup(), CutMix())`."""
     tricks: tuple[BatchTrick, ...]
 
-    def __post_init__(self) -> None:
-        check_tricks(self.tricks)
+    def __init__(self, *tricks: BatchTrick):
+        object.__setattr__(self, "tricks", check_tricks(tricks))
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.tricks[int(torch.randint(len(self.tricks), ()))](x, y)
@@ -346,7 +350,7 @@ class BatchTricks(Callback):
         self.classes = self.num_classes or len(getattr(learner.train_loader, "classes", ()))
         if not self.classes:
             raise ValueError("The training loader does not say how many classes there are. Say it to the tricks: "
-                             "BatchTricks(..., num_classes=4).")
+                             "BatchTricks(..., num_classes=4), as many as your network has outputs.")
 
     def change(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         y = soft_targets(y, self.classes)
@@ -386,7 +390,7 @@ BATCH_TRICKS = {
     "label_smoothing": TrickKind(lambda s, _: LabelSmoothing(s), "amount", 0.1, 0.01, 1.0),
     "mixup": TrickKind(lambda s, _: Mixup(s), "alpha", 0.2, 0.05, 4.0),
     "cutmix": TrickKind(lambda s, _: CutMix(s), "alpha", 1.0, 0.05, 4.0),
-    "cutout": TrickKind(lambda s, _: Cutout(float(s)), "length", 0.5, 0.05, 1.0),
+    "cutout": TrickKind(lambda s, _: Cutout(float(s)), "length (a part of the shorter side)", 0.5, 0.05, 1.0),
     "ricap": TrickKind(lambda s, _: Ricap(s), "alpha", 0.3, 0.05, 4.0),
     "auto_augment": TrickKind(lambda s, pixels: AugmentPolicy("auto", **pixels), "", 0, 0, 0),
     "rand_augment": TrickKind(lambda s, pixels: AugmentPolicy("rand", round(s), **pixels), "magnitude", 9, 0, 30),
@@ -422,9 +426,14 @@ def create_trick(name: str, strength: float | None = None, *, mean: Sequence[flo
     if name not in BATCH_TRICKS:
         raise ValueError(f"{name} is {OTHER_TRICKS[name]}: it does nothing to a batch.")
     kind = BATCH_TRICKS[name]
+    if strength is not None and not kind.strength:
+        raise ValueError(f"{name} has no strength to choose; leave it out.")
+    if strength is not None and not kind.lowest <= strength <= kind.highest:
+        raise ValueError(f"The {kind.strength} of {name} must be from {kind.lowest} to {kind.highest}, but is "
+                         f"{strength!r}. For anything else make the trick by its class.")
     return kind.make(kind.usual if strength is None else strength, {"mean": tuple(mean), "std": tuple(std)})
 
-# %% ../nbs/10_tricks.ipynb #b1d7cdaa
+# %% ../nbs/10_tricks.ipynb #181168ad
 def draw_trick(name: str, strength: float | None, seed: int, x: torch.Tensor, y: torch.Tensor,
                classes: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> bytes:
     """The batch (x, soft y) before and after a trick, as the bytes of a PNG file; no open figure is left behind."""
@@ -434,15 +443,15 @@ def draw_trick(name: str, strength: float | None, seed: int, x: torch.Tensor, y:
 
     with _own_chance(seed):
         after = create_trick(name, strength, mean=mean, std=std)(x, y)
-    count, file = min(5, len(x)), BytesIO()
-    figure = Figure(figsize=(1.3 * count, 3.5), dpi=72, layout="constrained")
+    count, file = min(4, len(x)), BytesIO()
+    figure = Figure(figsize=(1.5 * count, 3.8), dpi=72, layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     shown = {"before": (x, y), name.replace("_", " "): after}
     plot_tricks(shown, classes, mean=mean, std=std, columns=count, axes=axes)
     figure.savefig(file, format="png")
     return file.getvalue()
 
-
+# %% ../nbs/10_tricks.ipynb #b1d7cdaa
 def make_trick_playground(x: torch.Tensor, y: torch.Tensor, classes: Sequence[str], *, mean: Sequence[float],
                           std: Sequence[float], trick: str = "cutmix") -> VBox:
     """A choice of tricks, sliders for strength and seed, and below them the batch (x, soft y) before and after."""
@@ -455,13 +464,15 @@ def make_trick_playground(x: torch.Tensor, y: torch.Tensor, classes: Sequence[st
     picture = widgets.Image(format="png")
 
     def redraw(change: dict | None = None) -> None:
-        picture.value = draw_trick(choice.value, strength.value, seed.value, x, y, classes, mean, std)
+        given = strength.value if BATCH_TRICKS[choice.value].strength else None
+        picture.value = draw_trick(choice.value, given, seed.value, x, y, classes, mean, std)
 
     def choose(change: dict | None = None) -> None:
         kind = BATCH_TRICKS[choice.value]
         with strength.hold_trait_notifications():  # a moment with the lowest above the highest would be an error
             strength.min, strength.max, strength.value = kind.lowest, kind.highest, kind.usual
-        strength.description, strength.disabled = kind.strength or "strength", not kind.strength
+        strength.description = kind.strength.split()[0] if kind.strength else "strength"
+        strength.disabled = not kind.strength
         redraw()
 
     choose()
@@ -504,13 +515,16 @@ def distillation_loss(
     In float32 at least. Hinton, Vinyals and Dean 2015, section 2; source E adds both parts whole, which is twice the
     loss at `weight=0.5`. Raises: `ValueError` for logits of different shapes, and numbers that make no sense.
     """
-    check_number("temperature", temperature, 0, math.inf, "must be a number above 0. 1 takes the teacher's answers as "
-                 "they are, 4 softens them.")
+    most = 1e6 if student.dtype == torch.float64 else 1000
+    check_number("temperature", temperature, 0, most, f"must be a number above 0, and at most {most:g}, where rounding "
+                 "sets in. 1 takes the teacher's answers as they are, 4 softens them.")
     if not (isinstance(weight, (int, float)) and 0 <= weight <= 1):
         raise ValueError(f"weight = {weight!r} must be from 0 (the labels alone) to 1 (the teacher alone).")
     if student.shape != teacher.shape or student.ndim != 2:
         raise ValueError(f"The student gives {tuple(student.shape)}, the teacher {tuple(teacher.shape)}: both must be "
                          "(images, classes), for the same images and the same classes in the same order.")
+    if len(student) == 0:
+        raise ValueError("There are no images in this batch, so there is no mean over them.")
     student, teacher = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (student, teacher))
     soft, taught = ((logits / temperature).log_softmax(1) for logits in (student, teacher.detach()))
     divergence = nn.functional.kl_div(soft, taught, reduction="batchmean", log_target=True)
@@ -526,6 +540,8 @@ class Distillation(Callback):
     order = 35
 
     def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.5):
+        if not isinstance(teacher, nn.Module):
+            raise TypeError(f"The teacher must be an nn.Module, not a {type(teacher).__name__}; give the .model.")
         zeros = torch.zeros(1, 1)
         distillation_loss(zeros, zeros, torch.zeros(1, dtype=torch.long), temperature, weight)  # what it would refuse
         self.teacher, self.temperature, self.weight = teacher, temperature, weight
@@ -534,8 +550,7 @@ class Distillation(Callback):
     def before_fit(self, learner: Learner) -> None:
         home = next(self.teacher.parameters(), torch.empty(0, device=learner.device)).device
         if home.type != learner.device.type:
-            raise ValueError(f"The teacher is on {home}, the learner works on {learner.device}. Move it with "
-                             f"teacher.to({str(learner.device)!r}).")
+            raise ValueError(f"The teacher is on {home}, but the learner works on {learner.device}: move it there.")
         self.modes = [(module, module.training) for module in self.teacher.modules()]
         self.teacher.eval()
         self.usual, learner.loss_fn = learner.loss_fn, self.loss
@@ -572,6 +587,7 @@ def check_rate_bounds(final_lr: float, gamma: float) -> None:
 def rate_bounds(step: int, final_lr: float = 0.1, gamma: float = 1e-3) -> tuple[float, float]:
     """Between which rates AdaBound keeps each weight at `step`, counted from 1."""
     check_rate_bounds(final_lr, gamma)
+    check_number("step", step, 0, math.inf, "is no step: they are counted from 1.")
     return final_lr * (1 - 1 / (gamma * step + 1)), final_lr * (1 + 1 / (gamma * step))
 
 # %% ../nbs/10_tricks.ipynb #df43ce7e
@@ -637,6 +653,8 @@ class AdaBound(_BoundedSteps):
 
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
+        check_number("lr", float(self.param_groups[-1]["lr"]), 0, math.inf, "must be above 0 for every group: the "
+                     "bounds follow it. Freeze what is not to learn.")
         self.param_groups[-1].setdefault("base_lr", float(self.param_groups[-1]["lr"]))  # what a schedule starts from
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_optimizer import AdaBound as TheirAdaBound
+from scipy.stats import beta as beta_distribution
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
@@ -110,6 +111,17 @@ def test_what_is_no_target_is_refused(y, words):
         soft_targets(y, 4)
 
 
+def test_probabilities_in_any_precision_and_no_nan():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        for seed in range(50):
+            y = torch.randn(8, 10, generator=torch.Generator().manual_seed(seed)).softmax(1).to(dtype)
+            assert soft_targets(y, 10) is y
+    with pytest.raises(ValueError, match="must be probabilities"):
+        soft_targets(torch.tensor([[math.nan, 0.0, 1.0]]), 3)
+    with pytest.raises(ValueError, match="must be probabilities"):
+        soft_targets(torch.tensor([[0.5, 0.0, 0.6]], dtype=torch.bfloat16), 3)
+
+
 @pytest.mark.parametrize("number", [0, -1, 2.0, True])
 def test_classes_are_counted(number):
     with pytest.raises(ValueError, match="whole number of at least 1"):
@@ -157,11 +169,30 @@ def test_what_is_no_batch_is_refused(name, x, y, words):
         create_trick(name)(x, y)
 
 
-@pytest.mark.parametrize("alpha", [0, -1.0, math.nan, math.inf, "1", True, None])
+@pytest.mark.parametrize("alpha", [0, -1.0, 0.009, 1e-8, math.nan, math.inf, "1", True, None])
 @pytest.mark.parametrize("kind", MIXING.values())
 def test_alpha_is_above_zero(kind, alpha):
     with pytest.raises(ValueError, match="alpha = .* must be above 0"):
         kind(alpha)
+
+
+def test_the_smallest_alpha_is_the_smallest_that_pytorch_draws_rightly():
+    """Beta(a, a) has little but its ends for a small a; below 0.01 float32 has other ideas."""
+    for alpha in (0.01, 0.05):
+        shares = torch.distributions.Beta(torch.tensor([alpha]), torch.tensor([alpha])).sample((40_000,))
+        middle = float(((shares > 0.01) & (shares < 0.99)).float().mean())
+        assert middle == pytest.approx(float(beta_distribution.cdf(0.99, alpha, alpha)
+                                               - beta_distribution.cdf(0.01, alpha, alpha)), abs=0.005)
+
+
+@pytest.mark.parametrize("kind", MIXING.values())
+def test_alpha_may_be_a_whole_number(kind):
+    x, y = batch()
+    for alpha in (1, 2):
+        torch.manual_seed(0)
+        expected = kind(float(alpha))(x, y)
+        torch.manual_seed(0)
+        torch.testing.assert_close(kind(alpha)(x, y), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("make, words", [
@@ -169,7 +200,11 @@ def test_alpha_is_above_zero(kind, alpha):
     (lambda: Cutout(0), "length = 0"), (lambda: Cutout(-3), "length"), (lambda: Cutout(16.0), "length = 16.0"),
     (lambda: Cutout("8"), "length"), (lambda: Cutout(8, holes=0), "holes = 0"), (lambda: Cutout(8, holes=1.5), "holes"),
     (lambda: AugmentPolicy("rand", 31), "magnitude = 31"), (lambda: AugmentPolicy("random"), "auto, rand, trivial"),
-    (lambda: OneOf(()), "no trick"), (lambda: create_trick("ema"), "does nothing to a batch")])
+    (lambda: OneOf(), "no trick"), (lambda: create_trick("ema"), "does nothing to a batch"),
+    (lambda: create_trick("cutout", 16), "part of the shorter side.* of cutout must be from 0.05 to 1.0, but is 16"),
+    (lambda: create_trick("mixup", 0.0), "alpha of mixup"), (lambda: create_trick("auto_augment", 5), "no strength"),
+    (lambda: rate_bounds(0), "step = 0 .*counted from 1"), (lambda: rate_bounds(-5), "step = -5"),
+    (lambda: AdaBound([{"params": [nn.Parameter(torch.zeros(1))], "lr": -1.0}]), "lr = -1.0 .*every group")])
 def test_strengths_that_make_no_sense(make, words):
     with pytest.raises(ValueError, match=words):
         make()
@@ -187,7 +222,7 @@ def test_mixup_and_cutmix_are_torchvisions(ours, theirs, alpha):
     torch.testing.assert_close(ours(alpha)(x, y), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("alpha", [1e-4, 0.3, 1.0, 1000.0])  # from always an end of [0, 1] to always the middle
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 1.0, 1000.0])  # from nearly always an end of [0, 1] to the middle
 @pytest.mark.parametrize("kind", [CutMix, Ricap])
 def test_targets_are_the_areas_that_show(kind, alpha):
     torch.manual_seed(0)
@@ -195,6 +230,20 @@ def test_targets_are_the_areas_that_show(kind, alpha):
         x, y = kind(alpha)(*numbered(5, height, width))
         torch.testing.assert_close(shares_shown(x), y, atol=1e-6, rtol=0)
         torch.testing.assert_close(y.sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("draw", [0.0, 1.0, 1e-9, 1 - 1e-9, 0.5])
+@pytest.mark.parametrize("kind", [CutMix, Mixup])
+def test_mixing_at_the_ends_of_beta(kind, draw, monkeypatch):
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self, shape=(): torch.tensor([draw]))
+    torch.manual_seed(0)
+    for _ in range(8):
+        x, y = kind()(*numbered(5, 8, 12))
+        torch.testing.assert_close(y.sum(1), torch.ones(5))
+        if kind is CutMix:
+            torch.testing.assert_close(shares_shown(x), y, atol=1e-6, rtol=0)
+        else:
+            torch.testing.assert_close(x[:, 0, 0, 0], (y * torch.arange(5.0)).sum(1))
 
 
 @pytest.mark.parametrize("draw", [0.0, 1.0, 1e-9, 0.5])
@@ -238,7 +287,7 @@ def test_one_loss_is_the_weighted_sum_of_four(count, classes, seed, alpha):
 
 def test_one_of_several_is_one_of_them():
     x, y = batch()
-    trick, found = OneOf((LabelSmoothing(0.1), LabelSmoothing(0.5))), set()
+    trick, found = OneOf(LabelSmoothing(0.1), LabelSmoothing(0.5)), set()
     for seed in range(20):
         torch.manual_seed(seed)
         found.add(round(float(trick(x, y)[1].max()), 4))
@@ -471,14 +520,21 @@ def test_the_teacher_gets_no_gradient_and_half_precision_is_enough():
 
 @pytest.mark.parametrize("options, words", [
     ({"temperature": 0}, "temperature = 0"), ({"temperature": -1.0}, "temperature"), ({"temperature": math.inf}, "inf"),
-    ({"temperature": math.nan}, "nan"), ({"weight": -0.1}, "weight = -0.1"), ({"weight": 1.1}, "weight"),
-    ({"weight": "1"}, "weight")])
+    ({"temperature": math.nan}, "nan"), ({"temperature": 1e8}, "at most 1000"), ({"weight": -0.1}, "weight = -0.1"),
+    ({"weight": 1.1}, "weight"), ({"weight": "1"}, "weight")])
 def test_temperatures_and_weights_that_make_no_sense(options, words):
     z = torch.zeros(2, 3)
     with pytest.raises(ValueError, match=words):
         distillation_loss(z, z, torch.tensor([0, 1]), **options)
     with pytest.raises(ValueError, match=words):
         Distillation(nn.Linear(1, 1), **options)
+
+
+def test_what_is_no_teacher_and_a_batch_without_images():
+    with pytest.raises(TypeError, match="an nn.Module, not a Learner; give the .model"):
+        Distillation(make_learner())
+    with pytest.raises(ValueError, match="no images"):
+        distillation_loss(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
 
 
 def test_teacher_and_student_know_the_same_classes():

@@ -255,14 +255,17 @@ paste_exercise = Exercise(
                            (*_batch(seed, 3, 4, 6), torch.tensor([2, 0, 1]), 2, 3, 6, 9),
                            (*_batch(seed + 1, 4, 5, 7), torch.tensor([2, 0, 3, 1]), -2, -1, 3, 2),
                            (*_batch(seed + 2, 3, 4, 3), torch.tensor([1, 2, 0]), -3, -2, 9, 8),
-                           (*_batch(seed + 3, 4, 6, 4), torch.tensor([0, 3, 1, 2]), 1, -2, 3, 3)],
-    verified="Your rectangle is cut off at all four borders, comes from the right image, and the targets follow the "
-             "area that is left.",
+                           (*_batch(seed + 3, 4, 6, 4), torch.tensor([0, 3, 1, 2]), 1, -2, 3, 3),
+                           (*_batch(seed + 4, 2, 4, 6), torch.tensor([1, 0]), 5, -3, 7, 2),
+                           (*_batch(seed + 5, 2, 4, 6), torch.tensor([1, 0]), -3, 0, -1, 2)],
+    verified="Your rectangle is cut off at all four borders, also one that lies outside altogether; it comes from the "
+             "right image, and the targets follow the area that is left.",
     hints=("A rectangle of 4 × 6 with its top at row -2. How many of its rows are in the image? What does Python "
            "take `x[-2:2]` for?",
            "Cut all four numbers off at the border first, and use them from then on, for the pixels and for the "
            "area. Images and targets have the same partner.",
-           "`upper, lower = max(top, 0), min(bottom, rows)`, the columns likewise; then `mixed = x.clone()`, "
+           "`upper, lower = (min(max(row, 0), rows) for row in (top, bottom))`, the columns likewise; then `mixed = "
+           "x.clone()`, "
            "`mixed[:, :, upper:lower, start:end] = x[order][:, :, upper:lower, start:end]`, and the share is "
            "`(lower - upper) * (end - start) / (rows * columns)`."),
     why="What the network can see of the partner is the area after cutting off, so that is what its label may say. "
@@ -276,8 +279,8 @@ def paste(x: torch.Tensor, y: torch.Tensor, order: torch.Tensor, top: int, left:
     """A rectangle of each image (N, C, h, w) replaced by its partner's; the targets (N, classes) mixed by area."""
     rows, columns = x.shape[2:]
     ### BEGIN SOLUTION
-    upper, lower = max(top, 0), min(bottom, rows)
-    start, end = max(left, 0), min(right, columns)
+    upper, lower = (min(max(row, 0), rows) for row in (top, bottom))
+    start, end = (min(max(column, 0), columns) for column in (left, right))
     mixed = x.clone()
     mixed[:, :, upper:lower, start:end] = x[order][:, :, upper:lower, start:end]
     share = (lower - upper) * (end - start) / (rows * columns)
@@ -288,10 +291,11 @@ def paste(x: torch.Tensor, y: torch.Tensor, order: torch.Tensor, top: int, left:
 def _inside(x: torch.Tensor, top: int, left: int, bottom: int, right: int) -> tuple[slice, slice, float]:
     """The rows and columns of a rectangle that lie in the image, and their part of its area."""
     rows, columns = x.shape[2:]
-    down, across = slice(max(top, 0), min(bottom, rows)), slice(max(left, 0), min(right, columns))
+    down = slice(*(min(max(row, 0), rows) for row in (top, bottom)))
+    across = slice(*(min(max(column, 0), columns) for column in (left, right)))
     return down, across, (down.stop - down.start) * (across.stop - across.start) / (rows * columns)
 
-# %% ../../nbs/practice/10_tricks.ipynb #8b057d0b
+# %% ../../nbs/practice/10_tricks.ipynb #0a9af07e
 @paste_exercise.mistake("The images are right. But your share is that of the whole rectangle, also of what sticks "
                         "out: count the pixels that were really pasted.")
 def _area_before_cutting(x, y, order, top, left, bottom, right):
@@ -314,6 +318,17 @@ def _cut_off_on_two_sides(x, y, order, top, left, bottom, right):
     lower, end, mixed = min(bottom, rows), min(right, columns), x.clone()
     mixed[:, :, top:lower, left:end] = x[order][:, :, top:lower, left:end]
     share = (lower - top) * (end - left) / (rows * columns)
+    return mixed, (1 - share) * y + share * y[order]
+
+# %% ../../nbs/practice/10_tricks.ipynb #8b057d0b
+@paste_exercise.mistake("A rectangle that lies outside altogether has no pixel in the image, but you count rows below "
+                        "0, or paste counted from the end. Each of the four numbers has to stay within *both* borders.")
+def _cut_off_at_one_border_each(x, y, order, top, left, bottom, right):
+    rows, columns = x.shape[2:]
+    upper, lower, start, end = max(top, 0), min(bottom, rows), max(left, 0), min(right, columns)
+    mixed, share = x.clone(), (lower - upper) * (end - start) / (rows * columns)
+    pasted = mixed[:, :, upper:lower, start:end]
+    pasted.copy_(x[order][:, :, upper:lower, start:end])
     return mixed, (1 - share) * y + share * y[order]
 
 

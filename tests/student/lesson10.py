@@ -142,7 +142,7 @@ def with_a_mask(x, y, order, top, left, bottom, right):
 @right("10.paste")
 def image_by_image(x, y, order, top, left, bottom, right):
     height, width = x.shape[-2:]
-    top, left, bottom, right = max(0, top), max(0, left), min(height, bottom), min(width, right)
+    (top, bottom), (left, right) = np.clip([top, bottom], 0, height), np.clip([left, right], 0, width)
     part = (bottom - top) * (right - left) / height / width
     images, targets = [], []
     for i, j in enumerate(order):
@@ -151,6 +151,15 @@ def image_by_image(x, y, order, top, left, bottom, right):
         images.append(image)
         targets.append(y[i] - part * y[i] + part * y[j])
     return torch.stack(images), torch.stack(targets)
+
+
+@wrong("10.paste", "has to stay within *both* borders")
+def each_at_its_own_border(x, y, order, top, left, bottom, right):
+    height, width = x.shape[-2:]
+    rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+    part, mixed = (rows.stop - rows.start) * (columns.stop - columns.start) / height / width, x.clone()
+    mixed[..., rows, columns] = x[order][..., rows, columns]
+    return mixed, torch.lerp(y, y[order], part)
 
 
 @wrong("10.paste", "only what belongs at [0] comes back")
