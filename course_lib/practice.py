@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.axes import Axes
 
+from .results import json_object
 from .settings import CourseSettings, load_settings, seed_everything
 
 # %% auto #0
@@ -648,12 +649,8 @@ def progress_path(settings: CourseSettings | None = None) -> Path:
 
 def _event(line: str) -> dict | None:
     """An event from a line, or None when it is none."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    good = isinstance(event, dict) and isinstance(event.get("id"), str) and event.get("did") in ("passed", "failed",
-                                                                                                 "hint", "solution")
+    event = json_object(line)
+    good = isinstance(event.get("id"), str) and event.get("did") in ("passed", "failed", "hint", "solution")
     return event if good else None
 
 # %% ../nbs/reference/practice.ipynb #dd38111b

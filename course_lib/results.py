@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result', 'read_results',
-           'format_value', 'results_table', 'recorded_lessons', 'lesson_cost', 'recorded_file', 'Normality',
-           'is_normal']
+__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result', 'json_object',
+           'is_number', 'read_results', 'format_value', 'results_table', 'recorded_lessons', 'lesson_cost',
+           'recorded_file', 'Normality', 'is_normal']
 
 # %% ../nbs/reference/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
@@ -51,18 +51,26 @@ def record_result(
     return row
 
 # %% ../nbs/reference/results.ipynb #860fb442
+def json_object(text: str) -> dict:
+    """What `text` says as JSON if that is an object, else an empty one: a torn or damaged line says nothing."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a number: no truth value, and not `nan`."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
 def read_results(path: str | Path) -> list[dict]:
-    """The rows of a results file, oldest first; an empty list when there is no such file."""
+    """The rows of a results file that are whole, oldest first; an empty list when there is no such file."""
     path = Path(path)
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and {"lesson", "name", "value"} <= row.keys():
-            rows.append(row)
-    return rows
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [row for row in map(json_object, lines) if is_number(row.get("value"))
+            and isinstance(row.get("lesson"), str) and isinstance(row.get("name"), str)]
 
 # %% ../nbs/reference/results.ipynb #6132438b
 def format_value(value: float, unit: str) -> str:
@@ -85,11 +93,14 @@ def results_table(rows: Iterable[dict]) -> str:
 
 # %% ../nbs/reference/results.ipynb #f5b45765
 def recorded_lessons(start: str | Path | None = None) -> dict:
-    """The recorded run of all lessons that lies in the course's folder, found upwards from `start`; `{}` if none."""
+    """The recorded run of all lessons in the course's folder, found upwards from `start`; `{}` if none, or damaged."""
     folder = Path(start or Path.cwd()).resolve()
     for place in (folder, *folder.parents):
         if (place / TIMES_FILE).is_file():
-            return json.loads((place / TIMES_FILE).read_text(encoding="utf-8"))
+            record = json_object((place / TIMES_FILE).read_text(encoding="utf-8", errors="replace"))
+            lessons = record.get("lessons")
+            whole = isinstance(lessons, dict) and all(isinstance(one, dict) for one in lessons.values())
+            return record if whole else {}
     return {}
 
 
@@ -97,7 +108,7 @@ def lesson_cost(lesson: str, start: str | Path | None = None) -> str:
     """One sentence: how long a lesson took in the recorded run, and on what."""
     record = recorded_lessons(start)
     seconds = record.get("lessons", {}).get(lesson, {}).get("seconds")
-    if seconds is None:
+    if not is_number(seconds) or not {"profile", "machine"} <= record.keys():
         return "How long this takes has not been recorded yet."
     took = format_value(seconds, "seconds")
     return f"Runs in {took} in the {record['profile']} profile, measured on {record['machine']}."
@@ -172,7 +183,8 @@ def is_normal(result: dict, recorded: Iterable[dict] | None = None) -> Normality
     if not isinstance(result, dict) or not {"value", *keys} <= result.keys():
         raise ValueError("is_normal takes a row as record_result(settings, lesson, name, value) gives it back.")
     rows = read_results(recorded_file(NORMAL_FILE)) if recorded is None else recorded
-    same = {row["seed"]: row["value"] for row in rows if all(row.get(key) == result[key] for key in keys)}
+    same = {row["seed"]: row["value"] for row in rows
+            if isinstance(row.get("seed"), int) and all(row.get(key) == result[key] for key in keys)}
     value, unit = float(result["value"]), str(result["unit"])
     if len(same) < FEWEST_SEEDS:
         what = ", ".join(str(result[key]) for key in keys[:-1])

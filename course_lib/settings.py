@@ -93,12 +93,14 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
     text = str(value).strip()
     if key not in KEYS:
         raise SettingsError(f"{place}: there is no setting {key!r}. " + _nearest(key, KEYS))
+    if "\0" in text:
+        raise SettingsError(f"{place}: {key} = {text!r} holds a zero byte; write the line anew.")
     if not text:
         raise SettingsError(f"{place}: {key} is empty. Give it a value, or delete the line to use the default.")
     if key == "profile" and text not in PROFILES:
         raise SettingsError(f"{place}: profile = {text!r} is not known. " + _nearest(text, tuple(PROFILES)))
     if key == "seed":
-        if not text.isdecimal() or int(text) >= 2**32:
+        if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
             raise SettingsError(f"{place}: seed = {text!r} must be a whole number from 0 to 4294967295.")
         return int(text)
     if key == "data_dir":

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from .learner import Callback, FitSteps, Learner, out_of_memory, random_state, set_random_state
-from .results import format_value
+from .results import format_value, json_object
 from .settings import seed_everything
 
 if TYPE_CHECKING:
@@ -204,12 +204,12 @@ def run_trial(trial: Callable, config: Mapping, seed: int, callbacks: Sequence[C
 def read_trials(path: str | Path) -> list[dict]:
     """The rows of a results file, oldest first; of rows with the same key the newest. Torn lines are left out."""
     path, rows = Path(path), {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        with suppress(json.JSONDecodeError):
-            row = json.loads(line)
-            if isinstance(row, dict) and {"key", "config", "seed", "status", "values"} <= row.keys():
-                rows.pop(row["key"], None)
-                rows[row["key"]] = row
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ()
+    kinds = {"key": str, "config": dict, "seed": int, "status": str, "values": dict}
+    for row in map(json_object, lines):
+        if all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+            rows.pop(row["key"], None)
+            rows[row["key"]] = row
     return list(rows.values())
 
 # %% ../nbs/07_tuning.ipynb #5126c3b9

@@ -83,7 +83,7 @@ ROOMS = {
     "interpret": ("learner", "data"), "pooling": ("models",), "backbones": ("models", "learner"),
     "tricks": ("settings", "learner"),
     "tuning": ("learner", "transfer", "results", "settings"),
-    "distributed": ("data", "learner"), "practice": ("settings",), "pack": ("practice", "results"),
+    "distributed": ("data", "learner"), "practice": ("settings", "results"), "pack": ("practice", "results"),
     # None: may know all that do not know it
     "doctor": None, "runner": None, "training": None, "bench": None, "cli": None,
 }
