@@ -206,7 +206,8 @@ TEXT = st.one_of(
     st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.lists(st.sampled_from(["[course]", "seed = 42", "profile=laptop", "seed=", "data_dir = \0", "= 3", "[",
                               "dataset", "seed = 99999999999999999999999", " device = cpu", "[course",
-                              "seed = 1\nseed = 2", "%(x)s", "profile = %", "backbone = \u202e", "seed = " + "9" * 5000]),
+                              "seed = 1\nseed = 2", "%(x)s", "profile = %", "backbone = \u202e",
+                              "seed = " + "9" * 5000]),
              max_size=8).map(lambda lines: "\n".join(lines).encode()))
 
 
