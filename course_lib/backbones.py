@@ -6,6 +6,7 @@ depth is worth its price."""
 # %% ../nbs/08_deeper_backbones.ipynb #6a8b79ec
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['VGG16_LAYERS', 'create_vgg', 'FeatureMap', 'feature_maps', 'Stage', 'stages', 'plot_architecture',
-           'count_multiply_adds', 'activation_bytes', 'peak_bytes', 'ModelProfile', 'measure_latency', 'profile_model',
-           'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front', 'plot_pareto', 'largest_batch_size',
-           'find_batch_size', 'GradientAccumulation', 'checkpoint_blocks', 'data_parallel_seconds']
+           'count_multiply_adds', 'activation_bytes', 'largest_block_bytes', 'peak_bytes', 'ModelProfile',
+           'measure_latency', 'profile_model', 'prune_width', 'quantize_int8', 'int8_bytes', 'pareto_front',
+           'plot_pareto', 'largest_batch_size', 'find_batch_size', 'GradientAccumulation', 'checkpoint_blocks',
+           'data_parallel_seconds']
 
 # %% ../nbs/08_deeper_backbones.ipynb #ea81e31f
 VGG16_LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
@@ -132,7 +134,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _image_size(model: nn.Module, image_size: int | None) -> int:
     """`image_size`, or the one that the model is meant for."""
-    size = image_size or getattr(getattr(model, "body", model), "input_size", 224)
+    size = getattr(getattr(model, "body", model), "input_size", 224) if image_size is None else image_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"image_size = {image_size!r} must be a whole number of pixels, such as 224.")
     return size
@@ -296,6 +298,22 @@ def activation_bytes(model: nn.Module, image_size: int | None = None, batch_size
         del output
     return total
 
+
+def largest_block_bytes(model: nn.Module, image_size: int | None = None, batch_size: int = 1) -> int:
+    """Bytes that come on top of `activation_bytes` while the largest block is computed twice; 0 if none is.
+
+    See `checkpoint_blocks`: in the backward pass each block keeps its inside again, one block at a time.
+    """
+    twice = [block for block in model.modules() if getattr(block.__dict__.get("forward"), "computes_twice", False)]
+    largest, before = 0, activation_bytes(model, image_size, batch_size) if twice else 0
+    for block in twice:
+        forward = block.__dict__.pop("forward")
+        try:
+            largest = max(largest, activation_bytes(model, image_size, batch_size) - before)
+        finally:
+            block.forward = forward
+    return largest
+
 # %% ../nbs/08_deeper_backbones.ipynb #1a7c6c81
 def _peak_counter() -> object:
     """A dispatch mode whose `peak` is the most bytes of new tensors that were alive at once within it."""
@@ -405,6 +423,8 @@ def profile_model(
     size = _image_size(model, image_size)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size = {batch_size!r} must be a whole number of at least 1.")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 0:
+        raise ValueError(f"repeats = {repeats!r} must be a whole number, 0 to measure no latency.")
     first = next(model.parameters(), torch.empty(0))
     device, home = torch.device(device or first.device), first.device
     counts = {"multiply_adds": count_multiply_adds(model, size), "peak_bytes": peak_bytes(model, size, batch_size),
@@ -446,7 +466,7 @@ def _cut_layer(layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) ->
         smaller.bias.data.copy_(layer.bias.detach()[outputs])
     return smaller
 
-# %% ../nbs/08_deeper_backbones.ipynb #3d97516b
+# %% ../nbs/08_deeper_backbones.ipynb #f965343a
 def prune_width(classifier: Classifier, keep: float = 0.5) -> Classifier:
     """A copy of a `create_vgg` network with the strongest part `keep` of each layer's filters; the original stays.
 
@@ -457,6 +477,9 @@ def prune_width(classifier: Classifier, keep: float = 0.5) -> Classifier:
     if not (isinstance(keep, (int, float)) and 0 < keep <= 1):
         raise ValueError(f"keep = {keep!r} must be above 0 and at most 1: the part of the filters that stays.")
     body, layers = classifier.body, body_blocks(classifier.body)
+    if not any(isinstance(layer, nn.Flatten) or getattr(layer, "kind", "avgmax") != "avgmax"
+               for layer in classifier.head):
+        raise ValueError("prune_width knows the heads that create_vgg makes, pooled and dense; this is another.")
     known = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d)
     if other := [type(layer).__name__ for layer in layers if not isinstance(layer, known)]:
         raise ValueError(f"prune_width cuts rows of convolutions such as create_vgg makes, but this has a {other[0]}. "
@@ -468,26 +491,27 @@ def prune_width(classifier: Classifier, keep: float = 0.5) -> Classifier:
             blocks.append(_cut_layer(layer, kept, outputs))
             kept = outputs
         else:
-            blocks.append(_cut_layer(layer, kept, kept) if isinstance(layer, nn.BatchNorm2d) else type(layer)(
-                *((layer.kernel_size,) if isinstance(layer, nn.MaxPool2d) else (layer.inplace,))))
+            norm = isinstance(layer, nn.BatchNorm2d)
+            blocks.append(_cut_layer(layer, kept, kept) if norm else copy.deepcopy(layer))
     smaller = Backbone(body.name, nn.Sequential(*blocks), num_features=len(kept), input_size=body.input_size,
                        mean=body.mean, std=body.std)
     device = next(classifier.parameters()).device
     pruned = Classifier(smaller, _cut_head(classifier.head, kept, body.num_features), classifier.num_classes)
     return pruned.to(device, memory_format=torch.channels_last).train(classifier.training)
 
-
+# %% ../nbs/08_deeper_backbones.ipynb #3d97516b
 def _cut_head(head: nn.Sequential, kept: torch.Tensor, num_features: int) -> nn.Sequential:
     """A copy of the head whose first linear layer listens to the channels that are kept, at each of their places."""
-    import copy
-
     head = copy.deepcopy(head)
     name, first = next((name, layer) for name, layer in head.named_modules() if isinstance(layer, nn.Linear))
     places = first.in_features // num_features
     smaller = nn.Linear(len(kept) * places, first.out_features)
     weight = first.weight.detach().unflatten(1, (num_features, places))[:, kept.to(first.weight.device)]
     smaller.weight.data.copy_(weight.flatten(1))
-    smaller.bias.data.copy_(first.bias.detach())
+    if first.bias is None:
+        smaller.bias = None
+    else:
+        smaller.bias.data.copy_(first.bias.detach())
     head.set_submodule(name, smaller)
     return head
 
@@ -553,6 +577,8 @@ def plot_pareto(costs: Mapping[str, float], errors: Mapping[str, float], spreads
 
     `errors` and `spreads` are fractions, drawn in percent.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -564,6 +590,9 @@ def plot_pareto(costs: Mapping[str, float], errors: Mapping[str, float], spreads
         ax.errorbar([costs[name]], [100 * errors[name]], spread, fmt="o" if name in front else "x",
                     color=f"C{index % 10}", capsize=3, label=name)
     ax.set(xscale="log", xlabel=xlabel, ylabel="error (%)")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
     return ax
 
@@ -603,10 +632,15 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
 
     On a GPU each is tried with a real step. On a CPU the system would end the process without a word, so what a step
     keeps is counted first (see `activation_bytes`) and compared with `memory`: bytes, by default four fifths of what is
-    free. Raises: `RuntimeError` when not even one image fits.
+    free. Images that are not square count as square ones of the same area. Raises: `RuntimeError` when not even one
+    image fits, `ValueError` for what is no batch of colour images.
     """
-    x, y = next(iter(learner.train_loader))
-    on_cpu = learner.device.type == "cpu"
+    with preserved(learner):
+        x, y = next(iter(learner.train_loader))
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"find_batch_size counts for colour images (N, 3, height, width), and the loader gives "
+                         f"{tuple(x.shape)}.")
+    side, on_cpu = math.ceil(math.sqrt(x.shape[2] * x.shape[3])), learner.device.type == "cpu"
     if on_cpu and memory is None:
         import psutil
 
@@ -614,7 +648,8 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
     trained = sum(parameter.nbytes for parameter in learner.model.parameters() if parameter.requires_grad)
 
     def try_batch(batch_size: int) -> None:
-        needed = activation_bytes(learner.model, x.shape[-1], batch_size) + 3 * trained  # gradients, AdamW's numbers
+        needed = activation_bytes(learner.model, side, batch_size) + 3 * trained  # gradients, AdamW's numbers
+        needed += largest_block_bytes(learner.model, side, batch_size)
         if memory is not None and needed > memory:
             raise MemoryError(f"a step would need {needed / 1e9:.1f} GB")
         rows = torch.arange(batch_size) % len(x)
@@ -628,8 +663,8 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
 class GradientAccumulation(Callback):
     """One step of the weights for every `batches` batches, with the mean of their gradients.
 
-    At the end of an epoch the step is taken with the batches that there are. Each batch counts the same. Raises:
-    `ValueError` for fewer than one batch.
+    At the end of an epoch the step is taken with the batches that there are; of a loader without a length nobody knows
+    the end, so it counts on into the next epoch. Each batch counts the same. Raises: `ValueError` for fewer than one.
     """
     order = 30  # the loss is checked before, gradients are clipped after
 
@@ -668,6 +703,7 @@ def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
 
 class _ComputedTwice:
     """Stands in for a block's `forward`; an object, so that a copy of the block calls itself and not the original."""
+    computes_twice = True
 
     def __init__(self, block: nn.Module):
         self.block = block

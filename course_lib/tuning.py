@@ -461,8 +461,8 @@ class Comparison(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether zero is outside the interval."""
-        return self.low > 0 or self.high < 0
+        """Whether zero is outside the interval; never where all seeds agree, which says nothing of others."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
 
     def in_words(self, what: str = "error", unit: str = "fraction") -> str:
         """One sentence for people."""
@@ -470,6 +470,8 @@ class Comparison(NamedTuple):
         largest = scale * max(abs(self.low), abs(self.high))
         digits = 1 if largest >= 0.1 or not largest else 1 - math.floor(math.log10(largest))  # small ones stay visible
         low, high, found = (f"{scale * v:+.{digits}f}" for v in (self.low, self.high, self.difference))
+        if self.low == self.high:
+            return f"{found}{points} of {what} with each of {self.pairs} seeds, which cannot say how much that varies"
         interval = f"95 % interval {low} to {high}, {self.pairs} seeds"
         if not self.clear:
             return f"no difference in {what} beyond noise ({found}{points}; {interval})"

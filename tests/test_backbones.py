@@ -23,6 +23,7 @@ from course_lib.backbones import (
     find_batch_size,
     int8_bytes,
     largest_batch_size,
+    largest_block_bytes,
     measure_latency,
     pareto_front,
     peak_bytes,
@@ -34,7 +35,7 @@ from course_lib.backbones import (
     stages,
 )
 from course_lib.learner import Callback, Learner
-from course_lib.models import count_parameters, create_classifier, load_in_order
+from course_lib.models import Backbone, Classifier, count_parameters, create_classifier, create_head, load_in_order
 from course_lib.transfer import freeze
 
 matplotlib.use("agg")
@@ -497,3 +498,51 @@ def test_more_processes_pay_while_gradients_travel_fast():
 
 def test_the_table_of_layers_is_vgg16():
     assert sum(layer != "pool" for layer in VGG16_LAYERS) == 13 and VGG16_LAYERS.count("pool") == 5
+
+
+# ---- What a reader of the lesson tried
+
+def test_checkpointed_blocks_are_counted_with_the_one_that_is_computed_again():
+    """Kept, and on top the inside of the largest block: together less than all, and most of it that block."""
+    model = create_classifier("efficientnet_lite0", 3, pretrained=False)
+    plain = activation_bytes(model, 64, 4)
+    assert largest_block_bytes(model, 64, 4) == 0
+    checkpoint_blocks(model)
+    kept, more = (count(model, 64, 4) for count in (activation_bytes, largest_block_bytes))
+    assert kept < kept + more < 0.5 * plain and more > 2 * kept
+    assert activation_bytes(model, 64, 4) == kept  # the blocks are as they were
+    assert checkpoint_blocks(model, on=False) and activation_bytes(model, 64, 4) == plain
+
+
+def test_the_search_for_a_batch_size_moves_no_generator_and_counts_the_area():
+    x, y = torch.randn(12, 3, 64, 16), torch.arange(12) % 3
+    chance = torch.Generator().manual_seed(3)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 4, shuffle=True, generator=chance)
+    learner = Learner(create_vgg(3, (8, "pool", 8), head="pooled"), loader, progress=False)
+    before = chance.get_state()
+    needed = activation_bytes(learner.model, 32, 8) + 3 * sum(p.nbytes for p in learner.model.parameters())
+    assert find_batch_size(learner, 64, memory=needed) == 8  # 64 x 16 is as much as 32 x 32
+    assert torch.equal(chance.get_state(), before)
+    learner.train_loader = [(torch.randn(4, 1, 16, 16), torch.arange(4) % 3)]
+    with pytest.raises(ValueError, match=r"colour images .* gives \(4, 1, 16, 16\)"):
+        find_batch_size(learner)
+
+
+def test_pruning_keeps_strides_and_refuses_heads_it_does_not_know():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2), nn.Conv2d(8, 8, 3))
+    made = lambda **head: Classifier(Backbone("row", body, num_features=8, input_size=32, mean=(0.5,) * 3,
+                                              std=(0.5,) * 3), create_head(8, 4, **head), 4)
+    x = torch.randn(2, 3, 32, 32)
+    whole = made().eval()
+    torch.testing.assert_close(prune_width(whole, 1)(x), whole(x))
+    hidden = made(hidden=16).eval()  # its first linear layer has no bias
+    torch.testing.assert_close(prune_width(hidden, 1)(x), hidden(x))
+    with pytest.raises(ValueError, match="this is another"):
+        prune_width(made(pool="avgmax"))
+
+
+@pytest.mark.parametrize("options, words", [({"image_size": 0}, "image_size = 0"), ({"repeats": -1}, "repeats = -1"),
+                                            ({"image_size": False}, "image_size = False")])
+def test_a_profile_refuses_numbers_that_make_no_sense(options, words):
+    with pytest.raises(ValueError, match=words):
+        profile_model(create_vgg(3, (8,), head="pooled"), **options)

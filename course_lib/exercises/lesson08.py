@@ -6,6 +6,7 @@
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #bf2bffa6
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -201,6 +202,7 @@ unbeaten_exercise = Exercise(
                            ({"a": 1, "b": 2, "c": 3}, {"a": 0.3, "b": 0.1, "c": 0.2}),
                            ({"x": 5, "y": 5, "z": 7}, {"x": 0.2, "y": 0.3, "z": 0.2}),
                            ({"a": 1, "twin": 1}, {"a": 0.3, "twin": 0.3}),
+                           ({"twin": 1, "a": 1, "b": 2}, {"twin": 0.3, "a": 0.3, "b": 0.1}),
                            ({"a": 1, "b": 2, "c": 3, "d": 4}, {"a": 0.1, "b": 0.5, "c": 0.4, "d": 0.3}), ({}, {}),
                            _networks(seed), _networks(seed + 100)],
     verified="Your front is right where costs or errors are equal, for twins, for one network that beats all, and "
@@ -391,8 +393,8 @@ parallel_steps_exercise = Exercise(
     "the n-th part of the gradients to its neighbour, all at the same time. A round also costs `delay` seconds "
     "before the first byte arrives. The cable carries `gigabits` times 1,000,000,000 *bits* in a second, and nothing "
     "overlaps.\n\nGive back a list with the seconds of a step for 1, 2, ..., `at_most` processes, and the number of "
-    "processes whose step is the shortest (the smallest number, if several are equal). Then try VGG-16 and "
-    "EfficientNet-Lite0 on cables of 1 and of 10 gigabits, before you read on: what stops each of them?",
+    "processes whose step is the shortest. Then try VGG-16 and EfficientNet-Lite0 on cables of 1 and of 10 gigabits, "
+    "with a delay of 0.01 seconds: what stops each of them?",
     examples=lambda seed: [(1.0, 1_000_000, 1.0, 0.001, 3), (1.0, 134_276_932, 1.0, 0.0, 8),
                            (0.5 + 0.1 * seed, 3_400_000, 10.0, 0.01, 12), (1.0, 134_276_932, 100.0, 0.0, 4),
                            (2.0, 25_000_000, 1.0, 0.0, 1), (0.008, 1000 * (seed + 1), 1.0, 0.5, 5)],
@@ -527,27 +529,34 @@ def _seeded_net(seed: int) -> nn.Sequential:
         return _small_net()
 
 
+def _weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
+
+
 def _halves_outcome(answer, model: nn.Module, lr: float) -> dict:
-    """How a few steps were computed, and what they led to."""
-    kinds, (x, y) = set(), _rings(1)
-    model[-1].register_forward_hook(lambda layer, inputs, output: kinds.add(str(output.dtype)))
-    step = answer(model, lr)
-    losses = [step(x, y) for _ in range(8)]
+    """How a few steps were computed, and what they led to, beside the same steps in 32 bits."""
+    kinds, (x, y), start, whole = set(), _rings(1), _weights(model), copy.deepcopy(model)
+    for layer in (model[0], model[-1]):
+        layer.register_forward_hook(lambda layer, inputs, output: kinds.add(str(output.dtype)))
+    step, usual = answer(model, lr), _whole_trainer(whole, lr)
+    losses = [(step(x, y), usual(x, y))[0] for _ in range(8)]
     weights = {str(parameter.dtype) for parameter in model.parameters()}
+    apart = (_weights(model) - _weights(whole)).abs().mean() / (_weights(whole) - start).abs().mean()
     return {"weights that are numbers": _numbers_left(model), "weights are kept in": sorted(weights),
-            "the last layer computes in": sorted(kinds), "the loss falls": losses[-1] < losses[0]}
+            "the layers compute in": sorted(kinds), "the loss falls": losses[-1] < losses[0],
+            "the weights move as with AdamW in 32 bits": bool(apart < 0.1)}
 
 
 half_trainer_exercise = Exercise(
     "08.half_trainer", "Mend it",
     "This function makes the steps in halves of the run above. Mend it, and keep what halves are for: the network's "
-    "layers must still *compute* in fp16 (`torch.float16`). What must not be in fp16 is up to you to find. AdamW "
-    "stays, with the `eps` that it has by itself.",
+    "layers must still *compute* in fp16 (`torch.float16`; here a CPU does it, too). What must not be in fp16 is up to "
+    "you to find. AdamW stays, with the `eps` that it has by itself.",
     examples=lambda seed: [(_seeded_net(seed), 1e-2), (_seeded_net(seed + 1), 3e-3)],
-    verified="The layers compute in fp16, weights and AdamW's numbers are in fp32, all weights are numbers after a "
-             "few steps, and the loss falls.",
-    hints=("What does `1e-8` become in fp16, and what does the square of 0.0001? Who computes with such numbers "
-           "here, the layers or the optimiser?",
+    verified="All layers compute in fp16, weights are in fp32 and are numbers after a few steps, they move as with "
+             "AdamW in 32 bits, and the loss falls.",
+    hints=("What does `1e-8` become in fp16, and what does a thousandth of the square of 0.005? Who computes with such "
+           "numbers here, the layers or the optimiser?",
            "AdamW keeps its numbers in the type of the weights. So leave the weights in fp32, and turn into halves "
            "only what goes through the layers. PyTorch has a context for that.",
            "Leave out `model.half()` and `x.half()`, and compute the scores within `with torch.autocast(\"cpu\", "
@@ -659,7 +668,7 @@ half_trainer_lab = Lab(
            "Rounding makes a curve rough, or lets it stand still, slowly. It does not turn many of the weights "
            "into what is no number in a single step."),
      Cause("In AdamW's step the squares of small gradients, and eps, are zero in fp16, and it divides by zero.",
-           "The forward pass works, the loss is right, and after *one* step many weights are no numbers: it is the "
+           "The forward pass works, the loss is right, and after *one* step many weights are not finite: it is the "
            "step that breaks them. It hits only some of the weights at first, those with small gradients. The next "
            "forward pass goes through them, and then nothing is left.", right=True)),
     half_trainer_exercise, ylabel="loss; part")
@@ -682,12 +691,12 @@ QUIZ = Quiz("Lesson 8 in five questions", (
          "The cut keeps which filters there are; a few epochs set the sums right again."),
         ("The same error: weak filters do nothing.",
          "Only filters that give nothing at all can be cut without a trace.")), 1),
-    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What is in memory before "
-             "the first image goes through?", (
+    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What stays in memory from the "
+             "first step on, besides activations?", (
         ("Its weights, half a gigabyte.", "That would do for predicting. A training needs more for each weight."),
         ("Weights, gradients and two numbers a weight for AdamW: four times the weights, 2.1 GB.",
          "16 bytes for each of 134 million parameters. Only what is left is for activations."),
-        ("Nothing to speak of: memory is for activations.",
+        ("Nothing to speak of beside the activations.",
          "For EfficientNet-Lite2 that is nearly true. VGG-16 has 134 million parameters.")), 1),
     Question("You train with `GradientAccumulation(4)` on batches of 8 in place of batches of 32. What is *not* the "
              "same as before?", (
@@ -697,7 +706,7 @@ QUIZ = Quiz("Lesson 8 in five questions", (
         ("The time: it takes a quarter.", "The memory falls to about a quarter. The same images go through as "
                                           "before, so the time stays.")), 1),
     Question("Lite2 at its 260 pixels errs less than Lite0 at 224, by more than the bars are long. Was it the "
-             "depth?", (
+             "larger network?", (
         ("Yes: that is what the bars are for.",
          "The bars say that there is a difference, not where it comes from: two things were changed."),
         ("No: the difference will vanish with more seeds.", "Perhaps, but then the bars would be longer. There is "

@@ -263,3 +263,71 @@ def clipped(model, lr):
         return loss.item()
 
     return step
+
+
+def in_autocast(model, optimizer):
+    """Steps of `optimizer`, with the layers in fp16."""
+    def step(x, y):
+        with torch.autocast("cpu", torch.float16):
+            scores = model(x)
+        loss = F.cross_entropy(scores.float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
+def sgd_for_adamw(model, lr):
+    return in_autocast(model, torch.optim.SGD(model.parameters(), lr=10 * lr))
+
+
+@wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
+def a_large_eps_all_the_same(model, lr):
+    return in_autocast(model, torch.optim.AdamW(model.parameters(), lr=lr, eps=1e-2))
+
+
+@wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
+def a_rate_of_its_own(model, lr):
+    return in_autocast(model, torch.optim.AdamW(model.parameters()))
+
+
+@wrong("08.half_trainer", "at 'the layers compute in'")
+def the_last_layer_alone(model, lr):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x, y):
+        inside = model[:-1](x)
+        with torch.autocast("cpu", torch.float16):
+            scores = model[-1](inside)
+        loss = F.cross_entropy(scores.float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
+def gradients_pile_up(model, lr):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x, y):
+        with torch.autocast("cpu", torch.float16):
+            scores = model(x)
+        loss = F.cross_entropy(scores.float(), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@wrong("08.unbeaten", "at [0]: 'a' in place of 'twin'")
+def ties_by_name(costs, errors):
+    front = [n for n in costs if not any(costs[o] <= costs[n] and errors[o] <= errors[n]
+                                         and (costs[o], errors[o]) != (costs[n], errors[n]) for o in costs)]
+    return sorted(front, key=lambda name: (costs[name], name))
