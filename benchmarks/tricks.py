@@ -26,7 +26,7 @@ MARKS = {  # a piece of each cell that a question needs; the last one runs the e
     "distillation": (*START, "STUDENTS = {", "PUPILS = ["),
 }
 STEPS = 61 * 5  # of 32 images, in one trial
-TRIALS = {"tricks": 15 * 4 + 5 * 4, "distillation": 3 * 12}  # in trainings of STEPS steps of a Lite0, roughly
+TRIALS = {"tricks": 3 * 22, "distillation": 3 * 12}  # in trainings of STEPS steps of a Lite0, roughly
 
 
 def cells(question: str) -> list[str]:
