@@ -2510,6 +2510,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.tricks.soft_targets': ('tricks.html#soft_targets', 'course_lib/tricks.py'),
                                    'course_lib.tricks.target_text': ('tricks.html#target_text', 'course_lib/tricks.py')},
             'course_lib.tuning': { 'course_lib.tuning.Comparison': ('tuning.html#comparison', 'course_lib/tuning.py'),
+                                   'course_lib.tuning.Comparison.all_agree': ('tuning.html#comparison.all_agree', 'course_lib/tuning.py'),
                                    'course_lib.tuning.Comparison.clear': ('tuning.html#comparison.clear', 'course_lib/tuning.py'),
                                    'course_lib.tuning.Comparison.in_words': ('tuning.html#comparison.in_words', 'course_lib/tuning.py'),
                                    'course_lib.tuning.Experiment': ('tuning.html#experiment', 'course_lib/tuning.py'),

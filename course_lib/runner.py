@@ -378,7 +378,7 @@ def is_progress_bar(output: dict) -> bool:
 
 
 def smaller_png(picture: str, limit: int = 50_000) -> str:
-    """A PNG in base64, with a palette of 256 colours if it has more than `limit` bytes and gets smaller by it."""
+    """A PNG in base64, with a palette if it has more than `limit` bytes: of 256 colours, or of 64 where all is grey."""
     import io
 
     from PIL import Image
@@ -386,7 +386,9 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
     data = base64.b64decode(picture)
     if len(data) > limit:
         file = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").quantize(256).save(file, "png", optimize=True)
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        grey = image.convert("HSV").getextrema()[1][1] < 32  # the largest saturation, of 255
+        image.quantize(64 if grey else 256).save(file, "png", optimize=True)
         data = min(data, file.getvalue(), key=len)
     return base64.b64encode(data).decode()
 

@@ -462,7 +462,12 @@ class Comparison(NamedTuple):
     @property
     def clear(self) -> bool:
         """Whether zero is outside the interval; never where all seeds agree, which says nothing of others."""
-        return self.low < self.high and (self.low > 0 or self.high < 0)
+        return not self.all_agree and (self.low > 0 or self.high < 0)
+
+    @property
+    def all_agree(self) -> bool:
+        """Whether the difference is the same with every seed, but for rounding."""
+        return self.high - self.low < 1e-9
 
     def in_words(self, what: str = "error", unit: str = "fraction") -> str:
         """One sentence for people."""
@@ -470,7 +475,7 @@ class Comparison(NamedTuple):
         largest = scale * max(abs(self.low), abs(self.high))
         digits = 1 if largest >= 0.1 or not largest else 1 - math.floor(math.log10(largest))  # small ones stay visible
         low, high, found = (f"{scale * v:+.{digits}f}" for v in (self.low, self.high, self.difference))
-        if self.low == self.high:
+        if self.all_agree:
             return f"{found}{points} of {what} with each of {self.pairs} seeds, which cannot say how much that varies"
         interval = f"95 % interval {low} to {high}, {self.pairs} seeds"
         if not self.clear:

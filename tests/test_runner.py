@@ -153,6 +153,11 @@ def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
     again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")).astype(float)
     assert again.shape == noisy.shape and np.abs(again - noisy).mean() < 10
     assert smaller_png(large + "\n", limit=10**7) == large == large.strip()  # as nbdev-clean keeps it
+    grey = io.BytesIO()
+    Image.fromarray(noisy[..., 0]).convert("RGB").save(grey, "png")
+    few = Image.open(io.BytesIO(base64.b64decode(smaller_png(base64.b64encode(grey.getvalue()).decode()))))
+    assert len(few.getcolors()) <= 64 < len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors())
+    assert np.abs(np.asarray(few.convert("L")).astype(float) - noisy[..., 0]).mean() < 2
 
 
 @pytest.mark.parametrize("damage", [

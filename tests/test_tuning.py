@@ -307,6 +307,14 @@ def test_table_and_summary_by_hand():
             action()
 
 
+def test_seeds_that_all_agree_say_nothing_of_others():
+    """A spread of zero would make any difference clear; with a few seeds it is luck."""
+    found = compare({1: 0.3, 2: 0.2, 3: 0.1}, {1: 0.28, 2: 0.18, 3: 0.08})
+    assert not found.clear
+    assert found.in_words() == "-2.0 points of error with each of 3 seeds, which cannot say how much that varies"
+    assert not compare({1: 0.3, 2: 0.2}, {1: 0.3, 2: 0.2}).clear
+
+
 def test_comparison_equals_scipy():
     from scipy.stats import ttest_rel
 
