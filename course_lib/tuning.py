@@ -467,7 +467,7 @@ class Comparison(NamedTuple):
     @property
     def all_agree(self) -> bool:
         """Whether the difference is the same with every seed, but for rounding."""
-        return self.high - self.low < 1e-9
+        return self.high - self.low <= 1e-5 * max(abs(self.low), abs(self.high))
 
     def in_words(self, what: str = "error", unit: str = "fraction") -> str:
         """One sentence for people."""

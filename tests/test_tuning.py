@@ -313,6 +313,8 @@ def test_seeds_that_all_agree_say_nothing_of_others():
     assert not found.clear
     assert found.in_words() == "-2.0 points of error with each of 3 seeds, which cannot say how much that varies"
     assert not compare({1: 0.3, 2: 0.2}, {1: 0.3, 2: 0.2}).clear
+    single = torch.tensor([10, 10, 9, 9, 9, 8]).float().div(74).tolist()  # errors in float32, one photo less each time
+    assert not compare(dict(enumerate(single[:3])), dict(enumerate(single[3:]))).clear
 
 
 def test_comparison_equals_scipy():
@@ -325,7 +327,7 @@ def test_comparison_equals_scipy():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert "beyond noise" in found.in_words()
     clear = compare({1: 0.2, 2: 0.3, 3: 0.1}, {1: 0.1, 2: 0.21, 3: 0.02, 4: 9.0})
-    small = compare({1: 0.002, 2: 0.003, 3: 0.001}, {1: 0.0021, 2: 0.0031, 3: 0.0011})
+    small = compare({1: 0.002, 2: 0.003, 3: 0.001}, {1: 0.0021, 2: 0.0031, 3: 0.00111})
     assert small.clear and "0.010 points higher" in small.in_words()  # not 0.0
     assert clear.pairs == 3 and clear.clear and "9.0 points lower error" in clear.in_words()
 
