@@ -100,7 +100,7 @@ def both_errors_together(trials):
     return best, statistics.fmean(found[best])
 
 
-@wrong("07.final_figure", "'large' in place of ('large', 0.3), of type str in place")
+@wrong("07.final_figure", "only what belongs at [0] comes back; 2 things are wanted")
 def name_alone(trials):
     return with_numpy(trials)[0]
 
