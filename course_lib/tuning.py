@@ -451,7 +451,7 @@ def experiment_table(
         lines += ["", _cell(experiment.failures) + "."]
     return "\n".join(lines)
 
-# %% ../nbs/07_tuning.ipynb #4af06d28
+# %% ../nbs/07_tuning.ipynb #18d009e2
 class Comparison(NamedTuple):
     """How much larger the second value is than the first, over the seeds that both have."""
     difference: float  # mean of second - first
@@ -483,7 +483,7 @@ class Comparison(NamedTuple):
         return (f"{found[1:]}{points} {'higher' if self.difference > 0 else 'lower'} {what} "
                 f"({interval})")
 
-
+# %% ../nbs/07_tuning.ipynb #4af06d28
 def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
     """Compare two configurations seed by seed: Student's t interval (1908), 95 %, of the paired differences.
 

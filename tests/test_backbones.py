@@ -546,3 +546,12 @@ def test_pruning_keeps_strides_and_refuses_heads_it_does_not_know():
 def test_a_profile_refuses_numbers_that_make_no_sense(options, words):
     with pytest.raises(ValueError, match=words):
         profile_model(create_vgg(3, (8,), head="pooled"), **options)
+
+
+def test_lite1_is_deeper_and_lite2_wider():
+    """As the lesson says before it compares them."""
+    with torch.device("meta"):
+        bodies = [create_classifier(f"efficientnet_lite{k}", 2, pretrained=False).body for k in range(3)]
+    layers = [[m.out_channels for m in body.modules() if isinstance(m, nn.Conv2d)] for body in bodies]
+    assert [len(one) for one in layers] == [49, 64, 64]
+    assert layers[1] != layers[2] and all(a <= b for a, b in zip(layers[1], layers[2], strict=True))

@@ -182,6 +182,29 @@ def seconds_of_the_best(step_seconds, parameters, gigabits, delay, at_most):
     return seconds, min(seconds)
 
 
+def steps_of(optimizer, scores_of, clear=True, before_step=lambda: None):
+    """Steps that differ in how the scores are computed, and in little else."""
+    def step(x, y):
+        loss = F.cross_entropy(scores_of(x).float(), y)
+        if clear:
+            optimizer.zero_grad()
+        loss.backward()
+        before_step()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def in_autocast(model, optimizer, **options):
+    """Steps with the layers in fp16."""
+    def scores_of(x):
+        with torch.autocast("cpu", torch.float16):
+            return model(x)
+
+    return steps_of(optimizer, scores_of, **options)
+
+
 @right("08.half_trainer")
 def with_a_scaler(model, lr):
     optimizer, scaler = torch.optim.AdamW(model.parameters(), lr), torch.amp.GradScaler("cpu", init_scale=128.0)
@@ -203,31 +226,22 @@ def layers_by_hand(model, lr):
     model.float()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
 
-    def step(x, y):
+    def scores_of(x):
         halves = {name: p.half() for name, p in model.named_parameters()}
-        scores = torch.func.functional_call(model, halves, x.half())
-        loss = F.cross_entropy(scores.float(), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return torch.func.functional_call(model, halves, x.half())
 
-    return step
+    return steps_of(optimizer, scores_of)
 
 
 @wrong("08.half_trainer", "The layers compute in bf16: that is what autocast takes")
 def bfloat16_layers(model, lr):
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
 
-    def step(x, y):
+    def scores_of(x):
         with torch.autocast("cpu"):
-            loss = F.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+            return model(x)
 
-    return step
+    return steps_of(optimizer, scores_of)
 
 
 @wrong("08.half_trainer", "It runs, but what it gives back or leaves behind does not")
@@ -237,46 +251,16 @@ def one_step_at_once(model, lr):
 
 @wrong("08.half_trainer", "Now everything computes in 32 bits")
 def input_in_halves_only(model, lr):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-
-    def step(x, y):
-        loss = F.cross_entropy(model(x.half().float()), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return steps_of(torch.optim.AdamW(model.parameters(), lr=lr), lambda x: model(x.half().float()))
 
 
 @wrong("08.half_trainer", "at 'weights that are numbers': 0 in place of 1")
 def clipped(model, lr):
     model.half()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=False)
+    return steps_of(optimizer, lambda x: model(x.half()),
+                    before_step=lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0))
 
-    def step(x, y):
-        loss = F.cross_entropy(model(x.half()).float(), y)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-def in_autocast(model, optimizer):
-    """Steps of `optimizer`, with the layers in fp16."""
-    def step(x, y):
-        with torch.autocast("cpu", torch.float16):
-            scores = model(x)
-        loss = F.cross_entropy(scores.float(), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
 
 
 @wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
@@ -298,32 +282,17 @@ def a_rate_of_its_own(model, lr):
 def the_last_layer_alone(model, lr):
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
 
-    def step(x, y):
+    def scores_of(x):
         inside = model[:-1](x)
         with torch.autocast("cpu", torch.float16):
-            scores = model[-1](inside)
-        loss = F.cross_entropy(scores.float(), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+            return model[-1](inside)
 
-    return step
+    return steps_of(optimizer, scores_of)
 
 
 @wrong("08.half_trainer", "at 'the weights move as with AdamW in 32 bits': False in place of True")
 def gradients_pile_up(model, lr):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-
-    def step(x, y):
-        with torch.autocast("cpu", torch.float16):
-            scores = model(x)
-        loss = F.cross_entropy(scores.float(), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return in_autocast(model, torch.optim.AdamW(model.parameters(), lr=lr), clear=False)
 
 
 @wrong("08.unbeaten", "at [0]: 'a' in place of 'twin'")
