@@ -323,3 +323,35 @@ def test_many_rounds_leave_no_file_open_and_no_thread_running(tmp_path):
         counts.append((len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
                        threading.active_count()))
     assert max(counts[1:]) <= counts[0], counts
+
+
+# ---- The script that does it many times
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import faults
+faults.RECORD = Path(sys.argv[2]) / "faults.jsonl"
+faults.images(40, 24)
+source = Path(sys.argv[2]) / "source"
+faults.make_photos(source / "photos", 12)
+faults.torch.set_num_threads(1)
+for name, work in (("cache", faults.build_cache), ("experiment", faults.experiment)):
+    faults.kill_at_random(name, work, source, 3)
+liar = lambda folder, source: faults.build_cache(folder, source) + folder.name
+faults.kill_at_random("a liar", liar, source, 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
+def test_the_script_of_faults_finds_what_it_should(tmp_path):
+    """Nothing is lost by damaged images or kills; and a result that differs is counted as lost."""
+    scripts = Path(__file__).resolve().parents[1] / "benchmarks"
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(scripts), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    damaged, built, tried, liar = map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines())
+    assert damaged["good"] == damaged["good_as_they_were"] == 24
+    assert damaged["left_out"] + damaged["still_readable"] == 40 and damaged["left_out"] > 10
+    assert built["kills"] == tried["kills"] == 6 and built["same_result"] == tried["same_result"] == 3
+    assert liar["same_result"] == 0
