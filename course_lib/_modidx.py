@@ -2268,6 +2268,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'course_lib.results.is_number': ('reference/results.html#is_number', 'course_lib/results.py'),
                                     'course_lib.results.json_object': ('reference/results.html#json_object', 'course_lib/results.py'),
                                     'course_lib.results.lesson_cost': ('reference/results.html#lesson_cost', 'course_lib/results.py'),
+                                    'course_lib.results.normal_table': ('reference/results.html#normal_table', 'course_lib/results.py'),
                                     'course_lib.results.read_results': ('reference/results.html#read_results', 'course_lib/results.py'),
                                     'course_lib.results.record_result': ('reference/results.html#record_result', 'course_lib/results.py'),
                                     'course_lib.results.recorded_file': ('reference/results.html#recorded_file', 'course_lib/results.py'),

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result', 'json_object',
-           'is_number', 'read_results', 'format_value', 'results_table', 'recorded_lessons', 'lesson_cost',
-           'recorded_file', 'Normality', 'is_normal']
+__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'RECORDED_HERE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result',
+           'json_object', 'is_number', 'read_results', 'format_value', 'results_table', 'recorded_lessons',
+           'lesson_cost', 'recorded_file', 'Normality', 'is_normal', 'normal_table']
 
 # %% ../nbs/reference/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
 TIMES_FILE = Path("benchmarks") / "results" / "lessons.json"  # the recorded run that the site's figures come from
+RECORDED_HERE: list[dict] = []  # what this process recorded, oldest first
 
 # %% ../nbs/reference/results.ipynb #d92d007e
 def record_result(
@@ -35,7 +36,7 @@ def record_result(
     unit: str = "fraction",  # fraction (0 to 1), seconds, images/s, ...
     **details: object,  # anything else worth keeping, such as images=656
 ) -> dict[str, object]:
-    """Give back one measured figure as a row, and append it to the run's results file if there is one.
+    """Give back one measured figure as a row; it goes to `RECORDED_HERE` and to the run's results file if there is one.
 
     Raises: `ValueError` when `value` is no number, because a table with a hole says nothing.
     """
@@ -45,6 +46,7 @@ def record_result(
     row: dict[str, object] = {"lesson": lesson, "name": name, "value": number, "unit": unit}
     row |= {key: getattr(settings, key) for key in ("dataset", "backbone", "profile", "seed")}
     row |= {"details": details}
+    RECORDED_HERE.append(row)
     if file := os.environ.get(RESULTS_VARIABLE):
         with open(file, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
@@ -186,12 +188,38 @@ def is_normal(result: dict, recorded: Iterable[dict] | None = None) -> Normality
     same = {row["seed"]: row["value"] for row in rows
             if isinstance(row.get("seed"), int) and all(row.get(key) == result[key] for key in keys)}
     value, unit = float(result["value"]), str(result["unit"])
+    what = ", ".join(str(result[key]) for key in keys[:-1])
     if len(same) < FEWEST_SEEDS:
-        what = ", ".join(str(result[key]) for key in keys[:-1])
         return Normality("unknown", value, unit, seeds=len(same),
                          why=f"{len(same)} runs are recorded for {what}; {FEWEST_SEEDS} are needed.")
+    if len(set(same.values())) == 1:
+        return Normality("unknown", value, unit, seeds=len(same),
+                         why=f"all {len(same)} runs recorded for {what} gave the same, which says nothing of chance.")
     mean, spread, n = statistics.mean(same.values()), statistics.stdev(same.values()), len(same)
     half = float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
     larger_is_better = unit == "images/s" or "accuracy" in str(result["name"])
     verdict = "within" if abs(value - mean) <= half else "better" if (value > mean) == larger_is_better else "worse"
     return Normality(verdict, value, unit, mean, spread, mean - half, mean + half, n)
+
+# %% ../nbs/reference/results.ipynb #11afa123
+def normal_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iterable[dict] | None = None) -> str:
+    """As Markdown: what this kernel recorded of a lesson (or `rows`), beside the recorded runs and with reasons."""
+    newest = {(row["name"], row["backbone"]): row for row in (RECORDED_HERE if rows is None else rows)
+              if row["lesson"] == lesson and row["unit"] == "fraction"}
+    kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
+    judged = {row["name"]: is_normal(row, kept) for row in newest.values()}
+    known = {name: normal for name, normal in judged.items() if normal.verdict != "unknown"}
+    if not judged:
+        return f"Nothing of lesson {lesson} was recorded in this kernel yet. Run its cells first."
+    if not known:
+        return str(next(iter(judged.values())))
+    lines = ["| | yours | recorded runs | 95 of 100 lie between | |", "|---|---|---|---|---|"]
+    for name, normal in known.items():
+        yours, mean, spread, low, high = (format_value(value, normal.unit) for value in (
+            normal.value, normal.mean, normal.spread, max(normal.low, 0.0), normal.high))
+        lines.append(f"| {name} | {yours} | {mean} ± {spread} ({normal.seeds}) | {low} and {high} | "
+                     f"{normal.verdict if normal.verdict == 'within' else f'**{normal.verdict}**'} |")
+    for name, normal in known.items():
+        if normal.verdict != "within":
+            lines += ["", f"**{name}**: {normal}"]
+    return "\n".join(lines)

@@ -317,10 +317,10 @@ def summarize_run(lessons: Sequence[LessonRun], rows: Sequence[dict], run_folder
         lines += ["", "What was trained"]
         lines += [f"  {r['name']:<44.44} {format_value(r['value'], 'fraction'):>9}  "
                   f"{r.get('backbone', '')} on {r.get('dataset', '')} (lesson {r['lesson']})" for r in trained]
-    odd = [(r, normal) for r, normal in zip(rows, judge_results(rows), strict=True)
-           if normal and normal.verdict != "within"]
+    judged = [(r, normal) for r, normal in zip(rows, judge_results(rows), strict=True) if normal]
+    odd = [(r, normal) for r, normal in judged if normal.verdict != "within"]
     if odd:
-        lines += ["", "Not as it should be"]
+        lines += ["", f"Outside what is normal: {len(odd)} of {len(judged)} figures (of twenty, one is by chance)"]
         lines += [f"  {r['name']} (lesson {r['lesson']}): " + str(normal).replace("\n", "\n    ") for r, normal in odd]
     total, failed = sum(lesson.seconds for lesson in lessons), sum(not lesson.passed for lesson in lessons)
     lines += ["", f"{len(lessons) - failed} of {len(lessons)} lessons ran to the end in "
