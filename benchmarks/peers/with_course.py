@@ -1,0 +1,108 @@
+"""This course's own library."""
+
+from pathlib import Path
+
+import common
+from common import Clock, Job
+
+IMPORT = "import course_lib.data, course_lib.models, course_lib.learner, course_lib.transfer, course_lib.lr_finder"
+
+
+def loaders_of(job: Job, body):
+    from course_lib.data import get_items, make_loaders, presize
+
+    items = get_items(Path(job.folder), job.cache, announce=False)
+    images = presize(items, job.stored, job.cache, progress=False)
+    return make_loaders(images, image_size=job.size, batch_size=job.batch, mean=body.mean, std=body.std, seed=job.seed)
+
+
+def learner_of(job: Job):
+    from course_lib.learner import Learner, error_rate
+    from course_lib.settings import seed_everything
+
+    seed_everything(job.seed)
+    classifier = common.network(len(list(job.train.iterdir())), "channels_last").to(common.device())
+    loaders = loaders_of(job, classifier.body)
+    return Learner(classifier, loaders.train, loaders.valid, metrics=[error_rate], progress=False)
+
+
+def pipeline(job: Job) -> dict:
+    from types import SimpleNamespace
+
+    half = SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3)
+    with Clock() as cold:
+        loaders = loaders_of(job, half)
+        count = sum(len(x) for part in (loaders.train, loaders.valid) for x, _ in part)
+    return {"cold": count / cold.seconds, "warm": common.passes(lambda: loaders.train, job.epochs)}
+
+
+def finder(job: Job) -> dict:
+    """All rates, also after the loss has diverged, as the others are told to."""
+    import math
+
+    from course_lib import lr_finder
+    from course_lib.transfer import freeze
+
+    lr_finder.DIVERGED = math.inf
+    learner = learner_of(job)
+    if job.frozen:
+        freeze(learner)
+    sweep = lambda: len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).rates)
+    with Clock() as clock:
+        count = sweep()
+    found = {"seconds": clock.seconds, "iterations": count}
+    if job.frozen:
+        with Clock() as again:
+            sweep()
+        found["again"] = again.seconds
+    return found
+
+
+def frozen(job: Job) -> dict:
+    from course_lib.transfer import fit_one_cycle, freeze
+
+    learner = learner_of(job)
+    freeze(learner)
+    with Clock() as clock:
+        fit_one_cycle(learner, job.epochs)
+    later = [row["seconds"] for row in learner.recorder.rows[1:]]
+    return {"first": clock.seconds - sum(later), "later": later}
+
+
+def step(job: Job) -> dict:
+    from course_lib.learner import Learner, error_rate
+
+    x, y = common.batch_in_memory(job, "channels_last")
+    model = common.network(job.classes, "channels_last").to(common.device())
+    learner = Learner(model, [(x, y)] * job.steps, metrics=[error_rate], device=common.device(), progress=False)
+    learner.fit(1 + job.epochs, 1e-6)
+    rates = [job.batch * job.steps / row["seconds"] for row in learner.recorder.rows[1:]]
+    return {"rates": rates}
+
+
+def tune(job: Job) -> dict:
+    """`course train`, from image files to the error on the validation images; it chooses its epochs itself if 0."""
+    from course_lib.settings import CourseSettings
+    from course_lib.training import train_classifier
+
+    settings = CourseSettings(dataset=job.folder, data_dir=Path(job.cache), seed=job.seed)
+    more = {"epochs": job.epochs} if job.epochs else {}
+    with Clock() as clock:
+        result = train_classifier(settings, output=Path(job.cache) / "run", echo=lambda text: None, **more)
+    return {"seconds": clock.seconds, "error": result.metrics["validation_error"]}
+
+
+def inference(job: Job) -> dict:
+    """Name the class of every image file of the folder."""
+    from course_lib.data import BatchTransform
+    from course_lib.training import TrainedClassifier, predict_images
+
+    model = common.network(job.classes, "channels_last").to(common.device()).eval()
+    body = model.body
+    classifier = TrainedClassifier(model, tuple(map(str, range(job.classes))), job.stored,
+                                   BatchTransform(job.size, body.mean, body.std), {})
+    files = common.images_in(Path(job.folder))
+    predict_images(classifier, files[:job.batch])
+    with Clock() as clock:
+        predicted = predict_images(classifier, files)
+    return {"rate": len(predicted) / clock.seconds}
