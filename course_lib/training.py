@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image,
-                             make_loaders, presize)
+                             make_loaders, map_ahead, presize)
 from .distributed import Processes, learner_for, together
 from .features import kept_features, pictures_digest, train_last
 from .learner import (Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint,
@@ -418,18 +420,26 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
 
 # %% ../nbs/reference/training.ipynb #deae6fee
 @torch.no_grad()
-def predict_images(classifier: TrainedClassifier, paths: Sequence[str | Path]) -> list[ImagePrediction]:
-    """The likeliest class of each image file; a file that cannot be read gets its `problem` said, the others go on."""
-    device = next(classifier.model.parameters()).device
-    predictions = []
-    for path in map(Path, paths):
+def predict_images(classifier: TrainedClassifier, paths: Sequence[str | Path],
+                   batch_size: int = 32) -> list[ImagePrediction]:
+    """The likeliest class of each image file; a file that cannot be read gets its `problem` said, the others go on.
+
+    A thread reads the next files while the network looks at `batch_size` images at once.
+    """
+    def read(path: Path) -> ImagePrediction | np.ndarray:
         try:
-            image = load_image(path, classifier.presize)
+            return load_image(path, classifier.presize)
         except (BadImageError, OSError) as error:
-            predictions.append(ImagePrediction(path, problem=f"cannot be read: {error}"))
-            continue
-        x = classifier.transform(torch.from_numpy(image)[None].to(device))
-        probabilities = classifier.model(x).softmax(1)[0]
-        best = int(probabilities.argmax())
-        predictions.append(ImagePrediction(path, classifier.classes[best], float(probabilities[best])))
-    return predictions
+            return ImagePrediction(path, problem=f"cannot be read: {error}")
+
+    paths, said = list(map(Path, paths)), {}
+    images = zip(paths, map_ahead(read, paths, ahead=2 * batch_size), strict=True)
+    while some := list(islice(images, batch_size)):
+        said |= {path: image for path, image in some if isinstance(image, ImagePrediction)}
+        readable = {path: image for path, image in some if path not in said}
+        if readable:
+            x = torch.from_numpy(np.stack(list(readable.values()))).to(next(classifier.model.parameters()).device)
+            best = classifier.model(classifier.transform(x)).softmax(1).max(1)
+            said |= {path: ImagePrediction(path, classifier.classes[number], probability) for path, number, probability
+                     in zip(readable, best.indices.tolist(), best.values.tolist(), strict=True)}
+    return [said[path] for path in paths]

@@ -164,6 +164,23 @@ def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_p
     assert both[0].probability == pytest.approx((alone[0].probability + alone[1].probability) / 2, abs=1e-5)
 
 
+def test_many_files_are_named_as_each_alone_and_a_damaged_one_stops_nothing(photos, tmp_path):
+    train(photos["many"], tmp_path)
+    classifier = training.load_classifier(tmp_path / "model.safetensors")
+    files = sorted((photos["many"] / "bright").glob("*.png"))[:5]
+    (tmp_path / "damaged.png").write_bytes(files[0].read_bytes()[:50])
+    files[2:2] = [tmp_path / "damaged.png", tmp_path / "missing.png", files[0]]  # also one twice
+    alone = [training.predict_images(classifier, [file])[0] for file in files]
+    for batch_size in (1, 3, 100):
+        together = training.predict_images(classifier, files, batch_size)
+        assert [one.path for one in together] == files
+        assert [one.label for one in together] == [one.label for one in alone]
+        assert [one.problem for one in together] == [one.problem for one in alone]
+        assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
+    assert all(one.problem.startswith("cannot be read") for one in alone[2:4]) and not alone[4].problem
+    assert training.predict_images(classifier, []) == []
+
+
 @pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_a_recipe_refuses_what_is_no_number_of_things(name, value):
