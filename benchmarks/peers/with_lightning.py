@@ -85,6 +85,7 @@ def step(job: Job) -> dict:
     import time
 
     from lightning import Callback
+    from torch.utils.data import DataLoader
 
     class Timed(Callback):
         rates: list[float] = []
@@ -97,7 +98,7 @@ def step(job: Job) -> dict:
 
     timed, batch = Timed(), common.batch_in_memory(job)
     trainer_of(job, max_epochs=1 + job.epochs, callbacks=[timed]).fit(
-        module_of(common.network(job.classes), 1e-6), [batch] * job.steps)
+        module_of(common.network(job.classes), 1e-6), DataLoader([batch] * job.steps, batch_size=None))
     return {"rates": timed.rates[1:]}
 
 
