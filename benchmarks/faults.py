@@ -4,6 +4,7 @@
     python benchmarks/faults.py kill         kill -9 at random points: a cache being built, a training, an experiment, a
                                              download with its unpacking; 50 times each, and then the same again
     python benchmarks/faults.py images       1,000 damaged images in a folder of good ones
+    python benchmarks/faults.py archives     10 GB of zeros in an archive of 10 MB, as zip and as tar.gz
     python benchmarks/faults.py rounds       200 rounds of fit and lr_find in one process: memory and open files
     python benchmarks/faults.py notebooks    a lesson killed while it runs, and run again
 
@@ -12,6 +13,7 @@ that is killed has no chance to clean up. Each result must be that of a run that
 """
 
 import functools
+import gzip
 import hashlib
 import http.server
 import json
@@ -28,6 +30,7 @@ import tempfile
 import threading
 import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -307,6 +310,55 @@ def images(count: int = 1000, good_count: int = 240) -> None:
                 "seconds": round(seconds, 1), "more_memory_mb": round(more)})
 
 
+# ---- hostile archives
+
+def make_bomb(path: Path, gigabytes: float) -> None:
+    """An archive with one file of zeros, made without ever holding them."""
+    block, count = bytes(10_000_000), int(gigabytes * 100)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("zeros.png", "w", force_zip64=True) as file:
+                for _ in range(count):
+                    file.write(block)
+        return
+    member = tarfile.TarInfo("zeros.png")
+    member.size = count * len(block)
+    packed = gzip.compress(block)  # a gzip file may be several, one after the other
+    with path.open("wb") as file:
+        file.write(gzip.compress(member.tobuf()))
+        for _ in range(count):
+            file.write(packed)
+        file.write(gzip.compress(bytes(-member.size % 512 + 1024)))
+
+
+def archives(gigabytes: float = 10) -> None:
+    """They must be refused in words, leave nothing behind, and not have filled the disk on the way."""
+    for name in ("bomb.zip", "bomb.tar.gz"):
+        with tempfile.TemporaryDirectory() as place:
+            archive, said, started = Path(place) / name, "", 0.0
+            make_bomb(archive, gigabytes)
+            free, lowest, over = shutil.disk_usage(place).free, [shutil.disk_usage(place).free], threading.Event()
+
+            def look(lowest: list = lowest, over: threading.Event = over, place: str = place) -> None:
+                while not over.wait(0.01):
+                    lowest.append(shutil.disk_usage(place).free)
+
+            watch = threading.Thread(target=look)
+            watch.start()
+            started = time.perf_counter()
+            try:
+                download.unpack(archive, Path(place) / "out", progress=False)
+            except download.ArchiveError as error:
+                said = str(error).replace(place, "...")
+            seconds = time.perf_counter() - started
+            over.set()
+            watch.join()
+            left = sorted(path.name for path in Path(place).iterdir() if not path.name.endswith(".lock"))
+            record({"fault": f"{gigabytes:g} GB of zeros", "during": name, "archive_mb":
+                    round(archive.stat().st_size / 1e6, 1), "said": said, "left": left, "seconds": round(seconds, 2),
+                    "most_disk_gb": round((free - min(lowest)) / 1e9, 2)})
+
+
 # ---- long use
 
 def open_files() -> int:
@@ -396,7 +448,7 @@ def notebooks(times: int = 6, number: str = "03") -> None:
 
 
 def main() -> None:
-    questions = {"kill": kill, "images": images, "rounds": rounds, "notebooks": notebooks}
+    questions = {"kill": kill, "images": images, "archives": archives, "rounds": rounds, "notebooks": notebooks}
     wanted = sys.argv[1:] or list(questions)
     if unknown := [name for name in wanted if name not in questions]:
         sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")

@@ -560,13 +560,15 @@ def unpack(
     archive: str | Path,  # a zip, tar or tar.gz file
     folder: str | Path,  # the folder to make; its contents are the archive's
     *,
-    max_bytes: int = 20_000_000_000,  # how much may come out of it
+    max_bytes: int | None = None,  # how much may come out of it; None: what photographs could have been packed into it
     max_files: int = 1_000_000,
     progress: bool = True,  # show a bar
 ) -> Path:
     """Unpack `archive` into the new folder `folder`: all of it, or nothing. Returns `folder`.
 
     A folder that came from this archive before is left as it is; delete it to have it unpacked again.
+    Photographs hardly shrink when they are packed. So None stands for 100 times the archive's own size, but at least
+    200 MB and at most 20 GB: ten gigabytes of zeros in ten megabytes are refused long before they fill the disk.
     Raises: `ArchiveError` for an archive that is damaged, hostile or too large; `DownloadError` when the disk is full
     or not writable; `FileExistsError` when something else is at `folder`; `FileNotFoundError` without an archive.
     """
@@ -574,6 +576,8 @@ def unpack(
     if not archive.is_file():
         raise FileNotFoundError(f"There is no archive {archive}; download it first.")
     mark = {"archive": archive.name, "bytes": archive.stat().st_size}
+    if max_bytes is None:
+        max_bytes = min(20 * 10**9, max(2 * 10**8, 100 * mark["bytes"]))
     if _is_unpacked(folder, mark):
         return folder
     with _only_one(folder, progress):

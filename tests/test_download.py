@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -719,6 +720,29 @@ def test_more_than_max_bytes(tmp_path, data):
     refused(tmp_path, data, "more than 1.0 MB.*max_bytes", max_bytes=1_000_000)
     (tmp_path / "good").write_bytes(data)
     unpack(tmp_path / "good", tmp_path / "out", max_bytes=3_000_000)  # exactly at the limit is allowed
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_zeros_that_shrink_a_thousandfold_are_refused_unless_one_asks_for_them(tmp_path, kind):
+    make = {"zip": make_zip, "tar.gz": make_tar}[kind]
+    data = make({"zeros": bytes(210_000_000)})
+    assert len(data) < 1_000_000
+    refused(tmp_path, data, "more than 200 MB.*max_bytes")
+    (tmp_path / "good").write_bytes(data)
+    assert (unpack(tmp_path / "good", tmp_path / "out", max_bytes=10**9) / "zeros").stat().st_size == 210_000_000
+    shutil.rmtree(tmp_path / "out")
+
+
+def test_what_hardly_shrinks_may_be_large(tmp_path, monkeypatch):
+    """A hundred times the archive's size is allowed, and 20 GB at most."""
+    limits = []
+    monkeypatch.setattr(module, "_Inventory", lambda most, files: limits.append(most) or (_ for _ in ()).throw(OSError))
+    for size in (1000, 5_000_000, 3 * 10**9):
+        with open(tmp_path / "archive", "wb") as file:
+            file.truncate(size)
+        with pytest.raises(OSError):
+            unpack(tmp_path / "archive", tmp_path / f"out {size}")
+    assert limits == [2 * 10**8, 5 * 10**8, 20 * 10**9]
 
 
 def test_a_zip_that_admits_its_size_is_refused_before_anything_is_written(tmp_path, monkeypatch):

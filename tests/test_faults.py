@@ -334,6 +334,7 @@ sys.path.insert(0, sys.argv[1])
 import faults
 faults.RECORD = Path(sys.argv[2]) / "faults.jsonl"
 faults.images(40, 24)
+faults.archives(0.4)
 source = Path(sys.argv[2]) / "source"
 faults.make_photos(source / "photos", 12)
 faults.torch.set_num_threads(1)
@@ -350,8 +351,10 @@ def test_the_script_of_faults_finds_what_it_should(tmp_path):
     scripts = Path(__file__).resolve().parents[1] / "benchmarks"
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(scripts), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    damaged, built, tried, liar = map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines())
+    damaged, *bombs, built, tried, liar = map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines())
     assert damaged["good"] == damaged["good_as_they_were"] == 24
     assert damaged["left_out"] + damaged["still_readable"] == 40 and damaged["left_out"] > 10
+    assert [bomb["left"] for bomb in bombs] == [["bomb.zip"], ["bomb.tar.gz"]]
+    assert all("more than 200 MB" in bomb["said"] and bomb["archive_mb"] < 4 for bomb in bombs)
     assert built["kills"] == tried["kills"] == 6 and built["same_result"] == tried["same_result"] == 3
     assert liar["same_result"] == 0
