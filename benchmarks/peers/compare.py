@@ -201,8 +201,8 @@ def ask_pipeline(job: dict, rounds: int) -> dict:
     found = figures(runs, "cold", "warm")
     return {"what": "images a second: the first pass from image files, training and validation images (cold), and "
                     "later passes through the training images (warm)",
-            "figures": found, "runs": runs,
-            "ratios": {key: times_as_good(found[key], True) for key in ("cold", "warm")}}
+            "figures": {"cold, images/s": found["cold"], "warm, images/s": found["warm"], "peak_gb": found["peak_gb"]},
+            "runs": runs, "ratios": {key: times_as_good(found[key], True) for key in ("cold", "warm")}}
 
 
 def ask_finder(job: dict, rounds: int) -> dict:
@@ -215,8 +215,8 @@ def ask_finder(job: dict, rounds: int) -> dict:
         found[state] = figures(runs[state], "seconds")
     again = median_of(runs["frozen"]["course"], "again")
     return {"what": f"seconds of a sweep of {job['iterations']} batches of {job['batch']}, {job['size']} px",
-            "figures": {"seconds, body frozen": found["frozen"]["seconds"],
-                        "seconds, nothing frozen": found["unfrozen"]["seconds"],
+            "figures": {"body frozen, s": found["frozen"]["seconds"],
+                        "nothing frozen, s": found["unfrozen"]["seconds"],
                         "peak_gb": found["unfrozen"]["peak_gb"]},
             "course, body frozen, again": again, "runs": runs,
             "ratios": {f"{state}": times_as_good(found[state]["seconds"], False) for state in found}}
@@ -227,8 +227,9 @@ def ask_frozen(job: dict, rounds: int) -> dict:
     runs = in_turns("frozen", taking_part("frozen", *PEERS), job, rounds)
     found = figures(runs, "first", "later")
     return {"what": "seconds of an epoch with validation, the body frozen: the first, and later ones",
-            "figures": found, "runs": runs,
-            "ratios": {key: times_as_good(found[key], False) for key in ("first", "later")}}
+            "figures": {"first epoch, s": found["first"], "later epochs, s": found["later"],
+                        "peak_gb": found["peak_gb"]},
+            "runs": runs, "ratios": {key: times_as_good(found[key], False) for key in ("first", "later")}}
 
 
 def ask_step(job: dict, rounds: int) -> dict:
@@ -239,8 +240,8 @@ def ask_step(job: dict, rounds: int) -> dict:
     runs = in_turns("step", peers, job, rounds)
     found = figures(runs, "rates")
     return {"what": f"images a second of a training step, nothing frozen, batch {job['batch']}, {job['size']} px",
-            "figures": {"images a second": found["rates"], "peak_gb": found["peak_gb"]}, "runs": runs,
-            "ratios": {"images a second": times_as_good(found["rates"], True)}}
+            "figures": {"images/s": found["rates"], "peak_gb": found["peak_gb"]}, "runs": runs,
+            "ratios": {"images/s": times_as_good(found["rates"], True)}}
 
 
 def ask_tune(job: dict, rounds: int, budgets: dict[str, tuple[int, ...]] | None = None) -> dict:
@@ -268,8 +269,8 @@ def ask_inference(job: dict, rounds: int) -> dict:
     runs = in_turns("inference", taking_part("inference", *PEERS), job, rounds)
     found = figures(runs, "rate")
     return {"what": f"images a second, from files to classes, {job['size']} px",
-            "figures": {"images a second": found["rate"], "peak_gb": found["peak_gb"]}, "runs": runs,
-            "ratios": {"images a second": times_as_good(found["rate"], True)}}
+            "figures": {"images/s": found["rate"], "peak_gb": found["peak_gb"]}, "runs": runs,
+            "ratios": {"images/s": times_as_good(found["rate"], True)}}
 
 
 def slope(points: list[tuple[float, float]]) -> float:

@@ -39,15 +39,19 @@ def pipeline(job: Job) -> dict:
 def finder(job: Job) -> dict:
     """All rates, also after the loss has diverged, as the others are told to."""
     import math
+    from unittest.mock import patch
 
     from course_lib import lr_finder
     from course_lib.transfer import freeze
 
-    lr_finder.DIVERGED = math.inf
     learner = learner_of(job)
     if job.frozen:
         freeze(learner)
-    sweep = lambda: len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).rates)
+
+    def sweep() -> int:
+        with patch.object(lr_finder, "DIVERGED", math.inf):
+            return len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).rates)
+
     with Clock() as clock:
         count = sweep()
     found = {"seconds": clock.seconds, "iterations": count}
