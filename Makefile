@@ -34,6 +34,7 @@ notebooks: $(READY)
 	@$(BIN)/course run --all --save
 
 bench: .venv/bench
+	@$(BIN)/python benchmarks/peers/compare.py
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/strategies.py
 
