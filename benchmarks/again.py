@@ -1,0 +1,71 @@
+"""Run the recorded lessons again with the same seed, and hold every figure against the recorded one: again.json.
+
+    python benchmarks/again.py          every lesson
+    python benchmarks/again.py 03 05    these
+
+On the machine that the record was made on, all figures must be the same to the last digit; elsewhere, the file says by
+how much they differ. Times are left out. What one thread in place of two makes of the figures is in normal.jsonl, whose
+lessons ran on one thread each: that is taken from there, for the same seed.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from course_lib.results import NORMAL_FILE, json_object, read_results
+from course_lib.runner import describe_machine, find_lessons, run_course
+from course_lib.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+TIMES = ("seconds", "images/s", "times")
+
+
+def figures_of(rows: list[dict]) -> dict[str, float]:
+    """Name -> value of all that is no time."""
+    return {row["name"]: row["value"] for row in rows if row["unit"] not in TIMES}
+
+
+def compare_lesson(recorded: list[dict], again: list[dict], one_thread: list[dict]) -> dict:
+    """How many figures there are, how many came out the same to the last digit, and the largest difference."""
+    first, second, other = map(figures_of, (recorded, again, one_thread))
+    if first.keys() != second.keys():
+        raise ValueError(f"Other figures than in the record: {sorted(first.keys() ^ second.keys())}. Record again: "
+                         "make notebooks.")
+    differing = {name: [first[name], second[name]] for name in first if first[name] != second[name]}
+    both = {name: abs(first[name] - other[name]) for name in first if name in other}
+    return {"figures": len(first), "same": len(first) - len(differing), "differing": differing,
+            "one_thread": {"figures": len(both), "same": sum(not gap for gap in both.values()),
+                           "largest_difference": max(both.values(), default=0.0),
+                           "where": max(both, key=both.get, default="")}}
+
+
+def main() -> None:
+    record = json.loads((RESULTS / "lessons.json").read_text(encoding="utf-8"))
+    lessons = find_lessons(ROOT / "nbs")
+    wanted = [number.zfill(2) for number in sys.argv[1:]] or list(lessons)
+    if unknown := [number for number in wanted if number not in record["lessons"]]:
+        sys.exit(f"{__doc__}\nNot recorded: {', '.join(unknown)}. There are: {', '.join(record['lessons'])}.")
+    path = RESULTS / "again.json"
+    found = json_object(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for number in wanted:
+        rows = record["lessons"][number]["results"]
+        seeds = {row["seed"] for row in rows}
+        settings = load_settings(profile=record["profile"], seed=min(seeds))
+        with tempfile.TemporaryDirectory() as folder:
+            [lesson], run_folder = run_course(settings, [lessons[number]], folder)
+            again = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
+        if lesson.error:
+            sys.exit(f"Lesson {number} did not run to its end: {lesson.error}")
+        single = [row for row in read_results(RESULTS / NORMAL_FILE)
+                  if row["lesson"] == number and row["seed"] in seeds]
+        found |= {"seed": settings.seed, "recorded_on": record["machine"], "machine": describe_machine()}
+        found.setdefault("lessons", {})[number] = compare_lesson(rows, again, single)
+        found["lessons"] = dict(sorted(found["lessons"].items()))
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(number, found["lessons"][number], flush=True)
+
+
+if __name__ == "__main__":
+    main()
