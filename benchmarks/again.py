@@ -54,7 +54,8 @@ def main() -> None:
         seeds = {row["seed"] for row in rows}
         settings = load_settings(profile=record["profile"], seed=min(seeds))
         with tempfile.TemporaryDirectory() as folder:
-            [lesson], run_folder = run_course(settings, [lessons[number]], folder)
+            environ = {"COURSE_PROFILE": settings.profile, "COURSE_SEED": str(settings.seed)}
+            [lesson], run_folder = run_course(settings, [lessons[number]], folder, environ)
             again = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
         if lesson.error:
             sys.exit(f"Lesson {number} did not run to its end: {lesson.error}")

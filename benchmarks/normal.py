@@ -31,17 +31,19 @@ def main() -> None:
         sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}. There are: {', '.join(lessons)}.")
     for seed in SEEDS:
         settings = load_settings(profile="laptop", seed=seed)
+        environ = {"COURSE_PROFILE": settings.profile, "COURSE_SEED": str(seed)}  # for the kernels
         for number in wanted:
             if any(row["lesson"] == number and row.get("seed") == seed for row in read_results(RECORD)):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                [lesson], run_folder = run_course(settings, [lessons[number]], folder)
-                rows = read_results(run_folder / "results.jsonl")
+                [lesson], run_folder = run_course(settings, [lessons[number]], folder, environ)
+                rows = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
             if lesson.error:
                 sys.exit(f"Lesson {number} with seed {seed} did not run to its end: {lesson.error}")
+            if any((row["seed"], row["profile"]) != (seed, settings.profile) for row in rows):
+                sys.exit(f"Lesson {number} did not run with seed {seed} in the profile {settings.profile}.")
             with RECORD.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows
-                                if row["lesson"] == number and row["unit"] == "fraction")
+                file.writelines(json.dumps(row) + "\n" for row in rows if row["unit"] == "fraction")
 
 
 if __name__ == "__main__":
