@@ -219,6 +219,7 @@ def normal_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iter
             normal.value, normal.mean, normal.spread, max(normal.low, 0.0), normal.high))
         lines.append(f"| {name} | {yours} | {mean} ± {spread} ({normal.seeds}) | {low} and {high} | "
                      f"{normal.verdict if normal.verdict == 'within' else f'**{normal.verdict}**'} |")
+    lines = [line.replace(" %", "\u00a0%").replace(" ±", "\u00a0±") for line in lines]  # no line breaks there
     for name, normal in known.items():
         if normal.verdict != "within":
             lines += ["", f"**{name}**: {normal}"]
