@@ -1,11 +1,13 @@
 """Run the recorded lessons again with the same seed, and hold every figure against the recorded one: again.json.
 
-    python benchmarks/again.py          every lesson
-    python benchmarks/again.py 03 05    these
+    python benchmarks/again.py                  every lesson
+    python benchmarks/again.py 03 05            these
+    python benchmarks/again.py --plain 03 05    these, as on a processor without wide instructions (x86 only)
 
 On the machine that the record was made on, all figures must be the same to the last digit; elsewhere, the file says by
 how much they differ. Times are left out. What one thread in place of two makes of the figures is in normal.jsonl, whose
-lessons ran on one thread each: that is taken from there, for the same seed.
+lessons ran on one thread each: that is taken from there, for the same seed. `--plain` keeps PyTorch, oneDNN and MKL
+from using AVX, so that they add in another order, as on another machine.
 """
 
 import json
@@ -20,6 +22,7 @@ from course_lib.settings import load_settings
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TIMES = ("seconds", "images/s", "times")
+PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 
 
 def figures_of(rows: list[dict]) -> dict[str, float]:
@@ -27,45 +30,60 @@ def figures_of(rows: list[dict]) -> dict[str, float]:
     return {row["name"]: row["value"] for row in rows if row["unit"] not in TIMES}
 
 
+def distance(first: dict[str, float], second: dict[str, float]) -> dict:
+    """Of the figures that both have: how many there are, how many are the same, and the largest difference."""
+    both = {name: abs(first[name] - second[name]) for name in first if name in second}
+    return {"figures": len(both), "same": sum(not gap for gap in both.values()),
+            "largest_difference": max(both.values(), default=0.0),
+            "where": max(both, key=both.get) if any(both.values()) else ""}
+
+
 def compare_lesson(recorded: list[dict], again: list[dict], one_thread: list[dict]) -> dict:
-    """How many figures there are, how many came out the same to the last digit, and the largest difference."""
-    first, second, other = map(figures_of, (recorded, again, one_thread))
+    """How many figures there are, how many came out the same to the last digit, and those that did not."""
+    first, second, single = map(figures_of, (recorded, again, one_thread))
     if first.keys() != second.keys():
         raise ValueError(f"Other figures than in the record: {sorted(first.keys() ^ second.keys())}. Record again: "
                          "make notebooks.")
     differing = {name: [first[name], second[name]] for name in first if first[name] != second[name]}
-    both = {name: abs(first[name] - other[name]) for name in first if name in other}
     return {"figures": len(first), "same": len(first) - len(differing), "differing": differing,
-            "one_thread": {"figures": len(both), "same": sum(not gap for gap in both.values()),
-                           "largest_difference": max(both.values(), default=0.0),
-                           "where": max(both, key=both.get, default="")}}
+            "one_thread": distance(first, single)}
+
+
+def run_again(number: str, profile: str, seed: int, more: dict[str, str]) -> list[dict]:
+    """What the lesson records, run in a folder of its own with `more` environment variables."""
+    settings = load_settings(profile=profile, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {"COURSE_PROFILE": profile, "COURSE_SEED": str(seed)} | more
+        [lesson], run_folder = run_course(settings, [find_lessons(ROOT / "nbs")[number]], folder, environ)
+        rows = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
+    if lesson.error:
+        sys.exit(f"Lesson {number} did not run to its end: {lesson.error}")
+    return rows
 
 
 def main() -> None:
     record = json.loads((RESULTS / "lessons.json").read_text(encoding="utf-8"))
-    lessons = find_lessons(ROOT / "nbs")
-    wanted = [number.zfill(2) for number in sys.argv[1:]] or list(lessons)
+    words = [word for word in sys.argv[1:] if word != "--plain"]
+    plain, wanted = len(words) < len(sys.argv) - 1, [number.zfill(2) for number in words] or list(record["lessons"])
     if unknown := [number for number in wanted if number not in record["lessons"]]:
         sys.exit(f"{__doc__}\nNot recorded: {', '.join(unknown)}. There are: {', '.join(record['lessons'])}.")
     path = RESULTS / "again.json"
     found = json_object(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for number in wanted:
         rows = record["lessons"][number]["results"]
-        seeds = {row["seed"] for row in rows}
-        settings = load_settings(profile=record["profile"], seed=min(seeds))
-        with tempfile.TemporaryDirectory() as folder:
-            environ = {"COURSE_PROFILE": settings.profile, "COURSE_SEED": str(settings.seed)}
-            [lesson], run_folder = run_course(settings, [lessons[number]], folder, environ)
-            again = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
-        if lesson.error:
-            sys.exit(f"Lesson {number} did not run to its end: {lesson.error}")
-        single = [row for row in read_results(RESULTS / NORMAL_FILE)
-                  if row["lesson"] == number and row["seed"] in seeds]
-        found |= {"seed": settings.seed, "recorded_on": record["machine"], "machine": describe_machine()}
-        found.setdefault("lessons", {})[number] = compare_lesson(rows, again, single)
-        found["lessons"] = dict(sorted(found["lessons"].items()))
+        seed = min(row["seed"] for row in rows)
+        again = run_again(number, record["profile"], seed, PLAIN if plain else {})
+        lesson = found.setdefault("lessons", {}).setdefault(number, {})
+        if plain:
+            lesson["plain"] = distance(figures_of(rows), figures_of(again))
+        else:
+            single = [row for row in read_results(RESULTS / NORMAL_FILE)
+                      if row["lesson"] == number and row["seed"] == seed]
+            lesson |= compare_lesson(rows, again, single)
+        found |= {"seed": seed, "recorded_on": record["machine"], "machine": describe_machine(),
+                  "lessons": dict(sorted(found["lessons"].items()))}
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(number, found["lessons"][number], flush=True)
+        print(number, lesson, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
 
 import numpy as np
 import torch
+from again import figures_of
 from PIL import Image
 
 from course_lib import data, download, learner, lr_finder, training, tuning
@@ -386,18 +387,18 @@ def rounds(times: int = 200) -> None:
     with tempfile.TemporaryDirectory() as place:
         photos = make_photos(Path(place) / "photos")
         pictures = data.presize(data.items_from_folders(photos), 64, Path(place) / "cache", progress=False)
-        seen = []
+        seen, looks = [], max(1, times // 20)
         for number in range(times):
             classifier = create_classifier("efficientnet_lite0", 2)
             freeze(classifier)
             loaders = data.make_loaders(pictures, image_size=48, batch_size=12, mean=(0.5,) * 3, std=(0.5,) * 3)
             one = learner.Learner(classifier, loaders.train, loaders.valid, metrics=[learner.error_rate],
                                   progress=False)
-            lr_finder.lr_find(one, iterations=20, echo=lambda text: None).plot()
+            lr_finder.plot_rate_sweep(lr_finder.lr_find(one, iterations=20, echo=lambda text: None))
             one.fit(1, 1e-3)
             learner.plot_losses(one.recorder)
             plt.close("all")
-            if number % 10 == 9:
+            if (number + 1) % looks == 0:
                 seen.append((number + 1, round(memory_mb(), 1), open_files(), threading.active_count()))
                 print(seen[-1], flush=True)
         settled = [row for row in seen if row[0] >= times // 4]
@@ -408,8 +409,8 @@ def rounds(times: int = 200) -> None:
 
 # ---- notebooks
 
-def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple[float, list]:
-    """Run a lesson in the test profile, killed with all its processes after some seconds; seconds, and its results."""
+def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple[float, dict[str, float]]:
+    """Run a lesson in the test profile, killed with all its processes after some seconds; seconds, and its figures."""
     command = [sys.executable, "-m", "course_lib.cli", "run", number]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -420,11 +421,11 @@ def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return time.perf_counter() - started, []
+        return time.perf_counter() - started, {}
     assert process.returncode == 0, said[-2000:]
     newest = max((folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
     rows = [json.loads(line) for line in (newest / "results.jsonl").read_text("utf-8").splitlines()]
-    return time.perf_counter() - started, [(row["name"], row["value"]) for row in rows if row["unit"] != "seconds"]
+    return time.perf_counter() - started, figures_of(rows)
 
 
 def notebooks(times: int = 6, number: str = "03") -> None:

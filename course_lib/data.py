@@ -31,6 +31,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .settings import keep_memory
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -1025,8 +1027,12 @@ def resize_images(images: torch.Tensor, size: int) -> torch.Tensor:
 
 # %% ../nbs/01_data_prep.ipynb #8ea9e4f2
 def warp_images(images: torch.Tensor, matrices: torch.Tensor, size: int, *, mode: str = "bilinear",
-                padding: str = "reflection") -> torch.Tensor:
-    """Look at each image (B, C, H, W) through its matrix (B, 3, 3): one interpolation, float32 (B, C, size, size)."""
+                padding: str = "reflection", lighting: tuple[torch.Tensor, torch.Tensor] | None = None
+                ) -> torch.Tensor:
+    """Look at each image (B, C, H, W) through its matrix (B, 3, 3): one interpolation, float32 (B, C, size, size).
+
+    With `lighting`, a gain and an offset, both (B, C), each pixel is multiplied by the one, then the other is added.
+    """
     if images.shape[-1] > 1.75 * size:  # bilinear looks at four pixels; here it would skip some, so average first
         images = resize_images(images, round(1.5 * size))
     shape = (len(images), images.shape[1], size, size)
@@ -1035,8 +1041,12 @@ def warp_images(images: torch.Tensor, matrices: torch.Tensor, size: int, *, mode
     step = 2 * torch.get_num_threads() if images.device.type == "cpu" else len(images)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        out[part] = F.grid_sample(images[part].float(), warp_grid(matrices[part], size), mode=mode,
-                                  padding_mode=padding, align_corners=False)
+        seen = F.grid_sample(images[part].float(), warp_grid(matrices[part], size), mode=mode, padding_mode=padding,
+                             align_corners=False)
+        if lighting:  # here and not at the end, as long as these images are in the cache
+            gain, offset = (value[part, :, None, None] for value in lighting)
+            seen.mul_(gain).add_(offset)
+        out[part] = seen
     return out
 
 # %% ../nbs/01_data_prep.ipynb #cffe5a2c
@@ -1090,12 +1100,12 @@ def draw_lighting(draws: torch.Tensor, augmentation: Augmentation) -> tuple[torc
 
 # %% ../nbs/01_data_prep.ipynb #59876df6
 def scale_and_shift(x: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """`x * gain + offset` for `channels_last` x (B, C, H, W), float32, in place; gain and offset are (B or 1, C).
+    """`x * gain + offset` for `channels_last` x (B, C, H, W), float32, in place; gain and offset are (C,).
 
     Seen as rows of W * C numbers the work runs through memory in order, several times faster than channel by channel.
     """
     rows = x.permute(0, 2, 3, 1).flatten(2)
-    gain, offset = (value.to(x.device).repeat(1, x.shape[3])[:, None] for value in (gain, offset))
+    gain, offset = (value.to(x.device).repeat(x.shape[3]) for value in (gain, offset))
     rows.mul_(gain).add_(offset)
     return x
 
@@ -1120,16 +1130,16 @@ class BatchTransform:
     def __call__(self, images: torch.Tensor, generator: torch.Generator | None = None,
                  draws: torch.Tensor | None = None) -> torch.Tensor:
         mean, std = (torch.tensor(tuple(values), dtype=torch.float32) for values in (self.mean, self.std))
-        x, gain, offset = images.permute(0, 3, 1, 2), torch.ones(1, 1), torch.zeros(1, 1)
+        x = images.permute(0, 3, 1, 2)
         if self.augmentation is None:
-            x = resize_images(x, self.size)
-        else:
-            draws = self.draw(len(images), generator) if draws is None else draws
-            x = warp_images(x, draw_matrices(draws, self.augmentation).to(x.device), self.size)
-            gain, offset = (value[:, None] for value in draw_lighting(draws, self.augmentation))
-        x = x.to(torch.float32, memory_format=torch.channels_last)
+            x = resize_images(x, self.size).to(torch.float32, memory_format=torch.channels_last)
+            return scale_and_shift(x, 1 / (255 * std), -mean / std)
+        draws = self.draw(len(images), generator) if draws is None else draws
+        matrices = draw_matrices(draws, self.augmentation).to(x.device)
+        gain, offset = (value[:, None] for value in draw_lighting(draws, self.augmentation))
         # ((pixel / 255) * gain + offset - mean) / std, as one multiplication and one addition
-        return scale_and_shift(x, gain / (255 * std), (offset - mean) / std)
+        lighting = (gain / (255 * std)).to(x.device), ((offset - mean) / std).to(x.device)
+        return warp_images(x, matrices, self.size, lighting=lighting)
 
 # %% ../nbs/01_data_prep.ipynb #4e76b931
 def default_augmentation(items: ImageItems) -> Augmentation:
@@ -1193,6 +1203,8 @@ class ImageLoader:
         return f"ImageLoader({len(self.indices):,} images in {len(self)} batches of {self.batch_size})"
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self.device.type == "cpu":
+            keep_memory()  # or each batch would ask the system for its memory again
         epoch, self.epoch = self.epoch, self.epoch + 1
         return _iterate(self, epoch)
 

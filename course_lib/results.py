@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'RECORDED_HERE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'record_result',
-           'json_object', 'is_number', 'read_results', 'format_value', 'results_table', 'recorded_lessons',
-           'lesson_cost', 'recorded_file', 'Normality', 'is_normal', 'normal_table']
+__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'RECORDED_HERE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'PEERS', 'PEER_QUESTIONS',
+           'record_result', 'json_object', 'is_number', 'read_results', 'format_value', 'results_table',
+           'recorded_lessons', 'lesson_cost', 'recorded_file', 'read_record', 'Normality', 'is_normal', 'normal_table',
+           'format_ratio', 'peers_table']
 
 # %% ../nbs/reference/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
@@ -122,6 +123,12 @@ def recorded_file(name: str, start: str | Path | None = None) -> Path:
     home = next((place for place in (folder, *folder.parents) if (place / TIMES_FILE).is_file()), folder)
     return (home / TIMES_FILE).with_name(name)
 
+
+def read_record(name: str, start: str | Path | None = None) -> dict:
+    """What the recorded file `name` holds, such as `again.json`; `{}` if there is none, or if it is damaged."""
+    path = recorded_file(name, start)
+    return json_object(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
+
 # %% ../nbs/reference/results.ipynb #1911f399
 NORMAL_FILE = "normal.jsonl"
 FEWEST_SEEDS = 5
@@ -203,11 +210,14 @@ def is_normal(result: dict, recorded: Iterable[dict] | None = None) -> Normality
 
 # %% ../nbs/reference/results.ipynb #11afa123
 def normal_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iterable[dict] | None = None) -> str:
-    """As Markdown: what this kernel recorded of a lesson (or `rows`), beside the recorded runs and with reasons."""
-    newest = {(row["name"], row["backbone"]): row for row in (RECORDED_HERE if rows is None else rows)
+    """As Markdown: what this kernel recorded of a lesson (or `rows`), beside the recorded runs and with reasons.
+
+    Of a figure that was recorded several times the last counts; one that cannot be judged is left out.
+    """
+    newest = {row["name"]: row for row in (RECORDED_HERE if rows is None else rows)
               if row["lesson"] == lesson and row["unit"] == "fraction"}
     kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
-    judged = {row["name"]: is_normal(row, kept) for row in newest.values()}
+    judged = {name: is_normal(row, kept) for name, row in newest.items()}
     known = {name: normal for name, normal in judged.items() if normal.verdict != "unknown"}
     if not judged:
         return f"Nothing of lesson {lesson} was recorded in this kernel yet. Run its cells first."
@@ -224,3 +234,47 @@ def normal_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iter
         if normal.verdict != "within":
             lines += ["", f"**{name}**: {normal}"]
     return "\n".join(lines)
+
+# %% ../nbs/reference/results.ipynb #48ac2023
+PEERS = ("fastai", "timm", "torchvision", "lightning")
+PEER_QUESTIONS = {  # question -> what its ratios are called in the file, and in the table
+    "import": {"beyond torch": "importing, beyond PyTorch", "with torch": "importing, PyTorch included",
+               "first step": "from starting Python to a first training step"},
+    "size": {"megabytes": "size on disk, beyond PyTorch"},
+    "pipeline": {"cold": "from files to batches, first pass", "warm": "from files to batches, later passes"},
+    "finder": {"frozen": "learning-rate finder, body frozen", "unfrozen": "learning-rate finder, nothing frozen"},
+    "frozen": {"first": "training a head, first epoch", "later": "training a head, later epochs"},
+    "step": {"images/s": "training step, nothing frozen"},
+    "tune": {"seconds": "fine-tuning to an error of 15 %"},
+    "inference": {"images/s": "naming the files of a folder"},
+}
+
+
+def format_ratio(ratio: float) -> str:
+    """A ratio with as many digits as mean something: 0.86, 1.63, 2.6, 99."""
+    return f"{ratio:,.{0 if ratio >= 10 else 1 if ratio >= 2 else 2}f}"
+
+
+def peers_table(start: str | Path | None = None) -> str:
+    """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
+
+    **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
+    """
+    lines, memory = [], []
+    for question, names in PEER_QUESTIONS.items():
+        record = read_record(f"peers_{question}.json", start)
+        ratios, least = record.get("ratios", {}), record.get("at_least", {})
+        lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items() if name in ratios]
+        what = list(names.values())[0].split(",")[0]
+        memory += [(f"peak memory: {what}", ratios["peak_gb"], {})] if "peak_gb" in ratios else []
+    if not lines:
+        return "Not measured yet: `make bench`."
+
+    def cell(ratio: float | None, least: float | None) -> str:
+        if ratio is None:
+            return "" if least is None else f"> {cell(least, None)}"
+        return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
+
+    rows = [f"| {shown} | " + " | ".join(cell(ratios.get(peer), least.get(peer)) for peer in PEERS) + " |"
+            for shown, ratios, least in lines + memory]
+    return "\n".join(["| times as good as | " + " | ".join(PEERS) + " |", "|---" * (1 + len(PEERS)) + "|", *rows])

@@ -424,8 +424,12 @@ def predict_images(classifier: TrainedClassifier, paths: Sequence[str | Path],
                    batch_size: int = 32) -> list[ImagePrediction]:
     """The likeliest class of each image file; a file that cannot be read gets its `problem` said, the others go on.
 
-    A thread reads the next files while the network looks at `batch_size` images at once.
+    A thread reads the next files while the network looks at `batch_size` images at once. Raises: `ValueError` for a
+    batch of no images.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size} must be at least 1.")
+
     def read(path: Path) -> ImagePrediction | np.ndarray:
         try:
             return load_image(path, classifier.presize)

@@ -26,3 +26,33 @@ def test_every_digit_counts_but_times_do_not():
 def test_a_record_of_other_figures_is_refused():
     with pytest.raises(ValueError, match="Other figures.*loss"):
         again.compare_lesson(rows(error=0.1, loss=0.5), rows(error=0.1), [])
+
+
+def test_only_figures_that_both_have_are_held_against_each_other():
+    found = again.distance({"error": 0.1, "loss": 0.5, "kept": 3.0}, {"error": 0.13, "loss": 0.5})
+    assert found == {"figures": 2, "same": 1, "largest_difference": pytest.approx(0.03), "where": "error"}
+    assert again.distance({"error": 0.1}, {}) == {"figures": 0, "same": 0, "largest_difference": 0.0, "where": ""}
+
+
+def test_a_plain_run_stands_beside_the_others_and_replaces_none(monkeypatch, tmp_path):
+    record = {"machine": "a machine", "profile": "laptop", "lessons": {
+        "03": {"results": [row | {"seed": 42, "lesson": "03"} for row in rows(error=0.1)]}}}
+    (tmp_path / "lessons.json").write_text(again.json.dumps(record), encoding="utf-8")
+    (tmp_path / "normal.jsonl").write_text("", encoding="utf-8")
+    asked = []
+
+    def run_again(number, profile, seed, more):
+        asked.append((number, profile, seed, bool(more)))
+        return rows(error=0.15 if more else 0.1)
+
+    monkeypatch.setattr(again, "RESULTS", tmp_path)
+    monkeypatch.setattr(again, "run_again", run_again)
+    for words in ([], ["--plain", "3"]):
+        monkeypatch.setattr(again.sys, "argv", ["again.py", *words])
+        again.main()
+    lesson = again.json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["lessons"]["03"]
+    assert asked == [("03", "laptop", 42, False), ("03", "laptop", 42, True)]
+    assert lesson["same"] == 1 and lesson["plain"]["largest_difference"] == pytest.approx(0.05)
+    monkeypatch.setattr(again.sys, "argv", ["again.py", "17"])
+    with pytest.raises(SystemExit, match="Not recorded: 17"):
+        again.main()

@@ -804,6 +804,50 @@ def test_result_does_not_depend_on_how_many_images_are_done_at_once():
     assert torch.equal(together, alone)
 
 
+def test_lighting_is_the_same_wherever_it_is_worked_out():
+    images, draws = torch.randint(0, 256, (7, 40, 40, 3), dtype=torch.uint8), torch.rand(7, data.NUM_DRAWS)
+    mean, std, augmentation = torch.tensor((0.4, 0.5, 0.6)), torch.tensor((0.2, 0.25, 0.3)), Augmentation()
+    gain, offset = data.draw_lighting(draws, augmentation)
+    assert len(set(gain.tolist())) > 1 and len(set(offset.tolist())) > 1
+    seen = warp_images(images.permute(0, 3, 1, 2), data.draw_matrices(draws, augmentation), 32).permute(0, 2, 3, 1)
+    lit = gain[:, None, None, None] * seen / 255 + offset[:, None, None, None]
+    x = BatchTransform(32, tuple(mean.tolist()), tuple(std.tolist()), augmentation)(images, draws=draws)
+    assert torch.allclose(x.permute(0, 2, 3, 1), (lit - mean) / std, atol=1e-5)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+PAGES = """
+import resource
+import torch
+from course_lib.settings import keep_memory
+
+def pages_asked_for():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(50_000_000, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(pages_asked_for(), keep_memory(), pages_asked_for() and pages_asked_for())
+"""
+
+
+def test_memory_that_is_kept_is_not_asked_for_again():
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    before, possible, after = done.stdout.split()
+    if possible == "False":
+        pytest.skip("this C library cannot be told to keep memory")
+    assert int(after) < int(before) / 3, done.stdout
+
+
+def test_a_loader_on_the_cpu_keeps_its_memory_for_the_next_batch(monkeypatch):
+    calls = []
+    monkeypatch.setattr(data, "keep_memory", lambda: calls.append(1))
+    loader = ImageLoader(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), np.arange(4),
+                         BatchTransform(8, (0.5,) * 3, (0.5,) * 3), 2)
+    assert len(list(loader)) == 2 and calls == [1]
+
+
 def test_transform_normalises_like_the_formula_and_is_channels_last():
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -295,7 +295,7 @@ def test_a_cell_that_runs_out_of_memory_leaves_the_kernel_usable(tmp_path):
         greedy = True
 
         def forward(self, x):
-            return super().forward(torch.empty(2**60 if self.greedy else 1).sum() * 0 + x)
+            return super().forward(torch.zeros(2**60 if self.greedy else 1).sum() * 0 + x)
 
     torch.manual_seed(0)
     batches = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1])) for _ in range(3)]
@@ -342,6 +342,10 @@ for name, work in (("cache", faults.build_cache), ("experiment", faults.experime
     faults.kill_at_random(name, work, source, 3)
 liar = lambda folder, source: faults.build_cache(folder, source) + folder.name
 faults.kill_at_random("a liar", liar, source, 1)
+faults.rounds(3)
+answers = iter([0.1, None, 0.1, None, 0.2])
+faults.lesson_results = lambda *_: (1.0, {} if (error := next(answers)) is None else {"error": error})
+faults.notebooks(2)
 """
 
 
@@ -351,10 +355,13 @@ def test_the_script_of_faults_finds_what_it_should(tmp_path):
     scripts = Path(__file__).resolve().parents[1] / "benchmarks"
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(scripts), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    damaged, *bombs, built, tried, liar = map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines())
+    lines = (tmp_path / "faults.jsonl").read_text().splitlines()
+    damaged, *bombs, built, tried, liar, long_use, lesson = map(json.loads, lines)
     assert damaged["good"] == damaged["good_as_they_were"] == 24
     assert damaged["left_out"] + damaged["still_readable"] == 40 and damaged["left_out"] > 10
     assert [bomb["left"] for bomb in bombs] == [["bomb.zip"], ["bomb.tar.gz"]]
     assert all("more than 200 MB" in bomb["said"] and bomb["archive_mb"] < 4 for bomb in bombs)
     assert built["kills"] == tried["kills"] == 6 and built["same_result"] == tried["same_result"] == 3
     assert liar["same_result"] == 0
+    assert len(long_use["memory_mb"]) == 3 and len(long_use["open_files"]) == len(long_use["threads"]) == 1
+    assert lesson["kills"] == 2 and lesson["same_result"] == 1

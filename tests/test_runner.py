@@ -192,7 +192,10 @@ def test_a_run_says_which_results_are_not_as_they_should_be(tmp_path, monkeypatc
     lesson, rows = [LessonRun("03", "Loops", tmp_path / "03.ipynb")], [{**row, "seed": 9, "value": 0.3}]
     words = summarize_run(lesson, rows, tmp_path)
     assert "30.0 % is worse than it should be" in words and "1. the learning rate" in words
+    assert "Outside what is normal: 1 of 1 figures" in words
+    two = summarize_run(lesson, [*rows, {**row, "seed": 9, "value": 0.142}], tmp_path)
+    assert "Outside what is normal: 1 of 2 figures" in two and two.count("than it should be") == 1
     assert ">worse</span>" in render_report(lesson, rows, CourseSettings(), "A run")
-    assert "Not as it should be" not in summarize_run(lesson, [{**row, "seed": 9, "value": 0.142}], tmp_path)
+    assert "Outside what is normal" not in summarize_run(lesson, [{**row, "seed": 9, "value": 0.142}], tmp_path)
     other = [{**row, "seed": 9, "value": 0.3, "profile": "full"}]
-    assert "Not as it should be" not in summarize_run(lesson, other, tmp_path)
+    assert "Outside what is normal" not in summarize_run(lesson, other, tmp_path)

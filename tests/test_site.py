@@ -299,13 +299,23 @@ def test_every_row_of_the_results_leads_to_its_recorded_file(site):
     body = [row for row in rows if "<td" in row]
     recorded = json.loads((ROOT / "benchmarks" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
     reported = json.loads((ROOT / "benchmarks" / "reported.json").read_text(encoding="utf-8"))
-    assert len(body) > len(reported) + sum(1 + len(lesson["results"]) for lesson in recorded.values())
+    assert len(body) == len(reported) + sum(1 + len(lesson["results"]) for lesson in recorded.values())
     for row in body:
         link = re.search(r'href="\.\./results/([\w.]+)"', row)
         assert link, row
         copied, original = site / "results" / link[1], ROOT / "benchmarks" / "results" / link[1]
         assert copied.read_bytes() == original.read_bytes()
     assert "not recorded yet" not in "".join(body)
+
+
+def test_the_page_of_the_peers_has_a_plot_and_a_table_a_question(site):
+    text = (site / "reference" / "peers.html").read_text(encoding="utf-8")
+    recorded = sorted(path.name for path in (ROOT / "benchmarks" / "results").glob("peers_*.json"))
+    shown = re.findall(r'href="[^"]*/(peers_\w+\.json)"', text)
+    assert sorted(shown) == recorded and len(recorded) == 12
+    assert sum("growth" in name for name in recorded) == 4  # these share a plot and a table
+    assert text.count("<img") == 9 and text.count("<table") == 1 + 9
+    assert "Not measured yet" not in text and not re.search(r"\bnan\b", text)
 
 
 def test_the_readme_is_the_home_page_and_times_are_those_recorded(pages):

@@ -179,6 +179,8 @@ def test_many_files_are_named_as_each_alone_and_a_damaged_one_stops_nothing(phot
         assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
     assert all(one.problem.startswith("cannot be read") for one in alone[2:4]) and not alone[4].problem
     assert training.predict_images(classifier, []) == []
+    with pytest.raises(ValueError, match="batch_size = 0 must be at least 1"):
+        training.predict_images(classifier, files, 0)
 
 
 @pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])

@@ -10,16 +10,18 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not
 
 
 def readme() -> str:
-    """What README.md has to say: the home page's text, its table of lessons from the recorded run, links from here."""
+    """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
+    from course_lib.results import peers_table
     from course_lib.runner import lessons_table
 
+    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": lambda: peers_table(ROOT)}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(text.strip())
-        elif "lessons_table()" in text:
-            parts.append(lessons_table(ROOT / "nbs").strip())
+        elif made := [table().strip() for name, table in tables.items() if name in text]:
+            parts += made
         else:
             raise ValueError(f"The README does not know what to do with this cell of index.ipynb:\n{text}")
     return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.ipynb)", "](nbs/", "\n\n".join(parts)) + "\n"

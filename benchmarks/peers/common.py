@@ -91,14 +91,41 @@ def batch_in_memory(job: Job, layout: str = "contiguous_format"):
     return x, torch.randint(job.classes, (job.batch,), device=device())
 
 
-def passes(make_batches: Callable[[], Iterable], epochs: int) -> list[float]:
-    """Images a second of each pass through the batches (x, ...)."""
+def pipeline_rates(make_loaders: Callable[[], tuple[Iterable, Iterable]], job: Job) -> dict:
+    """Images a second: of making the loaders and going through both once, and of later passes through the first."""
+    with Clock() as cold:
+        train, valid = make_loaders()
+        count = sum(len(batch[0]) for part in (train, valid) for batch in part)
     rates = []
-    for _ in range(epochs):
+    for _ in range(job.epochs):
         with Clock() as clock:
-            count = sum(len(batch[0]) for batch in make_batches())
-        rates.append(count / clock.seconds)
-    return rates
+            images = sum(len(batch[0]) for batch in train)
+        rates.append(images / clock.seconds)
+    return {"cold": count / cold.seconds, "warm": rates}
+
+
+def plain_epochs(model, take_step: Callable, train: Iterable, valid: Iterable, job: Job) -> dict:
+    """The loop of a training script: seconds of its first epoch and of the later ones, each with validation."""
+    import torch
+
+    seconds = []
+    for _ in range(job.epochs):
+        with Clock() as clock:
+            model.train()
+            for x, y in train:
+                take_step(x.to(device()), y.to(device()))
+            model.eval()
+            with torch.inference_mode():
+                sum((model(x.to(device())).argmax(1).cpu() != y.cpu()).sum().item() for x, y in valid)
+        seconds.append(clock.seconds)
+    return {"first": seconds[0], "later": seconds[1:]}
+
+
+def head_learns(job: Job):
+    """The network of the job's folder on the device, frozen but for its head."""
+    model = network(len(list(job.train.iterdir()))).to(device())
+    head_alone(model)
+    return model
 
 
 def step_rates(step: Callable[[], object], job: Job) -> list[float]:

@@ -2,8 +2,10 @@
 
     python benchmarks/peers/compare.py                    every question
     python benchmarks/peers/compare.py pipeline step      some: import, size, pipeline, finder, frozen, step, tune,
-                                                          inference, growth
-    options: --quick (tiny, to see that it works; measures nothing)   --output FOLDER (default: benchmarks/results)
+                                                          inference, growth_images, growth_classes, growth_pixels,
+                                                          growth_workers
+    options: --quick            tiny, to see that it works; measures nothing, so it writes to a temporary folder
+             --output FOLDER    in place of benchmarks/results
 
 Peers: fastai, timm, torchvision's training recipe, Lightning (`make bench` installs them; one that is not installed is
 said and left out). Who has nothing of his own for a question does not take part in it. The photographs are a folder in
@@ -16,12 +18,12 @@ import argparse
 import json
 import math
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,8 +119,8 @@ def make_folder(place: Path, quick: bool) -> str:
             f"{len(list((place / 'train').iterdir()))} classes")
 
 
-def make_synthetic(place: Path, count: int, classes: int = 4) -> None:
-    """`count` training images of 320 × 240 in files of their own, and a tenth of that to validate."""
+def make_synthetic(place: Path, count: int, classes: int = 4) -> int:
+    """`count` training images of 320 × 240 in files of their own, and a tenth of that to validate; how many in all."""
     import io
 
     import numpy as np
@@ -129,35 +131,49 @@ def make_synthetic(place: Path, count: int, classes: int = 4) -> None:
         picture = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize((320, 240))
         picture.save(file := io.BytesIO(), "JPEG", quality=85)
         files.append(file.getvalue())
-    for part, number in (("train", count), ("valid", max(classes, count // 10))):
+    parts = {"train": count, "valid": max(classes, count // 10)}
+    for part, number in parts.items():
         for i in range(number):
             folder = place / part / f"class_{i % classes}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{i:06d}.jpg").write_bytes(files[i % len(files)] + i.to_bytes(4, "big"))  # all differ
+    return sum(parts.values())
 
 
 # ---- the questions
 
 def ask_import(job: dict, rounds: int) -> dict:
-    """Seconds of `import torch`, which all need, and of what each needs beyond it."""
+    """Seconds of `import torch`, which all need, of what each needs beyond it, and from nothing to a first step.
+
+    The last shows what an import puts off until it is used: a new Python, the network with its weights, two images.
+    """
     code = ("import time; t = time.perf_counter(); import torch; torch_only = time.perf_counter() - t\n"
             "t = time.perf_counter(); {line}\nprint(torch_only, time.perf_counter() - t)")
     import importlib
 
     lines = {peer: importlib.import_module(f"with_{peer}").IMPORT for peer in taking_part("import", *PEERS)}
     seconds: dict[str, list[float]] = {"import torch": [], **{name: [] for name in lines}}
+    to_a_step: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(rounds):
         for name, line in lines.items():
             said = subprocess.run([sys.executable, "-c", code.format(line=line)], capture_output=True, text=True,
                                   check=True).stdout.split()
             seconds["import torch"].append(float(said[-2]))
             seconds[name].append(float(said[-1]))
+        for name in lines:
+            start = time.perf_counter()
+            run_one(name, "step", job | {"batch": 2, "size": 64, "classes": 4, "steps": 1, "epochs": 0})
+            to_a_step[name].append(time.perf_counter() - start)
     medians = {name: round(statistics.median(times), 3) for name, times in seconds.items()}
+    steps = {name: round(statistics.median(times), 3) for name, times in to_a_step.items()}
     torch_alone = medians.pop("import torch")
     whole = {name: torch_alone + value for name, value in medians.items()}
-    return {"what": "seconds of importing, beyond `import torch` (the course imports the rest at its first use)",
-            "imports": lines, "import_torch": torch_alone, "figures": {"seconds": medians},
-            "ratios": {"beyond torch": times_as_good(medians, False), "with torch": times_as_good(whole, False)}}
+    return {"what": "seconds of importing, beyond `import torch` (the course imports the rest at its first use), and "
+                    "from the start of Python to the end of a step with two images",
+            "imports": lines, "import_torch": torch_alone, "runs": {"beyond torch": seconds, "first step": to_a_step},
+            "figures": {"seconds, beyond PyTorch": medians, "seconds, to a first step": steps},
+            "ratios": {"beyond torch": times_as_good(medians, False), "first step": times_as_good(steps, False),
+                       "with torch": times_as_good(whole, False)}}
 
 
 def requirements(name: str, seen: set[str]) -> set[str]:
@@ -245,7 +261,7 @@ def ask_step(job: dict, rounds: int) -> dict:
 
 
 def ask_tune(job: dict, rounds: int, budgets: dict[str, tuple[int, ...]] | None = None) -> dict:
-    """Fine-tuning from image files to an error, with several numbers of epochs; 0: as many as `course train` takes."""
+    """Fine-tuning from image files, with more epochs until the error is low; 0: as many as `course train` takes."""
     budgets = budgets or {"course": (1, 2, 0), "fastai": (2, 4, 8, 12)}
     points: dict[str, list[dict]] = {}
     for peer in taking_part("tune", *budgets):
@@ -256,12 +272,20 @@ def ask_tune(job: dict, rounds: int, budgets: dict[str, tuple[int, ...]] | None 
                      for key in ("seconds", "error", "peak_gb")}
             points[peer].append({"epochs": epochs, **means, "runs": runs})
             print(f"tune, {peer}: {epochs} epochs: {means}", flush=True)
+            if means["error"] <= TARGET_ERROR:
+                break
     reached = {peer: min((point["seconds"] for point in some if point["error"] <= TARGET_ERROR), default=None)
                for peer, some in points.items()}
-    both = reached.get("course") and reached.get("fastai")
-    return {"what": f"seconds until the mean error over {rounds} seeds is at most {TARGET_ERROR:.0%}, from image files",
-            "target": TARGET_ERROR, "points": points, "figures": {"seconds": reached},
-            "ratios": {"seconds": {"fastai": round(reached["fastai"] / reached["course"], 2)} if both else {}}}
+    most = {peer: max(point["peak_gb"] for point in some) for peer, some in points.items()}
+    found = {"what": f"seconds until the mean error over {rounds} seeds is at most {TARGET_ERROR:.0%}, from files",
+             "target": TARGET_ERROR, "points": points, "figures": {"seconds": reached, "peak_gb": most},
+             "ratios": {"seconds": {}}}
+    if own := reached.get("course"):
+        for peer in points.keys() - {"course"}:  # who did not get there would take longer than the longest did
+            seconds = reached[peer] or max(point["seconds"] for point in points[peer])
+            ratios = found.setdefault("ratios" if reached[peer] else "at_least", {}).setdefault("seconds", {})
+            ratios[peer] = round(seconds / own, 2)
+    return found
 
 
 def ask_inference(job: dict, rounds: int) -> dict:
@@ -281,61 +305,76 @@ def slope(points: list[tuple[float, float]]) -> float:
                  / sum((x - mean_x) ** 2 for x in xs), 3)
 
 
-def ask_growth(job: dict, rounds: int, quick: bool = False) -> dict:
-    """How cost grows with images, classes, resolution, and workers (for the course: threads)."""
-    counts = (20, 40) if quick else (300, 3000, 30000)
-    classes = (4, 40) if quick else (4, 40, 400)
-    sizes = (32, 64) if quick else (128, 224, 320, 448)
-    peers = [peer for peer in ("course", "fastai") if installed(peer)]
-    grown: dict[str, dict] = {}
-
-    def note(kind: str, unit: str, peer: str, size: float, cost: float, run: Run) -> None:
-        row = {"size": size, "cost": round(cost, 4), "peak_gb": run["peak_gb"]}
-        print(f"growth, {kind}, {peer}: {row}", flush=True)
-        grown.setdefault(kind, {"unit": unit, "points": {}})["points"].setdefault(peer, []).append(row)
-
-    for count in counts:
-        with tempfile.TemporaryDirectory() as place:
-            make_synthetic(Path(place), count)
-            for peer in peers:
-                run = run_one(peer, "pipeline", job | {"folder": place, "epochs": 1})
-                total = count + max(4, count // 10)
-                note("images", "seconds of the first pass", peer, count, total / run["cold"], run)
-    for number in classes:
-        for peer in peers:
-            run = run_one(peer, "step", job | {"classes": number})
-            note("classes", "seconds of a step", peer, number, job["batch"] / statistics.median(run["rates"]), run)
+def growth(what: str, unit: str, sizes: Sequence[int], measure: Callable[[str, int], tuple[float, Run]]) -> dict:
+    """What each of the course and fastai costs at each size, in turns, and the slope."""
+    points: dict[str, list[dict]] = {peer: [] for peer in ("course", "fastai") if installed(peer)}
     for size in sizes:
-        for peer in peers:
-            run = run_one(peer, "step", job | {"size": size, "batch": 8})
-            note("pixels of a side", "seconds of a step of 8", peer, size, 8 / statistics.median(run["rates"]), run)
-    for workers in (1, 2):
-        for peer in peers:
-            threads = workers if peer == "course" else None
-            run = run_one(peer, "pipeline", job | {"workers": workers}, threads)
-            note("workers", "seconds for 1,000 images, warm", peer, workers, 1000 / statistics.median(run["warm"]), run)
-    for kind in grown.values():
-        kind["slopes"] = {peer: slope([(row["size"], row["cost"]) for row in rows])
-                          for peer, rows in kind["points"].items()}
-    return {"what": "how cost grows; slope 1: twice as much costs twice as much", "grown": grown}
+        for peer in points:
+            cost, run = measure(peer, size)
+            points[peer].append({"size": size, "cost": round(cost, 4), "peak_gb": run["peak_gb"]})
+            print(f"{what}, {peer}: {points[peer][-1]}", flush=True)
+    slopes = {peer: slope([(row["size"], row["cost"]) for row in rows]) for peer, rows in points.items()}
+    return {"what": f"how cost grows with {what}", "grows": what, "unit": unit, "points": points, "slopes": slopes}
+
+
+def ask_growth_images(job: dict, rounds: int, quick: bool = False) -> dict:
+    """The first pass through more and more images, which are synthetic."""
+    def measure(peer: str, count: int) -> tuple[float, Run]:
+        with tempfile.TemporaryDirectory() as place:
+            total = make_synthetic(Path(place), count)
+            run = run_one(peer, "pipeline", job | {"folder": place, "epochs": 1})
+        return total / run["cold"], run
+
+    return growth("images", "seconds of the first pass", (20, 40) if quick else (300, 3000, 30000), measure)
+
+
+def ask_growth_classes(job: dict, rounds: int, quick: bool = False) -> dict:
+    """A training step with more and more classes."""
+    def measure(peer: str, classes: int) -> tuple[float, Run]:
+        run = run_one(peer, "step", job | {"classes": classes})
+        return job["batch"] / statistics.median(run["rates"]), run
+
+    return growth("classes", f"seconds of a step of {job['batch']}", (4, 40) if quick else (4, 40, 400), measure)
+
+
+def ask_growth_pixels(job: dict, rounds: int, quick: bool = False) -> dict:
+    """A training step with larger and larger images."""
+    def measure(peer: str, size: int) -> tuple[float, Run]:
+        run = run_one(peer, "step", job | {"size": size, "batch": 8})
+        return 8 / statistics.median(run["rates"]), run
+
+    return growth("pixels of a side", "seconds of a step of 8", (32, 64) if quick else (128, 224, 320, 448), measure)
+
+
+def ask_growth_workers(job: dict, rounds: int, quick: bool = False) -> dict:
+    """Later passes with one worker and two: processes for fastai, threads for the course."""
+    def measure(peer: str, workers: int) -> tuple[float, Run]:
+        threads = workers if peer == "course" else None
+        run = run_one(peer, "pipeline", job | {"workers": workers}, threads)
+        return 1000 / statistics.median(run["warm"]), run
+
+    return growth("workers", "seconds for 1,000 images", (1, 2), measure)
 
 
 # question -> (function, rounds)
 QUESTIONS: dict[str, tuple[Callable, int]] = {
     "import": (ask_import, 5), "size": (ask_size, 1), "pipeline": (ask_pipeline, 3), "finder": (ask_finder, 2),
     "frozen": (ask_frozen, 2), "step": (ask_step, 3), "tune": (ask_tune, 2), "inference": (ask_inference, 3),
-    "growth": (ask_growth, 1)}
+    "growth_images": (ask_growth_images, 1), "growth_classes": (ask_growth_classes, 1),
+    "growth_pixels": (ask_growth_pixels, 1), "growth_workers": (ask_growth_workers, 1)}
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], metavar="QUESTION")
+    words.add_argument("questions", nargs="*", metavar="QUESTION")
     words.add_argument("--quick", action="store_true")
-    words.add_argument("--output", type=Path, default=RESULTS)
+    words.add_argument("--output", type=Path)
     asked = words.parse_args()
+    if unknown := [name for name in asked.questions if name not in QUESTIONS]:
+        sys.exit(f"There is no question {', '.join(unknown)}. There are: {', '.join(QUESTIONS)}.")
     from course_lib.runner import describe_machine
 
-    random.seed(0)
+    output = asked.output or (Path(tempfile.mkdtemp()) if asked.quick else RESULTS)
     job = {"size": 64, "stored": 72, "batch": 4, "steps": 1, "epochs": 2, "iterations": 12} if asked.quick else {
         "size": 224, "stored": 256, "batch": 32, "steps": 4, "epochs": 3, "iterations": 100}
     packages = ["torch", *(DISTRIBUTIONS.get(peer, peer) for peer in PEERS if installed(peer))]
@@ -344,15 +383,18 @@ def main() -> None:
         job["folder"] = place
         for name in asked.questions or QUESTIONS:
             ask, rounds = QUESTIONS[name]
-            more = {"quick": True} if asked.quick and name == "growth" else {}
+            more = {"quick": True} if asked.quick and name.startswith("growth") else {}
             more |= {"budgets": {"course": (1,), "fastai": (1,)}} if asked.quick and name == "tune" else {}
             found = ask(dict(job), 1 if asked.quick else rounds, **more)
             found = {"question": name, "machine": describe_machine(), "photographs": photographs,
                      "versions": {package: version(package) for package in packages}, "quick": asked.quick,
                      "rounds": 1 if asked.quick else rounds, **found}
-            asked.output.mkdir(parents=True, exist_ok=True)
-            (asked.output / f"peers_{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            print(f"{name}: {json.dumps(found.get('ratios', found.get('grown')))[:600]}", flush=True)
+            if memory := found.get("figures", {}).get("peak_gb"):
+                found["ratios"]["peak_gb"] = times_as_good(memory, False)
+            output.mkdir(parents=True, exist_ok=True)
+            (output / f"peers_{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            print(f"{name}: {json.dumps(found.get('ratios', found.get('slopes')))[:600]}", flush=True)
+    print(f"Written to {output}.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ def loaders_of(job: Job, body):
 
     items = get_items(Path(job.folder), job.cache, announce=False)
     images = presize(items, job.stored, job.cache, progress=False)
-    return make_loaders(images, image_size=job.size, batch_size=job.batch, mean=body.mean, std=body.std, seed=job.seed)
+    return make_loaders(images, image_size=job.size, batch_size=job.batch, mean=body.mean, std=body.std, seed=job.seed,
+                        device=common.device())
 
 
 def learner_of(job: Job):
@@ -23,17 +24,18 @@ def learner_of(job: Job):
     seed_everything(job.seed)
     classifier = common.network(len(list(job.train.iterdir())), "channels_last").to(common.device())
     loaders = loaders_of(job, classifier.body)
-    return Learner(classifier, loaders.train, loaders.valid, metrics=[error_rate], progress=False)
+    return Learner(classifier, loaders.train, loaders.valid, metrics=[error_rate], device=common.device(),
+                   progress=False)
 
 
 def pipeline(job: Job) -> dict:
     from types import SimpleNamespace
 
-    half = SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3)
-    with Clock() as cold:
-        loaders = loaders_of(job, half)
-        count = sum(len(x) for part in (loaders.train, loaders.valid) for x, _ in part)
-    return {"cold": count / cold.seconds, "warm": common.passes(lambda: loaders.train, job.epochs)}
+    def both():
+        loaders = loaders_of(job, SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3))
+        return loaders.train, loaders.valid
+
+    return common.pipeline_rates(both, job)
 
 
 def finder(job: Job) -> dict:

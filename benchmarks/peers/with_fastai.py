@@ -37,10 +37,11 @@ def learner_of(job: Job):
 
 
 def pipeline(job: Job) -> dict:
-    with Clock() as cold:
+    def both():
         loaders = loaders_of(job)
-        count = sum(len(batch[0]) for part in (loaders.train, loaders.valid) for batch in part)
-    return {"cold": count / cold.seconds, "warm": common.passes(lambda: loaders.train, job.epochs)}
+        return loaders.train, loaders.valid
+
+    return common.pipeline_rates(both, job)
 
 
 def finder(job: Job) -> dict:

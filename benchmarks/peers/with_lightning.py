@@ -74,8 +74,7 @@ def frozen(job: Job) -> dict:
         def on_train_epoch_start(self, *_): self.start = time.perf_counter()
         def on_train_epoch_end(self, *_): self.seconds.append(time.perf_counter() - self.start)
 
-    model, timed = common.network(len(list(job.train.iterdir()))), Timed()
-    common.head_alone(model)
+    model, timed = common.head_learns(job), Timed()
     trainer_of(job, max_epochs=job.epochs, callbacks=[timed]).fit(
         module_of(model, 1e-3), *with_torchvision.loaders_of(job, model.body))
     return {"first": timed.seconds[0], "later": timed.seconds[1:]}
@@ -104,11 +103,8 @@ def step(job: Job) -> dict:
 
 def inference(job: Job) -> dict:
     import torch
-    from torch.utils.data import ConcatDataset, DataLoader
 
     model = common.network(job.classes)
-    _, valid = with_torchvision.datasets_of(job, model.body.mean, model.body.std)
-    both = ConcatDataset([type(valid)(job.train, valid.transform), valid])
     with Clock() as clock:
-        answers = trainer_of(job).predict(module_of(model, 1e-3), DataLoader(both, job.batch, num_workers=job.workers))
+        answers = trainer_of(job).predict(module_of(model, 1e-3), with_torchvision.whole_folder(job, model.body))
     return {"rate": len(torch.cat(answers)) / clock.seconds}

@@ -19,10 +19,7 @@ def loader_of(job: Job, training: bool = True, body=None, folder=None):
 
 def pipeline(job: Job) -> dict:
     """timm drops a last batch that is not full from training."""
-    with Clock() as cold:
-        train, valid = loader_of(job), loader_of(job, False)
-        count = sum(len(x) for part in (train, valid) for x, _ in part)
-    return {"cold": count / cold.seconds, "warm": common.passes(lambda: train, job.epochs)}
+    return common.pipeline_rates(lambda: (loader_of(job), loader_of(job, False)), job)
 
 
 def optimizer_of(model, lr: float):
@@ -48,22 +45,9 @@ def make_step(model, optimizer):
 
 
 def frozen(job: Job) -> dict:
-    import torch
-
-    model = common.network(len(list(job.train.iterdir())))
-    common.head_alone(model)
-    train, valid = loader_of(job, True, model.body), loader_of(job, False, model.body)
-    take_step, seconds = make_step(model, optimizer_of(model, 1e-3)), []
-    for _ in range(job.epochs):
-        with Clock() as clock:
-            model.train()
-            for x, y in train:
-                take_step(x, y)
-            model.eval()
-            with torch.inference_mode():
-                sum((model(x).argmax(1) != y).sum().item() for x, y in valid)
-        seconds.append(clock.seconds)
-    return {"first": seconds[0], "later": seconds[1:]}
+    model = common.head_learns(job)
+    loaders = loader_of(job, True, model.body), loader_of(job, False, model.body)
+    return common.plain_epochs(model, make_step(model, optimizer_of(model, 1e-3)), *loaders, job)
 
 
 def step(job: Job) -> dict:

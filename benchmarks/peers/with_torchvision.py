@@ -32,11 +32,17 @@ def loaders_of(job: Job, body=None):
     return DataLoader(train, shuffle=True, **options), DataLoader(valid, **options)
 
 
+def whole_folder(job: Job, body):
+    """Every image of the folder, prepared as for validation."""
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    _, valid = datasets_of(job, body.mean, body.std)
+    both = ConcatDataset([type(valid)(job.train, valid.transform), valid])
+    return DataLoader(both, job.batch, num_workers=job.workers)
+
+
 def pipeline(job: Job) -> dict:
-    with Clock() as cold:
-        train, valid = loaders_of(job)
-        count = sum(len(x) for part in (train, valid) for x, _ in part)
-    return {"cold": count / cold.seconds, "warm": common.passes(lambda: train, job.epochs)}
+    return common.pipeline_rates(lambda: loaders_of(job), job)
 
 
 def make_step(model, optimizer) -> Callable:
@@ -64,31 +70,9 @@ def sgd(model, lr: float):
     return torch.optim.SGD(learning, lr=lr, momentum=0.9, weight_decay=1e-4)
 
 
-def evaluate(model, loader) -> float:
-    """The error on all images of a loader."""
-    import torch
-
-    model.eval()
-    wrong = count = 0
-    with torch.inference_mode():
-        for x, y in loader:
-            wrong, count = wrong + (model(x).argmax(1) != y).sum().item(), count + len(y)
-    return wrong / count
-
-
 def frozen(job: Job) -> dict:
-    model = common.network(len(list(job.train.iterdir())))
-    common.head_alone(model)
-    train, valid = loaders_of(job, model.body)
-    take_step, seconds = make_step(model, sgd(model, 0.01)), []
-    for _ in range(job.epochs):
-        with Clock() as clock:
-            model.train()
-            for x, y in train:
-                take_step(x, y)
-            evaluate(model, valid)
-        seconds.append(clock.seconds)
-    return {"first": seconds[0], "later": seconds[1:]}
+    model = common.head_learns(job)
+    return common.plain_epochs(model, make_step(model, sgd(model, 0.01)), *loaders_of(job, model.body), job)
 
 
 def step(job: Job) -> dict:
@@ -100,13 +84,8 @@ def step(job: Job) -> dict:
 
 def inference(job: Job) -> dict:
     import torch
-    from torch.utils.data import DataLoader
 
     model = common.network(job.classes).to(common.device()).eval()
-    _, valid = datasets_of(job, model.body.mean, model.body.std)
-    train = type(valid)(job.train, valid.transform)
-    both = torch.utils.data.ConcatDataset([train, valid])
     with torch.inference_mode(), Clock() as clock:
-        names = [name for x, _ in DataLoader(both, job.batch, num_workers=job.workers)
-                 for name in model(x.to(common.device())).argmax(1).tolist()]
-    return {"rate": len(names) / clock.seconds}
+        count = sum(len(model(x.to(common.device())).argmax(1).tolist()) for x, _ in whole_folder(job, model.body))
+    return {"rate": count / clock.seconds}
