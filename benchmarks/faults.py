@@ -162,9 +162,16 @@ def forked(work: Callable, folder: Path, source: Path, answer: Path) -> int:
         os._exit(1)
 
 
-def finished(pid: int, answer: Path) -> str:
-    """What the process found; an error that it ended with is shown."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def finished(pid: int, answer: Path, patience: float = 120) -> str:
+    """What the process found; an error that it ended with is shown, and so is one that does not end (seconds)."""
+    over = time.monotonic() + patience
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > over:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return f"exit: no end in {patience:g} s"
+        time.sleep(0.002)
+    code = os.waitstatus_to_exitcode(ended[1])
     log = answer.with_suffix(".log")
     return answer.read_text() if code == 0 else f"exit {code}: " + log.read_text()[-300:]
 
@@ -177,16 +184,17 @@ def kill_at_random(name: str, work: Callable, source: Path, times: int) -> None:
         (place / "whole").mkdir()
         started = time.perf_counter()
         expected = finished(forked(work, place / "whole", source, place / "whole.txt"), place / "whole.txt")
-        duration = time.perf_counter() - started
+        duration = until = time.perf_counter() - started
         assert not expected.startswith("exit"), expected
         for number in range(times):
             folder, answer, killed = place / str(number), place / f"{number}.txt", 0
             folder.mkdir()
             while killed < 1 + number % 3:  # once, twice, three times
                 pid = forked(work, folder, source, answer)
-                time.sleep(chance.uniform(0, duration))
+                time.sleep(chance.uniform(0, until))
                 ended = os.waitpid(pid, os.WNOHANG)[0]
                 if ended:
+                    until *= 0.9  # the undisturbed run may have met a busy machine: three kills in a row must be likely
                     shutil.rmtree(folder)  # it was faster: try again from the start
                     answer.unlink(missing_ok=True)
                     folder.mkdir()

@@ -342,6 +342,10 @@ for name, work in (("cache", faults.build_cache), ("experiment", faults.experime
     faults.kill_at_random(name, work, source, 3)
 liar = lambda folder, source: faults.build_cache(folder, source) + folder.name
 faults.kill_at_random("a liar", liar, source, 1)
+hurried = lambda folder, source: faults.time.sleep(1 if folder.name == "whole" else 0.02) or "done"
+faults.kill_at_random("one that met a busy machine first", hurried, source, 3)
+asleep = faults.forked(lambda *_: faults.time.sleep(60), source, source, source / "asleep.txt")
+assert faults.finished(asleep, source / "asleep.txt", patience=0.2) == "exit: no end in 0.2 s"
 faults.rounds(3)
 answers = iter([0.1, None, 0.1, None, 0.2])
 faults.lesson_results = lambda *_: (1.0, {} if (error := next(answers)) is None else {"error": error})
@@ -356,12 +360,13 @@ def test_the_script_of_faults_finds_what_it_should(tmp_path):
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(scripts), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "faults.jsonl").read_text().splitlines()
-    damaged, *bombs, built, tried, liar, long_use, lesson = map(json.loads, lines)
+    damaged, *bombs, built, tried, liar, hurried, long_use, lesson = map(json.loads, lines)
     assert damaged["good"] == damaged["good_as_they_were"] == 24
     assert damaged["left_out"] + damaged["still_readable"] == 40 and damaged["left_out"] > 10
     assert [bomb["left"] for bomb in bombs] == [["bomb.zip"], ["bomb.tar.gz"]]
     assert all("more than 200 MB" in bomb["said"] and bomb["archive_mb"] < 4 for bomb in bombs)
     assert built["kills"] == tried["kills"] == 6 and built["same_result"] == tried["same_result"] == 3
     assert liar["same_result"] == 0
+    assert hurried["kills"] == 6 and hurried["same_result"] == 3
     assert len(long_use["memory_mb"]) == 3 and len(long_use["open_files"]) == len(long_use["threads"]) == 1
     assert lesson["kills"] == 2 and lesson["same_result"] == 1
