@@ -34,6 +34,22 @@ def test_only_figures_that_both_have_are_held_against_each_other():
     assert again.distance({"error": 0.1}, {}) == {"figures": 0, "same": 0, "largest_difference": 0.0, "where": ""}
 
 
+@pytest.mark.parametrize("runs, same, elsewhere", [
+    ([0.1], 2, None), ([0.2, 0.2], 2, 1), ([0.2, 0.3], 1, 1)])
+def test_a_record_of_another_machine_is_told_from_runs_that_differ_here(monkeypatch, runs, same, elsewhere):
+    values = list(runs)
+    monkeypatch.setattr(again, "run_again", lambda *_: rows(error=values.pop(0), loss=0.5))
+    found = again.repeat("03", "laptop", 42, rows(error=0.1, loss=0.5), rows(error=0.1))
+    assert not values and found["figures"] == 2 and found["same"] == same
+    assert found["one_thread"] == {"figures": 1, "same": 1, "largest_difference": 0.0, "where": ""}
+    if elsewhere is None:
+        assert "elsewhere" not in found and "here" not in found
+    else:
+        assert found["elsewhere"]["same"] == 1 and found["elsewhere"]["largest_difference"] == pytest.approx(0.1)
+        assert found["here"] == {"error": 0.2, "loss": 0.5}
+        assert found["differing"] == ({} if same == 2 else {"error": [0.2, 0.3]})
+
+
 def test_a_plain_run_stands_beside_the_others_and_replaces_none(monkeypatch, tmp_path):
     record = {"machine": "a machine", "profile": "laptop", "lessons": {
         "03": {"results": [row | {"seed": 42, "lesson": "03"} for row in rows(error=0.1)]}}}
