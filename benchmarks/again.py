@@ -39,15 +39,19 @@ def distance(first: dict[str, float], second: dict[str, float]) -> dict:
             "where": max(both, key=both.get) if any(both.values()) else ""}
 
 
-def compare_lesson(recorded: list[dict], again: list[dict], one_thread: list[dict]) -> dict:
+def compare_runs(one: list[dict], other: list[dict]) -> dict:
     """How many figures there are, how many came out the same to the last digit, and those that did not."""
-    first, second, single = map(figures_of, (recorded, again, one_thread))
+    first, second = figures_of(one), figures_of(other)
     if first.keys() != second.keys():
         raise ValueError(f"Other figures than in the record: {sorted(first.keys() ^ second.keys())}. Record again: "
                          "make notebooks.")
     differing = {name: [first[name], second[name]] for name in first if first[name] != second[name]}
-    return {"figures": len(first), "same": len(first) - len(differing), "differing": differing,
-            "one_thread": distance(first, single)}
+    return {"figures": len(first), "same": len(first) - len(differing), "differing": differing}
+
+
+def compare_lesson(recorded: list[dict], again: list[dict], one_thread: list[dict]) -> dict:
+    """A second run beside the record, and the record beside a run on one thread."""
+    return {**compare_runs(recorded, again), "one_thread": distance(figures_of(recorded), figures_of(one_thread))}
 
 
 def repeat(number: str, profile: str, seed: int, recorded: list[dict], one_thread: list[dict]) -> dict:
@@ -56,9 +60,10 @@ def repeat(number: str, profile: str, seed: int, recorded: list[dict], one_threa
     found = compare_lesson(recorded, again, one_thread)
     if not found["differing"]:
         return found
-    here = compare_lesson(again, run_again(number, profile, seed, {}), one_thread)
-    return {**here, "one_thread": found["one_thread"], "here": figures_of(again),
-            "elsewhere": distance(figures_of(recorded), figures_of(again))}
+    found |= compare_runs(again, run_again(number, profile, seed, {}))
+    if found["differing"]:
+        return found  # not even the same here: that says nothing of another machine
+    return {**found, "here": figures_of(again), "elsewhere": distance(figures_of(recorded), figures_of(again))}
 
 
 def run_again(number: str, profile: str, seed: int, more: dict[str, str]) -> list[dict]:
@@ -91,8 +96,8 @@ def main() -> None:
         else:
             single = [row for row in read_results(RESULTS / NORMAL_FILE)
                       if row["lesson"] == number and row["seed"] == seed]
-            kept = {name: lesson[name] for name in ("plain",) if name in lesson}
-            lesson = found["lessons"][number] = {**repeat(number, record["profile"], seed, rows, single), **kept}
+            kept = {"plain": lesson["plain"]} if "plain" in lesson else {}
+            lesson = found["lessons"][number] = repeat(number, record["profile"], seed, rows, single) | kept
         found |= {"seed": seed, "recorded_on": record["machine"], "machine": describe_machine(),
                   "lessons": dict(sorted(found["lessons"].items()))}
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -35,19 +35,19 @@ def test_only_figures_that_both_have_are_held_against_each_other():
 
 
 @pytest.mark.parametrize("runs, same, elsewhere", [
-    ([0.1], 2, None), ([0.2, 0.2], 2, 1), ([0.2, 0.3], 1, 1)])
+    ([0.1], 2, None), ([0.2, 0.2], 2, 1), ([0.2, 0.3], 1, None)])
 def test_a_record_of_another_machine_is_told_from_runs_that_differ_here(monkeypatch, runs, same, elsewhere):
     values = list(runs)
     monkeypatch.setattr(again, "run_again", lambda *_: rows(error=values.pop(0), loss=0.5))
     found = again.repeat("03", "laptop", 42, rows(error=0.1, loss=0.5), rows(error=0.1))
     assert not values and found["figures"] == 2 and found["same"] == same
     assert found["one_thread"] == {"figures": 1, "same": 1, "largest_difference": 0.0, "where": ""}
-    if elsewhere is None:
+    assert found["differing"] == ({} if same == 2 else {"error": [0.2, 0.3]})
+    if elsewhere is None:  # runs that differ here say nothing of another machine
         assert "elsewhere" not in found and "here" not in found
     else:
         assert found["elsewhere"]["same"] == 1 and found["elsewhere"]["largest_difference"] == pytest.approx(0.1)
         assert found["here"] == {"error": 0.2, "loss": 0.5}
-        assert found["differing"] == ({} if same == 2 else {"error": [0.2, 0.3]})
 
 
 def test_a_plain_run_stands_beside_the_others_and_replaces_none(monkeypatch, tmp_path):
@@ -63,11 +63,11 @@ def test_a_plain_run_stands_beside_the_others_and_replaces_none(monkeypatch, tmp
 
     monkeypatch.setattr(again, "RESULTS", tmp_path)
     monkeypatch.setattr(again, "run_again", run_again)
-    for words in ([], ["--plain", "3"]):
+    for words in ([], ["--plain", "3"], ["3"]):  # the last keeps what the second found
         monkeypatch.setattr(again.sys, "argv", ["again.py", *words])
         again.main()
     lesson = again.json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["lessons"]["03"]
-    assert asked == [("03", "laptop", 42, False), ("03", "laptop", 42, True)]
+    assert asked == [("03", "laptop", 42, plain) for plain in (False, True, False)]
     assert lesson["same"] == 1 and lesson["plain"]["largest_difference"] == pytest.approx(0.05)
     monkeypatch.setattr(again.sys, "argv", ["again.py", "17"])
     with pytest.raises(SystemExit, match="Not recorded: 17"):
