@@ -1,10 +1,11 @@
 """Find the recipe of the profile `tuned` with the tools of lesson 07, and hold it against the laptop's.
 
-    python benchmarks/recipes.py choose     a few recipes on two seeds that are not used again
+    python benchmarks/recipes.py choose     recipes on two seeds that are not used again
     python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42, which was looked at by hand)
 
 Every finished training is a line in benchmarks/results/recipes_*.jsonl, so both can be stopped at any moment and go on
 where they were; a line is measured by `course train` in a process of its own, on the quarter that its seed holds out.
+Several processes share the work: started twice with OMP_NUM_THREADS=1, they use two cores better than one does.
 """
 
 import json
@@ -27,17 +28,24 @@ with tempfile.TemporaryDirectory() as folder:
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({**result.metrics, "minutes": result.seconds / 60, "peak_gb": peak}))
 """
-CHOOSE = [{"views": 8, "epochs": 8}, {"views": 8, "epochs": 16}, {"views": 8, "epochs": 16, "lr": 5e-4},
-          {"views": 8, "epochs": 16, "lr": 2e-3}, {"views": 8, "epochs": 8, "trained_fraction": 0.5}, {}]
+LARGER = {"backbone": "efficientnet_lite2", "image_size": 260, "presize": 300, "epochs": 5}
+MIRROR = {**LARGER, "epochs": 8, "augmentation": "mirror"}
+CHOOSE = [{**MIRROR, "trained_fraction": 2 / 3, "views": 4},
+          {**MIRROR, "trained_fraction": 1.0},
+          {**LARGER, "epochs": 8, "trained_fraction": 0.5},
+          LARGER]
 
 
-def train(profile: str = "laptop", views: int | None = None, epochs: int | None = None, lr: float | None = None,
-          trained_fraction: float | None = None, *, seed: int) -> dict:
+def train(profile: str = "laptop", backbone: str | None = None, image_size: int | None = None,
+          presize: int | None = None, views: int | None = None, epochs: int | None = None, lr: float | None = None,
+          trained_fraction: float | None = None, augmentation: str | None = None, tricks: str = "", *,
+          seed: int) -> dict:
     """`course train` with the profile's recipe, but for what is given. It is asked about mirror images in any case, so
     that both ways are in the row.
     """
-    settings = {"profile": profile, "seed": seed, "data_dir": str(DATA), "dataset": "elpv"}
-    recipe = {"mirror": True, "views": views, "epochs": epochs, "max_lr": lr, "trained_fraction": trained_fraction}
+    settings = {"profile": profile, "backbone": backbone, "seed": seed, "data_dir": str(DATA), "dataset": "elpv"}
+    recipe = {"mirror": True, "image_size": image_size, "presize": presize, "views": views, "epochs": epochs,
+              "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation, "tricks": tricks}
     ran = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(settings), json.dumps(recipe)], capture_output=True,
                          text=True)
     if ran.returncode:

@@ -2309,6 +2309,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'course_lib.runner.summarize_run': ('reference/runner.html#summarize_run', 'course_lib/runner.py')},
             'course_lib.settings': { 'course_lib.settings.CourseSettings': ( 'reference/settings.html#coursesettings',
                                                                              'course_lib/settings.py'),
+                                     'course_lib.settings.CourseSettings.__post_init__': ( 'reference/settings.html#coursesettings.__post_init__',
+                                                                                           'course_lib/settings.py'),
                                      'course_lib.settings.CourseSettings.cache_dir': ( 'reference/settings.html#coursesettings.cache_dir',
                                                                                        'course_lib/settings.py'),
                                      'course_lib.settings.CourseSettings.limits': ( 'reference/settings.html#coursesettings.limits',

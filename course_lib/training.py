@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .data import (Augmentation, BadImageError, BatchTransform, Loaders, get_items, limit_items, load_image,
-                             make_loaders, map_ahead, presize)
+from .data import (Augmentation, BadImageError, BatchTransform, Loaders, default_augmentation,
+                             get_items, limit_items, load_image, make_loaders, map_ahead, presize)
 from .distributed import Processes, learner_for, together
 from .features import kept_features, pictures_digest, train_last
 from .learner import (Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint,
@@ -57,6 +57,7 @@ class Recipe:
     few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
     few_views: int = 8  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
+    augmentation: str = "usual"  # the data set's own; "mirror" keeps of it only the mirror images
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
     mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
     tricks: tuple[str, ...] = ()  # of lesson 10, by name
@@ -71,6 +72,8 @@ class Recipe:
         if self.image_size < 32:
             raise ValueError(f"image_size = {self.image_size} is too small: the network halves it five times. "
                              "Use 32 or more.")
+        if self.augmentation not in ("usual", "mirror"):
+            raise ValueError(f"augmentation = {self.augmentation!r} is not known. Allowed: usual, mirror.")
         check_precision(self.mixed_precision)
         check_trick_names(self.tricks)
 
@@ -100,9 +103,12 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
 def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Loaders:
     """Find or download the data set, presize it once, and make the loaders for training and validation."""
     items = limit_items(get_items(settings.dataset, settings.data_dir), settings.limits.max_images, settings.seed)
+    augmentation = default_augmentation(items)
+    if recipe.augmentation == "mirror":
+        augmentation = replace(augmentation, min_scale=1.0, max_ratio=1.0, probability=0.0)
     return make_loaders(
         presize(items, recipe.presize, settings.cache_dir), image_size=recipe.image_size, batch_size=recipe.batch_size,
-        mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device))
+        mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device), augmentation=augmentation)
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
@@ -350,7 +356,8 @@ def train_classifier(
 # %% ../nbs/reference/training.ipynb #8d266afe
 def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
-    saved = {"mixed_precision": "no", "tricks": [], **saved}  # what was there before there was a choice
+    first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual"}  # before there was a choice
+    saved = first | saved
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()
               if saved.get(key) != value]
     if differ:
