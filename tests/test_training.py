@@ -13,7 +13,7 @@ import course_lib.training as training
 from course_lib.data import Loaders
 from course_lib.learner import Checkpoint, load_checkpoint
 from course_lib.models import create_backbone, create_classifier
-from course_lib.settings import CourseSettings
+from course_lib.settings import CourseSettings, load_settings
 
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
 
@@ -111,14 +111,17 @@ def test_with_tricks_it_ends_with_the_same_model_too(tricks, live, photos, tmp_p
     assert answer.problem == "" and result.metrics["validation_images"] == 12
 
 
-def test_a_checkpoint_from_before_there_were_tricks_can_be_taken_up(photos, tmp_path, monkeypatch):
+def test_a_checkpoint_from_before_there_were_tricks_and_augmentation_can_be_taken_up(photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(training, "Checkpoint", PowerCut)
         train(photos["few"], tmp_path)
     last = tmp_path / "checkpoints" / "last.safetensors"
     document = load_checkpoint(last)[1]
     document.pop("tricks")
-    training._check_same_recipe(document, {**document, "tricks": []}, last)
+    document.pop("augmentation")
+    training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "usual"}, last)
+    with pytest.raises(training.CheckpointError, match="augmentation was 'usual', is now 'mirror'"):
+        training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "mirror"}, last)
     with pytest.raises(training.CheckpointError, match="tricks was"):
         training._check_same_recipe(document, {**document, "tricks": ["mixup"]}, last)
 
@@ -147,6 +150,30 @@ def test_each_profile_has_its_recipe():
     assert [found[name].mirror for name in found] == [False, True, False]
     assert found["tuned"].views > found["laptop"].views and found["tuned"].epochs > found["laptop"].epochs
     assert training.recipe_for(CourseSettings(profile="tuned"), epochs=3, mirror=False).mirror is False
+
+
+def test_the_profile_tuned_has_a_network_of_its_own_unless_another_is_asked_for():
+    found = {name: CourseSettings(profile=name).backbone for name in ("test", "laptop", "tuned", "full")}
+    assert found.pop("tuned") == "efficientnet_lite2" and set(found.values()) == {"efficientnet_lite0"}
+    assert load_settings(environ={"COURSE_PROFILE": "tuned"}).backbone == "efficientnet_lite2"
+    assert load_settings(environ={"COURSE_PROFILE": "tuned"}, backbone="resnet18").backbone == "resnet18"
+
+
+def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
+    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile="test", device="cpu")
+    shown = {}
+    for name in ("mirror", "usual"):
+        recipe = training.recipe_for(settings, augmentation=name, image_size=48, presize=48)
+        train = training.prepare_loaders(settings, recipe, (0.5,) * 3, (0.5,) * 3).train
+        plain = torch.cat([x for x, _ in replace(train, shuffle=False, drop_last=False, transform=replace(
+            train.transform, augmentation=None))])
+        seen = torch.cat([x for x, _ in replace(train, shuffle=False, drop_last=False)])
+        same, turned = ((seen - other).abs().amax((1, 2, 3)) < 1e-3 for other in (plain, plain.flip(3)))
+        shown[name] = int(same.sum()), int(turned.sum()), int((~same & ~turned).sum())
+    kept, mirrored, others = shown["mirror"]
+    assert kept and mirrored and not others and shown["usual"][2] > len(seen) / 2
+    with pytest.raises(ValueError, match="augmentation = 'flips' is not known. Allowed: usual, mirror"):
+        training.recipe_for(settings, augmentation="flips")
 
 
 def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_path):
