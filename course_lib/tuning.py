@@ -412,11 +412,11 @@ def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary
     return summaries
 
 
-def mean_and_spread(mean: float, spread: float, unit: str = "fraction") -> str:
-    """Such as `14.3 ± 0.6 %`."""
+def mean_and_spread(mean: float, spread: float | None, unit: str = "fraction") -> str:
+    """Such as `14.3 ± 0.6 %`; of a single trial, which has no spread (`None`), `14.3 %`."""
     if unit == "fraction":
-        return f"{100 * mean:.1f} ± {100 * spread:.1f} %"
-    return f"{mean:.3g} ± {spread:.2g}{f' {unit}' if unit else ''}"
+        return f"{100 * mean:.1f}{'' if spread is None else f' ± {100 * spread:.1f}'} %"
+    return f"{mean:.3g}{'' if spread is None else f' ± {spread:.2g}'}{f' {unit}' if unit else ''}"
 
 # %% ../nbs/07_tuning.ipynb #661bbe0d
 def _cell(value: object) -> str:
@@ -443,7 +443,7 @@ def experiment_table(
     means = [s.mean for s in summaries if not math.isnan(s.mean)]
     best = (max if highest else min)(means) if len(set(means)) > 1 else None
     for index, s in enumerate(summaries):
-        shown = mean_and_spread(s.mean, s.spread, unit) if s.count else "none finished"
+        shown = mean_and_spread(s.mean, s.spread if s.count > 1 else None, unit) if s.count else "none finished"
         cells = [_cell(s.options.get(n, "as given")) for n in names] + [f"**{shown}**" if s.mean == best else shown]
         cells += [f"{s.count}" + (f", {s.failed} failed" if s.failed else ""), format_value(s.seconds, "seconds")]
         lines.append("| " + " | ".join(cells + ([reported[index]] if reported is not None else [])) + " |")

@@ -299,6 +299,8 @@ def test_table_and_summary_by_hand():
     assert "**42.0" in experiment_table(found, "error", highest=True)
     equal = run_experiment(lambda lr, *, seed: {"error": 0.1}, grid(lr=[1, 2]), seeds=(1,))
     assert "**" not in experiment_table(equal, "error")  # no best where all are equal
+    assert "| 10.0 % | 1 |" in experiment_table(equal, "error")  # a single trial has no spread
+    assert "| 0.1 s | 1 |" in experiment_table(equal, "error", unit="s")
     for action, words in ((lambda: experiment_table(found, "loss"), "They have: error"),
                           (lambda: experiment_table(found, "error", reported=["a"]), "1 entries for 2"),
                           (lambda: found.values("error", lr=7), "No trial"),
