@@ -87,7 +87,7 @@ def main() -> None:
     if sys.argv[1:] == ["choose"]:
         found = run_experiment(train, CHOOSE, seeds=(142, 143), path=RESULTS / "recipes_choose.jsonl")
     elif sys.argv[1:] == ["confirm"]:
-        found = run_experiment(train, [{}, {"profile": "tuned"}], seeds=range(43, 48),
+        found = run_experiment(train, [{"profile": "tuned"}, {}], seeds=range(43, 48),
                                path=RESULTS / "recipes_confirm.jsonl")
         judge(found)
     else:
