@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 DATA = Path(tempfile.gettempdir()) / "course-recipes"  # the image cache; safe to delete
 TRAIN = """
 import json, resource, sys, tempfile
-from course_lib.settings import CourseSettings
+from course_lib.settings import load_settings
 from course_lib.training import train_classifier
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
 with tempfile.TemporaryDirectory() as folder:
