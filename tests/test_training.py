@@ -146,9 +146,10 @@ def test_the_students_wish_for_more_views_counts(photos, tmp_path):
 
 def test_each_profile_has_its_recipe():
     found = {name: training.recipe_for(CourseSettings(profile=name)) for name in ("laptop", "tuned", "full")}
-    assert [found[name].trained_fraction for name in found] == [1 / 3, 1 / 3, 1.0]
+    assert [found[name].trained_fraction for name in found] == [1 / 3, 1.0, 1.0]
     assert [found[name].mirror for name in found] == [False, True, False]
-    assert found["tuned"].views > found["laptop"].views and found["tuned"].epochs > found["laptop"].epochs
+    assert [found[name].augmentation for name in found] == ["usual", "mirror", "usual"]
+    assert found["tuned"].image_size > found["laptop"].image_size and found["tuned"].epochs > found["laptop"].epochs
     assert training.recipe_for(CourseSettings(profile="tuned"), epochs=3, mirror=False).mirror is False
 
 
