@@ -3,17 +3,18 @@
     python benchmarks/recipes.py choose     recipes on two seeds that are not used again
     python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42, which was looked at by hand)
 
-Every finished training is a line in benchmarks/results/recipes_*.jsonl, so both can be stopped at any moment and go on
-where they were; a line is measured by `course train` in a process of its own, on the quarter that its seed holds out.
-Several processes share the work: started twice with OMP_NUM_THREADS=1, they use two cores better than one does.
+Every finished training is a line in benchmarks/results/recipes_*.jsonl, and an unfinished one keeps its last epoch, so
+both can be stopped at any moment and go on where they were. A line is measured by `course train` in a process of its own,
+on the quarter that its seed holds out. Several processes share the work: started twice with OMP_NUM_THREADS=1, they use
+two cores better than one does.
 """
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,19 +22,23 @@ from run import record
 
 from course_lib.settings import CourseSettings
 from course_lib.training import recipe_for
-from course_lib.tuning import Experiment, compare, experiment_table, run_experiment
+from course_lib.tuning import Experiment, compare, experiment_table, run_experiment, trial_key
 
 RESULTS = Path(__file__).resolve().parent / "results"
-DATA = Path(tempfile.gettempdir()) / "course-recipes"  # the image cache; safe to delete
+DATA = Path(__file__).resolve().parents[1] / "data" / "recipes"  # image cache, unfinished trainings; safe to delete
 TRAIN = """
-import json, resource, sys, tempfile
+import json, resource, sys
+from pathlib import Path
 from course_lib.settings import load_settings
 from course_lib.training import train_classifier
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
-with tempfile.TemporaryDirectory() as folder:
-    result = train_classifier(settings, output=folder, echo=lambda line: None, **json.loads(sys.argv[2]))
+folder = Path(sys.argv[3])
+stopped = (folder / "checkpoints" / "last.safetensors").exists()
+result = train_classifier(settings, output=folder, resume=stopped, echo=lambda line: None, **json.loads(sys.argv[2]))
+if stopped:  # the epochs of all processes
+    seconds = sum(row["seconds"] for row in json.loads((folder / "metrics.json").read_text())["history"])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({**result.metrics, "minutes": result.seconds / 60, "peak_gb": peak}))
+print(json.dumps({**result.metrics, "minutes": (seconds if stopped else result.seconds) / 60, "peak_gb": peak}))
 """
 LARGER = {"backbone": "efficientnet_lite2", "image_size": 260, "presize": 300, "epochs": 5}
 MIRROR = {**LARGER, "epochs": 8, "augmentation": "mirror"}
@@ -54,11 +59,13 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
                 "dataset": "elpv"}
     recipe = {"mirror": True, "image_size": image_size, "presize": presize, "views": views, "epochs": epochs,
               "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation, "tricks": tricks}
-    ran = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(settings), json.dumps(recipe)], capture_output=True,
-                         text=True)
+    folder = DATA / trial_key(settings | recipe, seed)
+    ran = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(settings), json.dumps(recipe), str(folder)],
+                         capture_output=True, text=True)
     if ran.returncode:
         raise RuntimeError(ran.stderr.strip().splitlines()[-1])
     found = json.loads(ran.stdout.strip().splitlines()[-1])
+    shutil.rmtree(folder)
     plain = {f"{name}_unmirrored": value for name, value in found["unmirrored"].items()}
     return {"error_rate": found["validation_error"], **found, **plain}
 
