@@ -80,7 +80,7 @@ class Recipe:
 # %% ../nbs/reference/training.ipynb #d8daf721
 RECIPES = {  # what differs from the profile and from `Recipe`
     "laptop": {"epochs": 4},
-    "tuned": {"epochs": 6, "trained_fraction": 1.0, "augmentation": "mirror", "mirror": True},
+    "tuned": {"epochs": 8, "trained_fraction": 1.0, "augmentation": "mirror", "mirror": True},
     "full": {"trained_fraction": 1.0},
 }
 

@@ -1,6 +1,8 @@
 """What `course train` trains, depending on how many photographs there are, and that it can be taken up again."""
 
-from dataclasses import replace
+import json
+import statistics
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import course_lib.training as training
 from course_lib.data import Loaders
 from course_lib.learner import Checkpoint, load_checkpoint
 from course_lib.models import create_backbone, create_classifier
+from course_lib.results import read_record, recorded_file
 from course_lib.settings import CourseSettings, load_settings
+from course_lib.tuning import read_trials
 
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
 
@@ -158,6 +162,25 @@ def test_the_profile_tuned_has_a_network_of_its_own_unless_another_is_asked_for(
     assert found.pop("tuned") == "efficientnet_lite2" and set(found.values()) == {"efficientnet_lite0"}
     assert load_settings(environ={"COURSE_PROFILE": "tuned"}).backbone == "efficientnet_lite2"
     assert load_settings(environ={"COURSE_PROFILE": "tuned"}, backbone="resnet18").backbone == "resnet18"
+
+
+def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
+    if not (record := read_record("tuned.json")):
+        pytest.skip("`python benchmarks/recipes.py confirm` has not been run")
+    for name in ("laptop", "tuned"):
+        settings = CourseSettings(profile=name)
+        recipe = json.loads(json.dumps(asdict(training.recipe_for(settings))))  # tuples become lists
+        assert (record[name]["backbone"], record[name]["recipe"]) == (settings.backbone, recipe)
+    rows = [row for row in read_trials(recorded_file("recipes_confirm.jsonl")) if row["status"] == "done"]
+    for name, value in (("laptop", "two_class_accuracy_unmirrored"), ("tuned", "two_class_accuracy")):
+        found = {row["seed"]: row["values"][value] for row in rows if row["config"]["profile"] == name}
+        assert sorted(found) == record["seeds"] and len(found) == 5
+        assert record[name]["two_class_accuracy"] == pytest.approx(statistics.fmean(found.values()))
+        assert record[name]["spread"] == pytest.approx(statistics.stdev(found.values()))
+    chosen = {row["seed"] for row in read_trials(recorded_file("recipes_choose.jsonl"))}
+    assert not chosen & {*record["seeds"]}  # the judge's seeds had no part in the choice
+    assert record["difference"] == pytest.approx(
+        record["tuned"]["two_class_accuracy"] - record["laptop"]["two_class_accuracy"])
 
 
 def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
