@@ -63,6 +63,7 @@ class CourseSettings:
     source: str = field(default="the defaults", compare=False)  # where the values came from, for messages
 
     def __post_init__(self) -> None:
+        _check_value("profile", self.profile, "CourseSettings", Path())
         if self.backbone == "auto":
             object.__setattr__(self, "backbone", self.limits.backbone)
 

@@ -16,8 +16,8 @@ from course_lib.data import Loaders
 from course_lib.learner import Checkpoint, load_checkpoint
 from course_lib.models import create_backbone, create_classifier
 from course_lib.results import read_record, recorded_file
-from course_lib.settings import CourseSettings, load_settings
-from course_lib.tuning import read_trials
+from course_lib.settings import CourseSettings, SettingsError, load_settings
+from course_lib.tuning import complete_configs, read_trials, trial_key
 
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
 
@@ -162,6 +162,21 @@ def test_the_profile_tuned_has_a_network_of_its_own_unless_another_is_asked_for(
     assert found.pop("tuned") == "efficientnet_lite2" and set(found.values()) == {"efficientnet_lite0"}
     assert load_settings(environ={"COURSE_PROFILE": "tuned"}).backbone == "efficientnet_lite2"
     assert load_settings(environ={"COURSE_PROFILE": "tuned"}, backbone="resnet18").backbone == "resnet18"
+
+
+def test_a_profile_that_is_none_is_named():
+    with pytest.raises(SettingsError, match="CourseSettings: profile = 'labtop' is not known. Did you mean 'laptop'"):
+        CourseSettings(profile="labtop")
+
+
+def test_every_recorded_choice_can_be_made_again(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import recipes
+
+    offered = complete_configs(recipes.train, recipes.CHOOSE)
+    rows = read_trials(recorded_file("recipes_choose.jsonl"))
+    assert rows and all(row["config"] in offered for row in rows)
+    assert all(row["key"] == trial_key(row["config"], row["seed"]) for row in rows)
 
 
 def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
