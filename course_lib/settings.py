@@ -46,38 +46,11 @@ PROFILES = {p.name: p for p in (
     Profile("full", image_size=224, presize=460, batch_size=64, epochs=12, seeds=5),
 )}
 
-# %% ../nbs/reference/settings.ipynb #aeb5f14e
+# %% ../nbs/reference/settings.ipynb #1f02bc02
 class SettingsError(ValueError):
     """A setting that cannot be used. The message names the place, the key, and what is allowed."""
 
 
-@dataclass(frozen=True)
-class CourseSettings:
-    """The student's choices, checked. Made by `load_settings`; every value has a default."""
-    dataset: str = "elpv"  # a data set's name, or the path of a folder of images
-    data_dir: Path = Path("data")  # downloads, caches and weights live here
-    backbone: str = "auto"  # or a network's name; `auto` becomes the name that the profile has
-    profile: str = "laptop"
-    seed: int = 42
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    source: str = field(default="the defaults", compare=False)  # where the values came from, for messages
-
-    def __post_init__(self) -> None:
-        _check_value("profile", self.profile, "CourseSettings", Path())
-        if self.backbone == "auto":
-            object.__setattr__(self, "backbone", self.limits.backbone)
-
-    @property
-    def limits(self) -> Profile:
-        """The `Profile` that the name in `profile` stands for."""
-        return PROFILES[self.profile]
-
-    @property
-    def cache_dir(self) -> Path:
-        """Where presized images and features are kept; safe to delete at any time."""
-        return self.data_dir / "cache"
-
-# %% ../nbs/reference/settings.ipynb #1f02bc02
 KEYS = ("dataset", "data_dir", "backbone", "profile", "seed", "device")
 
 
@@ -115,6 +88,33 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
     if key == "device":
         return _check_device(text, place)
     return text
+
+# %% ../nbs/reference/settings.ipynb #aeb5f14e
+@dataclass(frozen=True)
+class CourseSettings:
+    """The student's choices, checked. Made by `load_settings`; every value has a default."""
+    dataset: str = "elpv"  # a data set's name, or the path of a folder of images
+    data_dir: Path = Path("data")  # downloads, caches and weights live here
+    backbone: str = "auto"  # or a network's name; `auto` becomes the name that the profile has
+    profile: str = "laptop"
+    seed: int = 42
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    source: str = field(default="the defaults", compare=False)  # where the values came from, for messages
+
+    def __post_init__(self) -> None:
+        _check_value("profile", self.profile, "CourseSettings", Path())
+        if self.backbone == "auto":
+            object.__setattr__(self, "backbone", self.limits.backbone)
+
+    @property
+    def limits(self) -> Profile:
+        """The `Profile` that the name in `profile` stands for."""
+        return PROFILES[self.profile]
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where presized images and features are kept; safe to delete at any time."""
+        return self.data_dir / "cache"
 
 # %% ../nbs/reference/settings.ipynb #cf4836d5
 def find_settings_file(start: Path | None = None) -> Path | None:
