@@ -231,7 +231,7 @@ def check_cpu(settings: CourseSettings) -> Finding:
     return Finding("cpu", "ok", detail)
 
 # %% ../nbs/reference/doctor.ipynb #d919a05e
-MEMORY_NEEDED = {"test": 1.0e9, "laptop": 3.5e9, "tuned": 7.7e9, "full": 6.2e9}  # bytes, see above
+MEMORY_NEEDED = {"test": 1.0e9, "laptop": 3.5e9, "tuned": 7.9e9, "full": 6.2e9}  # bytes, see above
 
 
 def check_memory(settings: CourseSettings) -> Finding:

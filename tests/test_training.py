@@ -13,11 +13,12 @@ from PIL import Image, ImageOps
 import course_lib.features as features
 import course_lib.training as training
 from course_lib.data import Loaders
+from course_lib.doctor import MEMORY_NEEDED
 from course_lib.learner import Checkpoint, load_checkpoint
 from course_lib.models import create_backbone, create_classifier
 from course_lib.results import read_record, recorded_file
 from course_lib.settings import CourseSettings, SettingsError, load_settings
-from course_lib.tuning import complete_configs, read_trials, trial_key
+from course_lib.tuning import compare, complete_configs, read_trials, trial_key
 
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
 
@@ -185,16 +186,22 @@ def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
         settings = CourseSettings(profile=name)
         recipe = json.loads(json.dumps(asdict(training.recipe_for(settings))))  # tuples become lists
         assert (record[name]["backbone"], record[name]["recipe"]) == (settings.backbone, recipe)
+        assert record[name]["peak_gb"] * 2**30 <= MEMORY_NEEDED[name]  # what `course doctor` says before it starts
     rows = [row for row in read_trials(recorded_file("recipes_confirm.jsonl")) if row["status"] == "done"]
+    values = {}
     for name, value in (("laptop", "two_class_accuracy_unmirrored"), ("tuned", "two_class_accuracy")):
         found = {row["seed"]: row["values"][value] for row in rows if row["config"]["profile"] == name}
+        values[name] = found
         assert sorted(found) == record["seeds"] and len(found) == 5
         assert record[name]["two_class_accuracy"] == pytest.approx(statistics.fmean(found.values()))
         assert record[name]["spread"] == pytest.approx(statistics.stdev(found.values()))
     chosen = {row["seed"] for row in read_trials(recorded_file("recipes_choose.jsonl"))}
     assert not chosen & {*record["seeds"]}  # the judge's seeds had no part in the choice
-    assert record["difference"] == pytest.approx(
-        record["tuned"]["two_class_accuracy"] - record["laptop"]["two_class_accuracy"])
+    difference = compare(*(values[name] for name in ("laptop", "tuned")))
+    assert [record["difference"], *record["interval"]] == pytest.approx(
+        [difference.difference, difference.low, difference.high])
+    assert difference.low > 0
+    assert record["tuned"]["two_class_accuracy"] >= record["reported"]["ResNet-152, one-cycle, 2025"]
 
 
 def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
