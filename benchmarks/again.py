@@ -16,9 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from course_lib.results import NORMAL_FILE, json_object, read_results
-from course_lib.runner import describe_machine, find_lessons, run_course
+from course_lib.core.device import describe_machine
+from course_lib.core.files import json_object
 from course_lib.settings import load_settings
+from course_lib.teach.results import NORMAL_FILE, read_results
+from course_lib.teach.runner import find_lessons, run_course
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -43,7 +43,7 @@ from again import figures_of
 from PIL import Image
 
 from course_lib import data, download, learner, lr_finder, training, tuning
-from course_lib.runner import describe_machine
+from course_lib.core.device import describe_machine
 from course_lib.settings import CourseSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -402,7 +402,7 @@ def rounds(times: int = 200) -> None:
             loaders = data.make_loaders(pictures, image_size=48, batch_size=12, mean=(0.5,) * 3, std=(0.5,) * 3)
             one = learner.Learner(classifier, loaders.train, loaders.valid, metrics=[learner.error_rate],
                                   progress=False)
-            lr_finder.plot_rate_sweep(lr_finder.lr_find(one, iterations=20, echo=lambda text: None))
+            lr_finder.plot_lr_sweep(lr_finder.lr_find(one, iterations=20, echo=lambda text: None))
             one.fit(1, 1e-3)
             learner.plot_losses(one.recorder)
             plt.close("all")
@@ -419,7 +419,7 @@ def rounds(times: int = 200) -> None:
 
 def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple[float, dict[str, float]]:
     """Run a lesson in the test profile, killed with all its processes after some seconds; seconds, and its figures."""
-    command = [sys.executable, "-m", "course_lib.cli", "run", number]
+    command = [sys.executable, "-m", "course_lib.app.cli", "run", number]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                start_new_session=True, env={**os.environ, "COURSE_PROFILE": "test",

@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from course_lib.results import NORMAL_FILE, read_results
-from course_lib.runner import find_lessons, run_course
 from course_lib.settings import load_settings
+from course_lib.teach.results import NORMAL_FILE, read_results
+from course_lib.teach.runner import find_lessons, run_course
 
 SEEDS = (42, 1042, 2042, 3042, 4042)
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def main() -> None:
         sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}. There are: {', '.join(lessons)}.")
     for seed in SEEDS:
         settings = load_settings(profile="laptop", seed=seed)
-        environ = {"COURSE_PROFILE": settings.profile, "COURSE_SEED": str(seed)}  # for the kernels
+        environ = {"COURSE_PROFILE": settings.profile_name, "COURSE_SEED": str(seed)}  # for the kernels
         for number in wanted:
             if any(row["lesson"] == number and row.get("seed") == seed for row in read_results(RECORD)):
                 continue
@@ -40,8 +40,8 @@ def main() -> None:
                 rows = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
             if lesson.error:
                 sys.exit(f"Lesson {number} with seed {seed} did not run to its end: {lesson.error}")
-            if any((row["seed"], row["profile"]) != (seed, settings.profile) for row in rows):
-                sys.exit(f"Lesson {number} did not run with seed {seed} in the profile {settings.profile}.")
+            if any((row["seed"], row["profile"]) != (seed, settings.profile_name) for row in rows):
+                sys.exit(f"Lesson {number} did not run with seed {seed} in the profile {settings.profile_name}.")
             with RECORD.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows if row["unit"] == "fraction")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from run import record
 
+from course_lib.app.train import recipe_for
 from course_lib.settings import CourseSettings
-from course_lib.training import recipe_for
 from course_lib.tuning import Experiment, compare, experiment_table, run_experiment, trial_key
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -30,7 +30,7 @@ TRAIN = """
 import json, resource, sys
 from pathlib import Path
 from course_lib.settings import load_settings
-from course_lib.training import train_classifier
+from course_lib.app.train import train_classifier
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
 folder = Path(sys.argv[3])
 stopped = (folder / "checkpoints" / "last.safetensors").exists()
@@ -76,7 +76,7 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
 
 def judge(found: Experiment) -> None:
     """Write down what the trials of `confirm` say: both recipes, and by how much they differ."""
-    profiles = {name: CourseSettings(profile=name) for name in ("laptop", "tuned")}
+    profiles = {name: CourseSettings(profile_name=name) for name in ("laptop", "tuned")}
     accuracies = {"laptop": found.values("two_class_accuracy_unmirrored", profile="laptop"),
                   "tuned": found.values("two_class_accuracy", profile="tuned")}
     difference = compare(accuracies["laptop"], accuracies["tuned"])

@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def record(question: str, result: dict) -> None:
-    from course_lib.runner import describe_machine
+    from course_lib.core.device import describe_machine
 
     result = {"question": question, "machine": describe_machine(), "versions": versions(), **result}
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ STEP = """
 import statistics, sys, time
 size, steps, compiled = int(sys.argv[1]), int(sys.argv[2]), "compiled" in sys.argv
 import timm, torch, torchvision
-from course_lib.bench import synchronize
+from course_lib.app.bench import synchronize
 from course_lib.learner import Callback, Learner, error_rate
 from course_lib.models import create_classifier
 from course_lib.settings import choose_device, seed_everything
@@ -113,7 +113,7 @@ def bench_step(rounds: int = 3, steps: int = 4, image_size: int = 224) -> None:
 TRAIN = """
 import sys, json, tempfile
 from course_lib.settings import load_settings
-from course_lib.training import train_classifier
+from course_lib.app.train import train_classifier
 changes = json.loads(sys.argv[2])
 settings = load_settings(environ={}, **json.loads(sys.argv[1]))
 import time; t = time.perf_counter()

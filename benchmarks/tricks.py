@@ -52,8 +52,8 @@ def make_step(size: int, batch_size: int, part: float):
     """A training step of EfficientNet-Lite0 of which the last `part` learns, and its images and targets."""
     import torch
 
-    from course_lib.features import train_last
     from course_lib.learner import make_adamw
+    from course_lib.learner.features import train_last
     from course_lib.models import create_classifier
     from course_lib.tricks import soft_targets
 
@@ -125,7 +125,7 @@ def cost(size: int = 224, batch_size: int = 32, rounds: int = 7) -> dict:
     """Seconds that each batch trick adds, in turns with a whole training step; and of a step of each optimiser."""
     import torch
 
-    from course_lib.runner import describe_machine
+    from course_lib.core.device import describe_machine
     from course_lib.tricks import BATCH_TRICKS, create_trick
 
     step, x, y = make_step(size, batch_size, 1.0)

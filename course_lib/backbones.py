@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .learner import Callback, Learner, SkipStep, evaluation_mode, out_of_memory, preserved
+from .core.device import is_out_of_memory
+from .core.modes import evaluation_mode
+from .learner import Callback, Learner, SkipStep, preserved
 from .models import Backbone, Classifier, GlobalPool, body_blocks, count_parameters, create_head
 
 if TYPE_CHECKING:
@@ -401,7 +403,7 @@ def _weight_bytes(model: nn.Module) -> int:
 
 def _too_large(error: RuntimeError, batch_size: int) -> RuntimeError:
     """`error`, or if it was for want of memory one that says what to do."""
-    if not out_of_memory(error):
+    if not is_out_of_memory(error):
         return error
     return RuntimeError(f"A batch of {batch_size} does not fit into memory. Try {max(1, batch_size // 2)}, or smaller "
                         "images.")
@@ -611,7 +613,7 @@ def largest_batch_size(try_batch: Callable[[int], object], largest: int = 256) -
             try_batch(batch_size)
             return batch_size
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         _free_memory()  # outside of `except`: the error holds on to the tensors of the failed step
         batch_size //= 2

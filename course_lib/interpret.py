@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from .learner import Learner, check_loader, loader_state, random_state, set_loader_state, set_random_state
+from .core.random import random_state, set_random_state
+from .learner import Learner, check_loader, loader_state, set_loader_state
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,20 +19,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .features import kept_features
+from .learner.features import cached_features
 from .learner import (Callback, CancelFit, Learner, NonFiniteLossError, ProgressBar, Recorder,
-                                StopOnNonFiniteLoss, check_epochs, check_rates, preserved, smooth, trainable_groups)
+                                StopOnNonFiniteLoss, check_epochs, check_lrs, preserved, smooth, trainable_groups)
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MIN_ITERATIONS', 'DIVERGED', 'CUT_END', 'SLIDE_WIDTH', 'SLIDE_TOLERANCE', 'sweep_rates', 'has_diverged', 'RateSweep',
+__all__ = ['MIN_ITERATIONS', 'DIVERGED', 'CUT_END', 'SLIDE_WIDTH', 'SLIDE_TOLERANCE', 'sweep_lrs', 'has_diverged', 'LRSweep',
            'step_callbacks', 'check_trial', 'on_trial', 'group_ratios', 'lr_find', 'suggest_minimum', 'suggest_steep',
-           'longest_fall', 'suggest_valley', 'slide_window', 'suggest_slide', 'suggest_rates', 'plot_rate_sweep',
-           'RateRun', 'try_rates', 'nearest_run', 'plot_rate_run', 'draw_rate_run', 'make_rate_explorer',
-           'somebody_looks', 'explore_rates']
+           'longest_fall', 'suggest_valley', 'slide_window', 'suggest_slide', 'suggest_lrs', 'plot_lr_sweep', 'LRRun',
+           'try_lrs', 'nearest_run', 'plot_lr_run', 'draw_lr_run', 'make_lr_explorer', 'somebody_looks', 'explore_lrs']
 
 # %% ../nbs/04_lr_finder.ipynb #a685267e
 MIN_ITERATIONS = 10  # of fewer, nothing is left once both ends of the curve are cut off
@@ -54,7 +53,7 @@ def _check_bounds(start: float, stop: float, iterations: int) -> None:
                          "better 100.")
 
 
-def sweep_rates(start: float = 1e-7, stop: float = 10.0, iterations: int = 100) -> list[float]:
+def sweep_lrs(start: float = 1e-7, stop: float = 10.0, iterations: int = 100) -> list[float]:
     """`iterations` learning rates from `start` to `stop`, each larger than the one before by the same factor.
 
     Raises: `TypeError` or `ValueError` for rates that are no finite numbers above zero, or not in order, and for fewer
@@ -85,7 +84,7 @@ CUT_END = 5  # points at the end of the curve that no suggestion looks at
 
 
 @dataclass(frozen=True, repr=False)
-class RateSweep:
+class LRSweep:
     """What a sweep over learning rates found: one entry a batch, up to the end or to where the loss diverged.
 
     The loss beside a rate was computed before the step at that rate. With several parameter groups, `rates` are those
@@ -100,7 +99,7 @@ class RateSweep:
 
     def __repr__(self) -> str:
         end = "" if self.diverged_at is None else f", the loss diverged at {self.diverged_at:.1e}"
-        return f"RateSweep({len(self.rates)} of {self.iterations} rates from {self.rates[0]:.1e}{end})"
+        return f"LRSweep({len(self.lrs)} of {self.iterations} rates from {self.lrs[0]:.1e}{end})"
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Rates and smoothed losses that suggestions are read from: without the first tenth and the last 5.
@@ -109,12 +108,12 @@ class RateSweep:
         a loss that is no number is left out too. Raises: `ValueError` when less than two points remain.
         """
         kept = slice(self.iterations // 10, -CUT_END)
-        rates, losses = np.array(self.rates[kept]), np.array(self.smoothed[kept])
+        rates, losses = np.array(self.lrs[kept]), np.array(self.smoothed[kept])
         length = int(np.isnan(losses).argmax()) if np.isnan(losses).any() else len(losses)
         if length < 2:
-            raise ValueError(f"The sweep has {len(self.rates)} of {self.iterations} rates, and without the first tenth "
+            raise ValueError(f"The sweep has {len(self.lrs)} of {self.iterations} rates, and without the first tenth "
                              f"and the last {CUT_END} too few are left to read a rate from. Start lower, for example "
-                             f"lr_find(learner, start={self.rates[0] / 1000:.0e}).")
+                             f"lr_find(learner, start={self.lrs[0] / 1000:.0e}).")
         return rates[:length], losses[:length]
 
 # %% ../nbs/04_lr_finder.ipynb #1aa77847
@@ -164,7 +163,7 @@ class _Sweep(Callback):
     order = 5  # before any callback may skip the step
 
     def __init__(self, rates: Sequence[float], beta: float, on_step: Callable[[], object]):
-        self.rates, self.beta, self.on_step = rates, beta, on_step
+        self.lrs, self.beta, self.on_step = rates, beta, on_step
         self.losses: list[float] = []
         self.smoothed: list[float] = []
 
@@ -178,10 +177,10 @@ class _Sweep(Callback):
             raise NonFiniteLossError(message)
         self.smoothed = smooth(self.losses, self.beta)
         self.on_step()
-        if has_diverged(self.smoothed) or len(self.losses) == len(self.rates):
+        if has_diverged(self.smoothed) or len(self.losses) == len(self.lrs):
             raise CancelFit
         for group, ratio in zip(learner.optimizer.param_groups, self.ratios, strict=True):
-            group["lr"] = self.rates[len(self.losses) - 1] * ratio
+            group["lr"] = self.lrs[len(self.losses) - 1] * ratio
 
 # %% ../nbs/04_lr_finder.ipynb #8e571300
 def check_trial(learner: Learner) -> None:
@@ -202,13 +201,13 @@ def on_trial(learner: Learner, *, keep_features: bool = True, views: int = 1, va
         learner.callbacks = step_callbacks(learner)
         if not validate:
             learner.valid_loader, learner.metrics = None, {}
-        with kept_features(learner, views=views, keep=keep_features, echo=echo):
+        with cached_features(learner, views=views, keep=keep_features, echo=echo):
             yield
 
 # %% ../nbs/04_lr_finder.ipynb #599e104d
 def group_ratios(learner: Learner, rates: float | Sequence[float] | None) -> list[float]:
     """For each parameter group its rate as a multiple of the last group's. `None`, or one number: all the same."""
-    rates = check_rates(1.0 if rates is None else rates, len(trainable_groups(learner.model)))
+    rates = check_lrs(1.0 if rates is None else rates, len(trainable_groups(learner.model)))
     return [rate / rates[-1] for rate in rates]
 
 
@@ -234,7 +233,7 @@ def lr_find(
     keep_features: bool = True,  # compute what is frozen once; False: in every step
     views: int = 1,  # versions of each image whose features are kept
     echo: Callable[[str], None] = print,
-) -> RateSweep:
+) -> LRSweep:
     """Train for a moment with a rate that grows with every batch, note the losses, and put everything back.
 
     Stops when the smoothed loss is above `DIVERGED` times its lowest, or no number. The learner is afterwards exactly
@@ -245,24 +244,24 @@ def lr_find(
     number whatever the rate.
     """
     check_trial(learner)
-    tried, ratios = sweep_rates(start, stop, iterations), group_ratios(learner, rates)
+    tried, ratios = sweep_lrs(start, stop, iterations), group_ratios(learner, rates)
     smooth([], beta)  # refuses a wrong beta before any work
     with _bar(learner, len(tried), "rates", "batch") as step_done:
         sweep = _Sweep(tried, beta, step_done)
         with on_trial(learner, keep_features=keep_features, views=views, echo=echo):
             learner.fit(len(tried), ratios, callbacks=[sweep])
     count = len(sweep.losses)
-    return RateSweep(tuple(tried[:count]), tuple(sweep.losses), tuple(sweep.smoothed), len(tried), tuple(ratios),
+    return LRSweep(tuple(tried[:count]), tuple(sweep.losses), tuple(sweep.smoothed), len(tried), tuple(ratios),
                      tried[count - 1] if has_diverged(sweep.smoothed) else None)
 
 # %% ../nbs/04_lr_finder.ipynb #8e7738d9
-def suggest_minimum(sweep: RateSweep, divide: float = 10.0) -> float:
+def suggest_minimum(sweep: LRSweep, divide: float = 10.0) -> float:
     """A tenth of the rate at which the smoothed loss is lowest; with `divide=1`, that rate itself."""
     rates, losses = sweep.curve()
     return float(rates[losses.argmin()]) / divide
 
 # %% ../nbs/04_lr_finder.ipynb #a148316d
-def suggest_steep(sweep: RateSweep) -> float:
+def suggest_steep(sweep: LRSweep) -> float:
     """The rate at which the smoothed loss falls fastest, per factor by which the rate grows."""
     rates, losses = sweep.curve()
     return float(rates[(np.diff(losses) / np.diff(np.log(rates))).argmin()])
@@ -280,7 +279,7 @@ def longest_fall(losses: Sequence[float]) -> tuple[int, int]:
     return lengths.index(length), length
 
 # %% ../nbs/04_lr_finder.ipynb #0b0ef92f
-def suggest_valley(sweep: RateSweep) -> float:
+def suggest_valley(sweep: LRSweep) -> float:
     """The rate in the middle of the longest fall: a third and a sixth of its points from its start.
 
     The start is counted back from the last point as if the chain had no gaps.
@@ -307,42 +306,42 @@ def slide_window(losses: np.ndarray) -> tuple[int, int]:
     return rest - width, rest
 
 # %% ../nbs/04_lr_finder.ipynb #c8718186
-def suggest_slide(sweep: RateSweep) -> float:
+def suggest_slide(sweep: LRSweep) -> float:
     """The rate at the left end of the last place of `slide_window` at which the slopes of its ends still differed."""
     rates, losses = sweep.curve()
     return float(rates[slide_window(losses)[0]])
 
 # %% ../nbs/04_lr_finder.ipynb #30cecbeb
-def suggest_rates(sweep: RateSweep) -> dict[str, float]:
+def suggest_lrs(sweep: LRSweep) -> dict[str, float]:
     """All suggestions by name: `tenth` (of the minimum's rate), `steep`, `valley`, `slide`."""
     return {"tenth": suggest_minimum(sweep), "steep": suggest_steep(sweep), "valley": suggest_valley(sweep),
             "slide": suggest_slide(sweep)}
 
 # %% ../nbs/04_lr_finder.ipynb #1575f249
-def _draw_suggestions(sweep: RateSweep, ax: Axes) -> None:
+def _draw_suggestions(sweep: LRSweep, ax: Axes) -> None:
     """A marked point on the smoothed curve for each suggestion, and for the minimum."""
-    points = {"minimum": suggest_minimum(sweep, divide=1)} | suggest_rates(sweep)
+    points = {"minimum": suggest_minimum(sweep, divide=1)} | suggest_lrs(sweep)
     for number, (name, rate) in enumerate(points.items(), start=1):
-        loss = np.interp(math.log(rate), np.log(sweep.rates), sweep.smoothed)
+        loss = np.interp(math.log(rate), np.log(sweep.lrs), sweep.smoothed)
         ax.plot(rate, loss, "ovs^D"[number - 1], color=f"C{number}", markersize=7, markeredgecolor="white",
                 label=f"{name} {rate:.1e}", zorder=3)
 
 # %% ../nbs/04_lr_finder.ipynb #fd495227
-def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None, *, suggestions: bool = True) -> Axes:
+def plot_lr_sweep(sweep: LRSweep, ax: Axes | None = None, *, suggestions: bool = True) -> Axes:
     """Draw the loss over the rate: faint for every batch, strong smoothed, grey where no suggestion looks."""
     if ax is None:
         import matplotlib.pyplot as plt
 
         ax = plt.subplots(figsize=(6, 3.5))[1]
-    ax.plot(sweep.rates, sweep.losses, color="C0", alpha=0.3, linewidth=1)
-    ax.plot(sweep.rates, sweep.smoothed, color="C0", label="smoothed loss")
+    ax.plot(sweep.lrs, sweep.losses, color="C0", alpha=0.3, linewidth=1)
+    ax.plot(sweep.lrs, sweep.smoothed, color="C0", label="smoothed loss")
     ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
     with suppress(ValueError):  # a curve too short to read can still be looked at
         rates, losses = sweep.curve()
         low, high = float(losses.min()), float(losses.max())
         if (room := 0.3 * (high - low)) > 0:  # the wall would flatten the rest; raw losses far below are noise
             ax.set_ylim(max(min(low, float(np.nanmin(sweep.losses))) - room / 3, low - 2 * room), high + room)
-        for left, right in ((sweep.rates[0], rates[0]), (rates[-1], sweep.rates[-1])):
+        for left, right in ((sweep.lrs[0], rates[0]), (rates[-1], sweep.lrs[-1])):
             ax.axvspan(left, right, color="0.5", alpha=0.15, linewidth=0)
         if suggestions:
             _draw_suggestions(sweep, ax)
@@ -350,14 +349,14 @@ def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None, *, suggestions: bo
     return ax
 
 # %% ../nbs/04_lr_finder.ipynb #ca99351a
-class RateRun(NamedTuple):
+class LRRun(NamedTuple):
     """A short real training at one learning rate."""
     rate: float
     losses: tuple[float, ...]  # training loss of every step
     results: dict[str, float]  # of the last epoch, as in `learner.results`; empty when the loss became no number
 
 
-def _run_at(learner: Learner, rate: float, epochs: int, ratios: Sequence[float]) -> RateRun:
+def _run_at(learner: Learner, rate: float, epochs: int, ratios: Sequence[float]) -> LRRun:
     """Train at `rate`, and put everything back, so that the next run starts at the same place."""
     with preserved(learner):
         recorder, results, shared = Recorder(), {}, learner.callbacks
@@ -369,11 +368,11 @@ def _run_at(learner: Learner, rate: float, epochs: int, ratios: Sequence[float])
             pass  # this, too, is an answer
         finally:
             learner.callbacks = shared
-        return RateRun(rate, tuple(recorder.losses), results)
+        return LRRun(rate, tuple(recorder.losses), results)
 
 # %% ../nbs/04_lr_finder.ipynb #aa447241
-def try_rates(learner: Learner, rates: Sequence[float], epochs: int = 1, *, group_rates: Sequence[float] | None = None,
-              keep_features: bool = True, views: int = 1, echo: Callable[[str], None] = print) -> list[RateRun]:
+def try_lrs(learner: Learner, rates: Sequence[float], epochs: int = 1, *, group_rates: Sequence[float] | None = None,
+              keep_features: bool = True, views: int = 1, echo: Callable[[str], None] = print) -> list[LRRun]:
     """Train `epochs` epochs at each of `rates`, every time from where the learner stands now, and put everything back.
 
     Weights, order of the images and random numbers are the same in every run: only the rate differs. `group_rates`: as
@@ -383,7 +382,7 @@ def try_rates(learner: Learner, rates: Sequence[float], epochs: int = 1, *, grou
     check_epochs(epochs)
     if not isinstance(rates, Iterable) or not (rates := list(rates)):
         raise ValueError(f"rates = {rates!r} must be a list of learning rates to try, such as [1e-4, 1e-3, 1e-2].")
-    wanted, ratios = [check_rates(rate, 1)[0] for rate in rates], group_ratios(learner, group_rates)
+    wanted, ratios = [check_lrs(rate, 1)[0] for rate in rates], group_ratios(learner, group_rates)
     with (_bar(learner, len(wanted), "runs", "run") as run_done,
           on_trial(learner, keep_features=keep_features, views=views, validate=True, echo=echo)):
         runs = []
@@ -393,19 +392,19 @@ def try_rates(learner: Learner, rates: Sequence[float], epochs: int = 1, *, grou
     return runs
 
 # %% ../nbs/04_lr_finder.ipynb #460dc8b7
-def nearest_run(runs: Sequence[RateRun], rate: float) -> RateRun:
+def nearest_run(runs: Sequence[LRRun], rate: float) -> LRRun:
     """The run whose rate differs from `rate` by the smallest factor."""
     return min(runs, key=lambda run: abs(math.log(run.rate / rate)))
 
 
-def _run_title(run: RateRun) -> str:
+def _run_title(run: LRRun) -> str:
     """A line on how a run ended."""
     figures = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in run.results.items()
                if name != "seconds" and not name.startswith("train_")]
     return f"trained at {run.rate:.1e}\n" + (", ".join(figures) if run.results else "the loss became no number")
 
 # %% ../nbs/04_lr_finder.ipynb #1e06e827
-def plot_rate_run(sweep: RateSweep, runs: Sequence[RateRun], rate: float,
+def plot_lr_run(sweep: LRSweep, runs: Sequence[LRRun], rate: float,
                   axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
     """Draw a place on the curve of `sweep`, and beside it the training curve of the run with the nearest rate.
 
@@ -416,7 +415,7 @@ def plot_rate_run(sweep: RateSweep, runs: Sequence[RateRun], rate: float,
 
         axes = plt.subplots(1, 2, figsize=(8.5, 3.2), dpi=80, layout="constrained")[1]
     left, right = axes
-    plot_rate_sweep(sweep, left, suggestions=False).axvline(rate, color="C3", linewidth=2)
+    plot_lr_sweep(sweep, left, suggestions=False).axvline(rate, color="C3", linewidth=2)
     left.set_title(f"learning rate {rate:.1e}", fontsize=9)
     run = nearest_run(runs, rate)
     for other in runs:
@@ -427,30 +426,30 @@ def plot_rate_run(sweep: RateSweep, runs: Sequence[RateRun], rate: float,
     return axes
 
 # %% ../nbs/04_lr_finder.ipynb #44ee1090
-def draw_rate_run(sweep: RateSweep, runs: Sequence[RateRun], rate: float) -> bytes:
-    """What `plot_rate_run` draws, as the bytes of a PNG file; no open figure is left behind."""
+def draw_lr_run(sweep: LRSweep, runs: Sequence[LRRun], rate: float) -> bytes:
+    """What `plot_lr_run` draws, as the bytes of a PNG file; no open figure is left behind."""
     from io import BytesIO
 
     from matplotlib.figure import Figure
 
     figure, file = Figure(figsize=(8.5, 3.2), dpi=80, layout="constrained"), BytesIO()
-    plot_rate_run(sweep, runs, rate, figure.subplots(1, 2))
+    plot_lr_run(sweep, runs, rate, figure.subplots(1, 2))
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
-def make_rate_explorer(sweep: RateSweep, runs: Sequence[RateRun], rate: float | None = None) -> VBox:
-    """A slider over the rates of `sweep`, above the picture that `plot_rate_run` draws for its place."""
+def make_lr_explorer(sweep: LRSweep, runs: Sequence[LRRun], rate: float | None = None) -> VBox:
+    """A slider over the rates of `sweep`, above the picture that `plot_lr_run` draws for its place."""
     import ipywidgets as widgets
 
     rate = suggest_valley(sweep) if rate is None else rate
-    slider = widgets.FloatLogSlider(rate, base=10, min=math.log10(sweep.rates[0]), max=math.log10(sweep.rates[-1]),
+    slider = widgets.FloatLogSlider(rate, base=10, min=math.log10(sweep.lrs[0]), max=math.log10(sweep.lrs[-1]),
                                     step=0.1, description="rate", readout_format=".1e",
                                     layout=widgets.Layout(width="90%"))
-    picture = widgets.Image(value=draw_rate_run(sweep, runs, slider.value), format="png")
+    picture = widgets.Image(value=draw_lr_run(sweep, runs, slider.value), format="png")
 
     def redraw(change: dict) -> None:
-        picture.value = draw_rate_run(sweep, runs, change["new"])
+        picture.value = draw_lr_run(sweep, runs, change["new"])
 
     slider.observe(redraw, names="value")
     return widgets.VBox([slider, picture])
@@ -458,27 +457,27 @@ def make_rate_explorer(sweep: RateSweep, runs: Sequence[RateRun], rate: float | 
 # %% ../nbs/04_lr_finder.ipynb #0c89953a
 def somebody_looks() -> bool:
     """Are we in a notebook with a kernel, and not in a run whose outputs are only kept, as `course run` is?"""
-    from course_lib.results import RESULTS_VARIABLE
+    from course_lib.teach import RESULTS_VARIABLE
 
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return getattr(shell, "kernel", None) is not None and RESULTS_VARIABLE not in os.environ
 
 
-def explore_rates(sweep: RateSweep, runs: Sequence[RateRun], rate: float | None = None, *,
+def explore_lrs(sweep: LRSweep, runs: Sequence[LRRun], rate: float | None = None, *,
                   live: bool | None = None) -> None:
-    """Show the explorer of `make_rate_explorer`, or its picture alone where nobody could move the slider.
+    """Show the explorer of `make_lr_explorer`, or its picture alone where nobody could move the slider.
 
     A live explorer carries the picture, too, for pages that show a saved notebook. `live`: decide it yourself.
     """
     from IPython.display import Image, display
 
     if not runs:
-        raise ValueError("There is no run to show. Make some first: try_rates(learner, [1e-4, 1e-3, 1e-2]).")
-    rate = suggest_valley(sweep) if rate is None else check_rates(rate, 1)[0]
+        raise ValueError("There is no run to show. Make some first: try_lrs(learner, [1e-4, 1e-3, 1e-2]).")
+    rate = suggest_valley(sweep) if rate is None else check_lrs(rate, 1)[0]
     if not (somebody_looks() if live is None else live):
-        display(Image(draw_rate_run(sweep, runs, rate)))
+        display(Image(draw_lr_run(sweep, runs, rate)))
         return
-    explorer = make_rate_explorer(sweep, runs, rate)
+    explorer = make_lr_explorer(sweep, runs, rate)
     data = explorer._repr_mimebundle_()
     data = data[0] if isinstance(data, tuple) else data
     picture = base64.b64encode(explorer.children[1].value).decode()

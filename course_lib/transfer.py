@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .features import check_views, kept_features
-from .learner import (Callback, FitSteps, Learner, Recorder, Watch, check_epochs, check_rates,
+from .learner.features import check_views, cached_features
+from .learner import (Callback, FitSteps, Learner, Recorder, Watch, check_epochs, check_lrs,
                                 trainable_groups)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['freeze_to', 'freeze', 'unfreeze', 'spread_rates', 'head_times', 'rates_for', 'check_callbacks', 'OneCycle',
+__all__ = ['freeze_to', 'freeze', 'unfreeze', 'spread_lrs', 'scale_head_lr', 'lrs_for', 'check_callbacks', 'OneCycle',
            'plot_schedule', 'fit_one_cycle', 'fine_tune', 'EarlyStopping']
 
 # %% ../nbs/05_transfer_learning.ipynb #cc1c449c
@@ -61,12 +61,12 @@ def unfreeze(learner: Learner | nn.Module) -> None:
     freeze_to(learner, 0)
 
 # %% ../nbs/05_transfer_learning.ipynb #e27a7f5b
-def spread_rates(lowest: float, highest: float, num_groups: int = 3) -> list[float]:
+def spread_lrs(lowest: float, highest: float, num_groups: int = 3) -> list[float]:
     """`num_groups` rates from `lowest` for the first group to `highest` for the last, each the same factor larger.
 
     Howard and Ruder 2018, section 3.2, call such rates discriminative.
     """
-    lowest, highest = check_rates([lowest, highest], 2)
+    lowest, highest = check_lrs([lowest, highest], 2)
     if lowest > highest:
         raise ValueError(f"The first group's rate, {lowest:g}, is above the last one's, {highest:g}. Early layers know "
                          "most and should change least: give the smaller rate first.")
@@ -74,28 +74,28 @@ def spread_rates(lowest: float, highest: float, num_groups: int = 3) -> list[flo
     return [lowest * factor**i for i in range(num_groups - 1)] + [highest]
 
 
-def head_times(lr: float, factor: float = 10.0, num_groups: int = 3) -> list[float]:
+def scale_head_lr(lr: float, factor: float = 10.0, num_groups: int = 3) -> list[float]:
     """`lr` for the body's groups, and `factor` times as much for the new head, which has everything to learn."""
-    return [*check_rates([lr], 1) * (num_groups - 1), *check_rates([lr * factor], 1)]
+    return [*check_lrs([lr], 1) * (num_groups - 1), *check_lrs([lr * factor], 1)]
 
 
-def rates_for(lr: float | slice | Sequence[float], num_groups: int) -> list[float]:
+def lrs_for(lr: float | slice | Sequence[float], num_groups: int) -> list[float]:
     """One rate per parameter group.
 
     `lr`: one number for all; a pair `(lowest, highest)` or `slice(lowest, highest)` that is spread over the groups;
-    `slice(highest)`, which gives the body a tenth; or exactly one number per group. Raises: as `check_rates`.
+    `slice(highest)`, which gives the body a tenth; or exactly one number per group. Raises: as `check_lrs`.
     """
     if isinstance(lr, bool):
         raise TypeError(f"lr = {lr} must be a number, such as 1e-3, a pair of them, or a slice.")
     if isinstance(lr, slice):
         if lr.step is not None or lr.stop is None:
             raise ValueError(f"lr = {lr} must be slice(highest) or slice(lowest, highest).")
-        check_rates([lr.stop], 1)
-        return head_times(lr.stop / 10, 10, num_groups) if lr.start is None else spread_rates(
+        check_lrs([lr.stop], 1)
+        return scale_head_lr(lr.stop / 10, 10, num_groups) if lr.start is None else spread_lrs(
             lr.start, lr.stop, num_groups)
     if isinstance(lr, (tuple, list)) and len(lr) == 2 and num_groups > 2:
-        return spread_rates(*lr, num_groups)
-    return check_rates(lr, num_groups)
+        return spread_lrs(*lr, num_groups)
+    return check_lrs(lr, num_groups)
 
 # %% ../nbs/05_transfer_learning.ipynb #6101266e
 def _is_number(value: object) -> bool:
@@ -142,7 +142,7 @@ class OneCycle(Callback):
         # torch divides by the length of the rise, so a rise of exactly no steps is given a hair's breadth
         pct_start = self.pct_start + 1e-9 if self.pct_start * total == 1 else self.pct_start
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            learner.optimizer, learner.rates, total_steps=total, pct_start=pct_start, div_factor=self.div,
+            learner.optimizer, learner.lrs, total_steps=total, pct_start=pct_start, div_factor=self.div,
             final_div_factor=self.div_final / self.div, cycle_momentum=cycled, max_momentum=self.momenta[0],
             base_momentum=self.momenta[1], last_epoch=learner.step - 1)
 
@@ -154,13 +154,13 @@ class OneCycle(Callback):
 def plot_schedule(recorder: Recorder | Learner, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
     """Draw the learning rate of every parameter group, and beside it the momentum, for each recorded step."""
     recorder = recorder.recorder if isinstance(recorder, FitSteps) else recorder
-    if not recorder.rates:
+    if not recorder.lrs:
         raise ValueError("There is no schedule to draw yet. Train first: fit_one_cycle(learner, epochs).")
     if axes is None:
         import matplotlib.pyplot as plt
 
         axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")[1]
-    steps, groups = range(1, len(recorder.rates) + 1), list(zip(*recorder.rates, strict=True))
+    steps, groups = range(1, len(recorder.lrs) + 1), list(zip(*recorder.lrs, strict=True))
     together = all(rates == groups[0] for rates in groups)  # equal curves would lie on one another
     for index, rates in enumerate(groups[:1] if together else groups):
         axes[0].plot(steps, rates, color=f"C{index}", label="all groups" if together else f"group {index + 1}")
@@ -174,7 +174,7 @@ def plot_schedule(recorder: Recorder | Learner, axes: Sequence[Axes] | None = No
 def fit_one_cycle(
     learner: Learner,
     epochs: int,
-    max_lr: float | slice | Sequence[float] | None = None,  # as `rates_for`; by default the learner's own
+    max_lr: float | slice | Sequence[float] | None = None,  # as `lrs_for`; by default the learner's own
     *,
     pct_start: float = 0.25,
     div: float = 25.0,
@@ -186,13 +186,13 @@ def fit_one_cycle(
 ) -> None:
     """Train for `epochs` with one cycle of rates and momentum: see `OneCycle` for the numbers.
 
-    While the front of the model is frozen, its features are computed once and kept: see `kept_features`.
+    While the front of the model is frozen, its features are computed once and kept: see `cached_features`.
     Raises: `ValueError` for rates, epochs and parts that make no sense, before anything is changed.
     """
     check_epochs(epochs)
     cycle, callbacks = OneCycle(pct_start, div, div_final, momenta), check_callbacks(callbacks)
-    rates = rates_for(learner.lr if max_lr is None else max_lr, len(trainable_groups(learner.model)))
-    with kept_features(learner, views=views, keep=keep_features):
+    rates = lrs_for(learner.lr if max_lr is None else max_lr, len(trainable_groups(learner.model)))
+    with cached_features(learner, views=views, keep=keep_features):
         learner.fit(epochs, rates, callbacks=[cycle, *callbacks])
 
 # %% ../nbs/05_transfer_learning.ipynb #8e1f053f
@@ -217,9 +217,9 @@ def fine_tune(
     if not isinstance(learner, FitSteps):
         raise TypeError(f"fine_tune takes a Learner, not a {type(learner).__name__}: Learner(model, loader, ...).")
     check_epochs(epochs)
-    check_rates([base_lr, lr_mult], 2)
+    check_lrs([base_lr, lr_mult], 2)
     highest = base_lr / 2
-    later = rates_for(slice(highest / lr_mult, highest), len(_model_of(learner).parameter_groups()))
+    later = lrs_for(slice(highest / lr_mult, highest), len(_model_of(learner).parameter_groups()))
     OneCycle(pct_start, div)  # what the second stage would refuse is refused before the first one has begun
     callbacks, views = check_callbacks(callbacks), check_views(views)
     if freeze_epochs:

@@ -30,7 +30,7 @@ __all__ = ['POLICIES', 'BATCH_TRICKS', 'OTHER_TRICKS', 'soft_targets', 'check_so
            'target_text', 'plot_tricks', 'LabelSmoothing', 'Mixup', 'CutMix', 'Cutout', 'Ricap', 'AugmentPolicy',
            'check_tricks', 'OneOf', 'BatchTricks', 'TrickKind', 'check_trick_names', 'create_trick', 'draw_trick',
            'make_trick_playground', 'explore_tricks', 'distillation_loss', 'Distillation', 'check_rate_bounds',
-           'rate_bounds', 'AdaBound', 'WeightAverage', 'Mirrored']
+           'rate_bounds', 'AdaBound', 'WeightAverage', 'FlipTTA']
 
 # %% ../nbs/10_tricks.ipynb #1af080cc
 def _check_probabilities(y: torch.Tensor) -> None:
@@ -747,7 +747,7 @@ class WeightAverage(_Exchange):
         self.saved = dict(state)
 
 # %% ../nbs/10_tricks.ipynb #6e4b17bc
-class Mirrored(nn.Module):
+class FlipTTA(nn.Module):
     """A classifier that looks at an image and at its mirror images: (N, 3, h, w) to log-probabilities (N, classes).
 
     Their softmax is the mean of the probabilities that `model` gives for each. `axes`: of (N, 3, h, w), those to flip

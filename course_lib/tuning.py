@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .learner import Callback, FitSteps, Learner, out_of_memory, random_state, set_random_state
-from .results import format_value, json_object
+from .core.device import is_out_of_memory
+from .core.random import random_state, set_random_state
+from .learner import Callback, FitSteps, Learner
+from .core.files import json_object
+from .core.text import format_value
 from .settings import seed_everything
 
 if TYPE_CHECKING:
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['FRAME_GIVES', 'SCHEDULES', 'grid', 'Options', 'options_of', 'check_option_names', 'complete_configs', 'Pruned',
            'trial_key', 'run_trial', 'read_trials', 'check_no_folder', 'StorageLockedError', 'Experiment',
-           'check_seeds', 'run_experiment', 'Summary', 'summarize', 'mean_and_spread', 'experiment_table', 'Comparison',
-           'compare', 'plot_experiment', 'make_schedule', 'Schedule', 'schedule_rates', 'plot_rates', 'curve',
+           'check_seeds', 'run_experiment', 'Summary', 'summarize', 'mean_and_std', 'experiment_table', 'Comparison',
+           'compare', 'plot_experiment', 'make_schedule', 'Schedule', 'schedule_lrs', 'plot_lrs', 'curve',
            'plot_curves', 'choice', 'uniform', 'log_uniform', 'whole', 'open_study', 'search', 'plot_history',
            'plot_importances']
 
@@ -160,7 +163,7 @@ def _what_came(result: object) -> tuple[dict[str, float], list[dict]]:
 # %% ../nbs/07_tuning.ipynb #673ad934
 def _explain(error: BaseException) -> str:
     """One line on why a trial stopped."""
-    if out_of_memory(error):
+    if is_out_of_memory(error):
         return "out of memory: try a smaller batch_size, image_size or dimension"
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
@@ -412,7 +415,7 @@ def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary
     return summaries
 
 
-def mean_and_spread(mean: float, spread: float | None, unit: str = "fraction") -> str:
+def mean_and_std(mean: float, spread: float | None, unit: str = "fraction") -> str:
     """Such as `14.3 ± 0.6 %`; of a single trial, which has no spread (`None`), `14.3 %`."""
     if unit == "fraction":
         return f"{100 * mean:.1f}{'' if spread is None else f' ± {100 * spread:.1f}'} %"
@@ -443,7 +446,7 @@ def experiment_table(
     means = [s.mean for s in summaries if not math.isnan(s.mean)]
     best = (max if highest else min)(means) if len(set(means)) > 1 else None
     for index, s in enumerate(summaries):
-        shown = mean_and_spread(s.mean, s.spread if s.count > 1 else None, unit) if s.count else "none finished"
+        shown = mean_and_std(s.mean, s.spread if s.count > 1 else None, unit) if s.count else "none finished"
         cells = [_cell(s.options.get(n, "as given")) for n in names] + [f"**{shown}**" if s.mean == best else shown]
         cells += [f"{s.count}" + (f", {s.failed} failed" if s.failed else ""), format_value(s.seconds, "seconds")]
         lines.append("| " + " | ".join(cells + ([reported[index]] if reported is not None else [])) + " |")
@@ -657,7 +660,7 @@ class Schedule(Callback):
     def before_fit(self, learner: Learner) -> None:
         _check_can_plan(self.name, learner)
         if self.name != "plateau" or not learner.step:
-            for group, rate in zip(learner.optimizer.param_groups, learner.rates, strict=True):
+            for group, rate in zip(learner.optimizer.param_groups, learner.lrs, strict=True):
                 group["lr"] = rate
                 group.pop("initial_lr", None)
         steps = learner.epochs * learner.num_batches
@@ -685,7 +688,7 @@ class Schedule(Callback):
         self._kept = state or None
 
 # %% ../nbs/07_tuning.ipynb #e95b31c0
-def schedule_rates(name: str, steps: int, lr: float = 1.0, **options: float) -> list[float]:
+def schedule_lrs(name: str, steps: int, lr: float = 1.0, **options: float) -> list[float]:
     """The rate at each of `steps` batches, without training. Not for `plateau`, whose rates depend on the losses."""
     if name == "plateau":
         raise ValueError("'plateau' has no rates of its own: they depend on the validation losses. Train with "
@@ -699,7 +702,7 @@ def schedule_rates(name: str, steps: int, lr: float = 1.0, **options: float) -> 
     return rates
 
 
-def plot_rates(rates: Mapping[str, Sequence[float]], columns: int = 4) -> Sequence[Axes]:
+def plot_lrs(rates: Mapping[str, Sequence[float]], columns: int = 4) -> Sequence[Axes]:
     """Draw one small plot a schedule: learning rate over steps, all on the same scale."""
     import matplotlib.pyplot as plt
 

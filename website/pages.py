@@ -246,7 +246,7 @@ def link_terms(cells: list, up: str = "") -> dict[str, str]:
             if found is None:
                 continue
             linked[term] = pattern.search(pieces[found])[0]
-            pieces[found] = pattern.sub(lambda m, target=target: f"[{m[0]}]({up}reference/glossary.ipynb#{target})",
+            pieces[found] = pattern.sub(lambda m, target=target: f"[{m[0]}]({up}pages/glossary.ipynb#{target})",
                                         pieces[found], count=1)
             cell.source = "".join(pieces)
             break
@@ -405,7 +405,7 @@ class fresh_cost(Processor):
     """The sentence on a lesson's time and hardware comes from the recorded run of today, not from a saved output."""
 
     def cell(self, cell) -> None:
-        from course_lib.results import lesson_cost
+        from course_lib.teach.results import lesson_cost
 
         match = re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)
         if cell.cell_type == "code" and match:
@@ -516,7 +516,7 @@ class lesson_top(Processor):
     """Time, hardware, and the links to take the notebook away."""
 
     def begin(self) -> None:
-        from course_lib.results import lesson_cost
+        from course_lib.teach.results import lesson_cost
 
         path = Path(self.nb.path_)
         repository, _ = addresses()
@@ -614,8 +614,8 @@ def stage_config(api: list[str], folder: Path) -> None:
     if site:
         website["site-url"] = site
     for section in website["sidebar"]["contents"]:
-        if isinstance(section, dict) and "reference/api.ipynb" in section["contents"]:
-            place = section["contents"].index("reference/api.ipynb") + 1
+        if isinstance(section, dict) and "pages/api.ipynb" in section["contents"]:
+            place = section["contents"].index("pages/api.ipynb") + 1
             section["contents"][place:place] = api
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

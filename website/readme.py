@@ -11,8 +11,8 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not
 
 def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
-    from course_lib.results import peers_table
-    from course_lib.runner import lessons_table
+    from course_lib.teach.results import peers_table
+    from course_lib.teach.runner import lessons_table
 
     tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": lambda: peers_table(ROOT)}
     parts = []

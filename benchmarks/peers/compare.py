@@ -372,7 +372,7 @@ def main() -> None:
     asked = words.parse_args()
     if unknown := [name for name in asked.questions if name not in QUESTIONS]:
         sys.exit(f"There is no question {', '.join(unknown)}. There are: {', '.join(QUESTIONS)}.")
-    from course_lib.runner import describe_machine
+    from course_lib.core.device import describe_machine
 
     output = asked.output or (Path(tempfile.mkdtemp()) if asked.quick else RESULTS)
     job = {"size": 64, "stored": 72, "batch": 4, "steps": 1, "epochs": 2, "iterations": 12} if asked.quick else {

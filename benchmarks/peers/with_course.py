@@ -52,7 +52,7 @@ def finder(job: Job) -> dict:
 
     def sweep() -> int:
         with patch.object(lr_finder, "DIVERGED", math.inf):
-            return len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).rates)
+            return len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).lrs)
 
     with Clock() as clock:
         count = sweep()
@@ -88,8 +88,8 @@ def step(job: Job) -> dict:
 
 def tune(job: Job) -> dict:
     """`course train`, from image files to the error on the validation images; it chooses its epochs itself if 0."""
+    from course_lib.app.train import train_classifier
     from course_lib.settings import CourseSettings
-    from course_lib.training import train_classifier
 
     settings = CourseSettings(dataset=job.folder, data_dir=Path(job.cache), seed=job.seed)
     more = {"epochs": job.epochs} if job.epochs else {}
@@ -100,8 +100,8 @@ def tune(job: Job) -> dict:
 
 def inference(job: Job) -> dict:
     """Name the class of every image file of the folder."""
+    from course_lib.app.train import TrainedClassifier, predict_images
     from course_lib.data import BatchTransform
-    from course_lib.training import TrainedClassifier, predict_images
 
     model = common.network(job.classes, "channels_last").to(common.device()).eval()
     body = model.body

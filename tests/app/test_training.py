@@ -1,0 +1,286 @@
+"""What `course train` trains, depending on how many photographs there are, and that it can be taken up again."""
+
+import json
+import statistics
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+import course_lib.app.train as training
+import course_lib.learner.features as features
+from course_lib.app.doctor import MEMORY_NEEDED
+from course_lib.data import Loaders
+from course_lib.learner import Checkpoint, load_checkpoint
+from course_lib.models import create_backbone, create_classifier
+from course_lib.settings import CourseSettings, SettingsError, load_settings
+from course_lib.teach.results import read_record, recorded_file
+from course_lib.tuning import compare, complete_configs, read_trials, trial_key
+
+PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> dict[str, Path]:
+    """Bright and dark noise: two folders of two classes."""
+    folders, rng = {}, np.random.default_rng(0)
+    for name, count in PICTURES.items():
+        folders[name] = tmp_path_factory.mktemp(name)
+        for label, low in (("bright", 130), ("dark", 0)):
+            (folders[name] / label).mkdir()
+            for i in range(count):
+                pixels = rng.integers(low, low + 120, (48, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folders[name] / label / f"{i}.png")
+    return folders
+
+
+def train(photos: Path, output: Path, data: Path | None = None, **options) -> tuple[training.TrainingResult, list[str]]:
+    """A training of three epochs, and what it said."""
+    said: list[str] = []
+    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile="test", device="cpu")
+    return training.train_classifier(settings, output=output, epochs=3, batch_size=6, echo=said.append, **options), said
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "model.safetensors")[0]
+
+
+def recipe_used(folder: Path) -> dict:
+    return load_checkpoint(folder / "model.safetensors")[1]
+
+
+def test_with_few_photos_the_head_alone_learns_from_several_views(photos, tmp_path):
+    said = train(photos["few"], tmp_path)[1]
+    used = recipe_used(tmp_path)
+    assert (used["trained_fraction"], used["views"], used["label_smoothing"]) == (0.0, 8, 0.0)
+    assert any("8 views of each" in line for line in said)
+    before = {f"body.{name}": tensor for name, tensor in create_backbone("efficientnet_lite0").state_dict().items()}
+    after = {name.removeprefix("model."): tensor for name, tensor in weights(tmp_path).items()}
+    assert before.keys() <= after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert after["head.linear.weight"].abs().max() > 0.005  # it starts with a standard deviation of 0.001
+
+
+def test_with_more_photos_the_last_third_learns_too(photos, tmp_path):
+    train(photos["many"], tmp_path)
+    used, usual = recipe_used(tmp_path), training.Recipe(3)
+    assert {name: used[name] for name in ("trained_fraction", "views", "label_smoothing")} == {
+        name: getattr(usual, name) for name in ("trained_fraction", "views", "label_smoothing")}
+    before = create_backbone("efficientnet_lite0").state_dict()
+    after = {name.split("body.", 1)[1]: t for name, t in weights(tmp_path).items() if "body." in name}
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert moved and 0.1 < len(moved) / len(before) < 0.5
+
+
+class PowerCut(Checkpoint):
+    """The electricity fails after the second epoch."""
+
+    def after_epoch(self, learner) -> None:
+        super().after_epoch(learner)
+        if learner.epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how_many", PICTURES)
+def test_taken_up_again_it_ends_with_the_same_model(how_many, photos, tmp_path, monkeypatch):
+    train(photos[how_many], tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos[how_many], tmp_path / "cut")
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    train(photos[how_many], tmp_path / "cut", resume=True)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("tricks, live", [("mixup,cutout,ema", True), ("label_smoothing,adabound,ema,tta", False)])
+def test_with_tricks_it_ends_with_the_same_model_too(tricks, live, photos, tmp_path, monkeypatch):
+    result, said = train(photos["many"], tmp_path / "whole", tricks=tricks)
+    assert f"Tricks: {tricks.replace(',', ', ')}." in said
+    assert any("BatchTricks wants to see the images" in line for line in said) == live
+    used = recipe_used(tmp_path / "whole")
+    assert used["tricks"] == tricks.split(",") and used["mirror"] == bool(used["mirror_axes"]) == ("tta" in tricks)
+    assert used["label_smoothing"] == (0.05 if live else 0.0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos["many"], tmp_path / "cut", tricks=tricks)
+    with pytest.raises(training.CheckpointError, match="tricks was"):
+        train(photos["many"], tmp_path / "cut", resume=True)
+    train(photos["many"], tmp_path / "cut", resume=True, tricks=tricks)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    image = photos["many"] / "bright" / "0.png"
+    answer = training.predict_images(training.load_classifier(tmp_path / "cut" / "model.safetensors"), [image])[0]
+    assert answer.problem == "" and result.metrics["validation_images"] == 12
+
+
+def test_a_checkpoint_from_before_there_were_tricks_and_augmentation_can_be_taken_up(photos, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "Checkpoint", PowerCut)
+        train(photos["few"], tmp_path)
+    last = tmp_path / "checkpoints" / "last.safetensors"
+    document = load_checkpoint(last)[1]
+    document.pop("tricks")
+    document.pop("augmentation")
+    training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "usual"}, last)
+    with pytest.raises(training.CheckpointError, match="augmentation was 'usual', is now 'mirror'"):
+        training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "mirror"}, last)
+    with pytest.raises(training.CheckpointError, match="tricks was"):
+        training._check_same_recipe(document, {**document, "tricks": ["mixup"]}, last)
+
+
+def test_features_found_on_disk_give_the_same_model(photos, tmp_path, monkeypatch):
+    train(photos["few"], tmp_path / "first", tmp_path / "data")
+    assert len(list((tmp_path / "data").rglob("features/*.safetensors"))) == 2  # training and validation images
+
+    def compute_again(*arguments):
+        raise AssertionError("The features were there, and were computed again.")
+
+    monkeypatch.setattr(features, "_compute", compute_again)
+    train(photos["few"], tmp_path / "second", tmp_path / "data")
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_students_wish_for_more_views_counts(photos, tmp_path):
+    train(photos["few"], tmp_path, views=9)
+    assert recipe_used(tmp_path)["views"] == 9
+
+
+def test_each_profile_has_its_recipe():
+    found = {name: training.recipe_for(CourseSettings(profile_name=name)) for name in ("laptop", "tuned", "full")}
+    assert [found[name].trained_fraction for name in found] == [1 / 3, 1.0, 1.0]
+    assert [found[name].mirror for name in found] == [False, True, False]
+    assert [found[name].augmentation for name in found] == ["usual", "mirror", "usual"]
+    assert found["tuned"].image_size > found["laptop"].image_size and found["tuned"].epochs > found["laptop"].epochs
+    assert training.recipe_for(CourseSettings(profile_name="tuned"), epochs=3, mirror=False).mirror is False
+
+
+def test_the_profile_tuned_has_a_network_of_its_own_unless_another_is_asked_for():
+    found = {name: CourseSettings(profile_name=name).backbone for name in ("test", "laptop", "tuned", "full")}
+    assert found.pop("tuned") == "efficientnet_lite2" and set(found.values()) == {"efficientnet_lite0"}
+    assert load_settings(environ={"COURSE_PROFILE": "tuned"}).backbone == "efficientnet_lite2"
+    assert load_settings(environ={"COURSE_PROFILE": "tuned"}, backbone="resnet18").backbone == "resnet18"
+
+
+def test_a_profile_that_is_none_is_named():
+    with pytest.raises(SettingsError, match="CourseSettings: profile = 'labtop' is not known. Did you mean 'laptop'"):
+        CourseSettings(profile_name="labtop")
+
+
+def test_every_recorded_choice_can_be_made_again(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import recipes
+
+    offered = complete_configs(recipes.train, recipes.CHOOSE)
+    rows = read_trials(recorded_file("recipes_choose.jsonl"))
+    assert rows and all(row["config"] in offered for row in rows)
+    assert all(row["key"] == trial_key(row["config"], row["seed"]) for row in rows)
+
+
+def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
+    record = read_record("tuned.json")
+    for name in ("laptop", "tuned"):
+        settings = CourseSettings(profile_name=name)
+        recipe = json.loads(json.dumps(asdict(training.recipe_for(settings))))  # tuples become lists
+        assert (record[name]["backbone"], record[name]["recipe"]) == (settings.backbone, recipe)
+        assert record[name]["peak_gb"] * 2**30 <= MEMORY_NEEDED[name]  # what `course doctor` says before it starts
+    rows = [row for row in read_trials(recorded_file("recipes_confirm.jsonl")) if row["status"] == "done"]
+    values = {}
+    for name, value in (("laptop", "two_class_accuracy_unmirrored"), ("tuned", "two_class_accuracy")):
+        found = {row["seed"]: row["values"][value] for row in rows if row["config"]["profile"] == name}
+        values[name] = found
+        assert sorted(found) == record["seeds"] and len(found) == 5
+        assert record[name]["two_class_accuracy"] == pytest.approx(statistics.fmean(found.values()))
+        assert record[name]["spread"] == pytest.approx(statistics.stdev(found.values()))
+    chosen = {row["seed"] for row in read_trials(recorded_file("recipes_choose.jsonl"))}
+    assert not chosen & {*record["seeds"]}  # the judge's seeds had no part in the choice
+    difference = compare(*(values[name] for name in ("laptop", "tuned")))
+    assert [record["difference"], *record["interval"]] == pytest.approx(
+        [difference.difference, difference.low, difference.high])
+    assert difference.low > 0
+    assert record["tuned"]["two_class_accuracy"] >= record["reported"]["ResNet-152, one-cycle, 2025"]
+
+
+def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
+    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile="test", device="cpu")
+    shown = {}
+    for name in ("mirror", "usual"):
+        recipe = training.recipe_for(settings, augmentation=name, image_size=48, presize=48)
+        train = training.prepare_loaders(settings, recipe, (0.5,) * 3, (0.5,) * 3).train
+        plain = torch.cat([x for x, _ in replace(train, shuffle=False, drop_last=False, transform=replace(
+            train.transform, augmentation=None))])
+        seen = torch.cat([x for x, _ in replace(train, shuffle=False, drop_last=False)])
+        same, turned = ((seen - other).abs().amax((1, 2, 3)) < 1e-3 for other in (plain, plain.flip(3)))
+        shown[name] = int(same.sum()), int(turned.sum()), int((~same & ~turned).sum())
+    kept, mirrored, others = shown["mirror"]
+    assert kept and mirrored and not others and shown["usual"][2] > len(seen) / 2
+    with pytest.raises(ValueError, match="augmentation = 'flips' is not known. Allowed: usual, mirror"):
+        training.recipe_for(settings, augmentation="flips")
+
+
+def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_path):
+    result = train(photos["many"], tmp_path, mirror=True)[0]
+    assert recipe_used(tmp_path)["mirror_axes"] == [[3]]
+    assert result.metrics["unmirrored"]["validation_loss"] != result.metrics["validation_loss"]
+    image, turned = photos["many"] / "bright" / "0.png", tmp_path / "turned.png"
+    ImageOps.mirror(Image.open(image)).save(turned)
+    classifier = training.load_classifier(tmp_path / "model.safetensors")
+    both = training.predict_images(classifier, [image, turned])
+    alone = training.predict_images(replace(classifier, model=classifier.model.model), [image, turned])
+    assert both[0].label == both[1].label == alone[0].label == alone[1].label
+    assert both[0].probability == pytest.approx(both[1].probability, abs=1e-5)
+    assert alone[0].probability != pytest.approx(alone[1].probability, abs=1e-5)
+    assert both[0].probability == pytest.approx((alone[0].probability + alone[1].probability) / 2, abs=1e-5)
+
+
+def test_many_files_are_named_as_each_alone_and_a_damaged_one_stops_nothing(photos, tmp_path):
+    train(photos["many"], tmp_path)
+    classifier = training.load_classifier(tmp_path / "model.safetensors")
+    files = sorted((photos["many"] / "bright").glob("*.png"))[:5]
+    (tmp_path / "damaged.png").write_bytes(files[0].read_bytes()[:50])
+    files[2:2] = [tmp_path / "damaged.png", tmp_path / "missing.png", files[0]]  # also one twice
+    alone = [training.predict_images(classifier, [file])[0] for file in files]
+    for batch_size in (1, 3, 100):
+        together = training.predict_images(classifier, files, batch_size)
+        assert [one.path for one in together] == files
+        assert [one.label for one in together] == [one.label for one in alone]
+        assert [one.problem for one in together] == [one.problem for one in alone]
+        assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
+    assert all(one.problem.startswith("cannot be read") for one in alone[2:4]) and not alone[4].problem
+    assert training.predict_images(classifier, []) == []
+    with pytest.raises(ValueError, match="batch_size = 0 must be at least 1"):
+        training.predict_images(classifier, files, 0)
+
+
+@pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_a_recipe_refuses_what_is_no_number_of_things(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        training.Recipe(**{"epochs": 3, name: value})
+
+
+def test_the_optimiser_is_fused_and_steps_like_the_plain_one():
+    """Over a whole training the last digits grow into different weights, as with any change of rounding."""
+    classifier = create_classifier("efficientnet_lite0", 3)
+    batch = [(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))]
+    recipe = training.Recipe(1, trained_fraction=1 / 3, weight_decay=0.3)
+    learner = training.prepare_learner(classifier, Loaders(batch, batch, ("a", "b", "c")), recipe, torch.device("cpu"))
+    learner.start_fit(1, 1e-2)
+    groups = learner.optimizer.param_groups
+    assert all(group["fused"] and group["weight_decay"] == 0.3 for group in groups)
+    mine = [p for group in groups for p in group["params"]]
+    other = [torch.nn.Parameter(p.detach().clone()) for p in mine]
+    plain = torch.optim.AdamW(other, lr=1e-2, weight_decay=0.3, fused=False)
+    before = [p.detach().clone() for p in mine]
+    for _ in range(5):
+        for p, q in zip(mine, other, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        learner.optimizer.step()
+        plain.step()
+    assert all((p - old).abs().max() > 1e-3 for p, old in zip(mine, before, strict=True))
+    for p, q in zip(mine, other, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,180 @@
+"""Half of the bits: what is refused, what it leaves alone, and that a training with it can be taken up again."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import course_lib.app.train as training
+from course_lib.learner import (
+    Callback,
+    Learner,
+    load_checkpoint,
+    preserved,
+    resume_training,
+    save_checkpoint,
+)
+from course_lib.learner.precision import FullPrecision, MixedPrecision, ScaledPrecision, create_precision
+from course_lib.lr_finder import lr_find
+from course_lib.settings import CourseSettings
+from course_lib.transfer import OneCycle
+
+
+def make_learner(precision="no", **options) -> Learner:
+    torch.manual_seed(0)
+    x = torch.randn(48, 6)
+    batches = [(part, (part.sum(1) > 0).long()) for part in x.split(12)]
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 2))
+    return Learner(model, batches, batches, progress=False, mixed_precision=precision, **options)
+
+
+def make_scaled(scale=2.0**10, **options) -> Learner:
+    """As on a GPU with fp16; PyTorch can do it on a CPU too, slowly."""
+    learner = make_learner(**options)
+    learner.precision = ScaledPrecision(torch.autocast("cpu", dtype=torch.float16),
+                                        torch.amp.GradScaler("cpu", init_scale=scale))
+    return learner
+
+
+@pytest.mark.parametrize("word, said", [("half", "Allowed: no, bf16, fp16"), ("fp16", "Use 'bf16', or 'no'")])
+def test_a_learner_refuses_what_cannot_be(word, said):
+    with pytest.raises(ValueError, match=said):
+        make_learner(word)
+
+
+@pytest.mark.parametrize("word", ["half", "fp16"])
+def test_course_train_refuses_it_before_it_writes(word, tmp_path):
+    settings = CourseSettings(profile_name="test", device="cpu", data_dir=tmp_path / "data")
+    with pytest.raises(ValueError, match="mixed_precision"):
+        training.train_classifier(settings, output=tmp_path / "out", mixed_precision=word)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_launchers_precision_is_not_silently_dropped(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ValueError, match="course train --mixed-precision bf16"):
+        training.train_classifier(CourseSettings(profile_name="test", device="cpu"), output=tmp_path / "out")
+
+
+def test_without_it_accelerate_is_not_imported():
+    code = ("import sys, torch; from course_lib.learner import Learner; from torch import nn\n"
+            "learner = Learner(nn.Linear(2, 2), [(torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))], progress=False)\n"
+            "learner.fit(1); import course_lib.app.train\n"
+            "assert 'accelerate' not in sys.modules")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert type(make_learner().precision) is FullPrecision
+
+
+def test_learners_of_each_kind_live_side_by_side():
+    from accelerate.state import AcceleratorState, PartialState
+
+    learners = [make_learner("bf16"), make_learner("no"), make_learner("bf16")]
+    for learner in learners:
+        torch.manual_seed(1)
+        learner.fit(2)
+    assert learners[0].recorder.losses == learners[2].recorder.losses != learners[1].recorder.losses
+    assert type(learners[0].precision) is MixedPrecision
+    assert AcceleratorState._shared_state == {} == PartialState._shared_state
+
+
+def test_evaluation_and_predictions_use_it_and_come_in_float32():
+    learner = make_learner("bf16")
+    seen = []
+    learner.model[0].register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    loss, logits = learner.evaluate()["valid_loss"], learner.predict().logits
+    assert set(seen) == {torch.bfloat16} and logits.dtype == torch.float32
+    targets = torch.cat([y for _, y in learner.valid_loader])
+    assert loss == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), abs=1e-6)
+
+
+class Sizes(Callback):
+    """The largest gradient of every step."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def after_backward(self, learner):
+        self.sizes.append(max(p.grad.abs().max().item() for p in learner.model.parameters()))
+
+
+def test_callbacks_see_gradients_without_the_scale():
+    looks = [Sizes(), Sizes()]
+    make_learner().fit(1, callbacks=[looks[0]])
+    make_scaled().fit(1, callbacks=[looks[1]])
+    assert looks[0].sizes == pytest.approx(looks[1].sizes, rel=0.05)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make_optimizer", [None, lambda groups: torch.optim.SGD(groups, momentum=0.9)])
+def test_a_step_left_out_moves_nothing_and_the_schedule_goes_on(make_optimizer):
+    learner = make_scaled(2.0**40, make_optimizer=make_optimizer, callbacks=[OneCycle()])
+    before = [p.clone() for p in learner.model.parameters()]
+    learner.fit(1, 0.1)
+    assert all(torch.equal(p, old) for p, old in zip(learner.model.parameters(), before, strict=True))
+    assert learner.precision.state()["scale"] == 2.0**36 and len({rate[0] for rate in learner.recorder.lrs}) == 4
+    learner.precision.load_state({**learner.precision.state(), "scale": 2.0**10})
+    learner.fit(1, 0.1)
+    assert not any(torch.equal(p, old) for p, old in zip(learner.model.parameters(), before, strict=True))
+
+
+def test_trials_leave_the_scaler_as_it_was():
+    learner = make_scaled(2.0**40)
+    state = learner.precision.state()
+    with preserved(learner):
+        learner.fit(1)
+        assert learner.precision.state() != state
+    assert learner.precision.state() == state
+    lr_find(learner, iterations=12)
+    assert learner.precision.state() == state
+    learner.fit(1)
+
+
+def test_the_scaler_is_in_the_checkpoint(tmp_path):
+    whole = make_scaled(2.0**18)
+    whole.fit(3)
+    first = make_scaled(2.0**18)
+
+    class Stop(Callback):
+        def after_epoch(self, learner):
+            if learner.epoch == 2:
+                save_checkpoint(tmp_path / "cut.safetensors", learner)
+
+    first.fit(3, callbacks=[Stop()])
+    second = make_scaled(2.0**4)
+    resume_training(tmp_path / "cut.safetensors", second)
+    second.fit(3)
+    assert second.precision.state() == whole.precision.state()
+    assert second.recorder.losses == whole.recorder.losses
+
+
+def test_course_train_records_it_and_resume_refuses_another(tmp_path):
+    settings = CourseSettings(profile_name="test", device="cpu", data_dir=tmp_path / "data")
+    train = lambda **options: training.train_classifier(settings, output=tmp_path / "out", epochs=1,
+                                                        echo=lambda text: None, **options)
+    train(mixed_precision="bf16")
+    tensors, metadata = load_checkpoint(tmp_path / "out" / "model.safetensors")
+    assert metadata["mixed_precision"] == "bf16"
+    assert {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.int64}
+    with pytest.raises(ValueError, match="mixed_precision was 'bf16', is now 'no'"):
+        train(resume=True)
+
+
+def test_memory_that_ran_out_becomes_advice_and_leaves_nothing(tmp_path, monkeypatch):
+    """A CPU's allocator has no error of its own, so it is asked for more than there is."""
+    def greedy(*arguments, **options):
+        torch.empty(2**50)
+
+    settings = CourseSettings(profile_name="test", device="cpu", data_dir=tmp_path / "data")
+    monkeypatch.setattr(training.Learner, "train_batch", greedy)
+    with pytest.raises(RuntimeError, match="memory ran out at batch_size = 16. .* --batch-size 8"):
+        training.train_classifier(settings, runs=tmp_path / "runs", echo=lambda text: None)
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_bf16_where_it_is_not_computed(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old GPU")
+    with pytest.raises(ValueError, match="An old GPU does not compute bf16. Use 'fp16'"):
+        create_precision("bf16", torch.device("cuda"))

@@ -1,0 +1,319 @@
+"""Every exercise tells right from wrong, in words; every lesson's exercise cells are made from the one source."""
+
+import ast
+import builtins
+import dis
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import course_lib.teach.practice as practice
+from course_lib.app.cli import main
+from course_lib.teach.practice import (
+    Lab,
+    check,
+    diagnose,
+    difference,
+    examine,
+    exercise_lessons,
+    find_exercise,
+    find_lab,
+    function_source,
+    hint,
+    load_exercises,
+    practice_cells,
+    prove_exercise,
+    quiz,
+    read_progress,
+    require,
+    show_lab,
+    solution,
+    solution_source,
+    stub_source,
+    time_limit,
+    with_practice,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSONS = exercise_lessons()
+ALL = [exercise.id for lesson in LESSONS for exercise in load_exercises(lesson)]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Progress is written into a folder of the test."""
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data" / practice.PROGRESS_FILE
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("id", ALL)
+def test_the_reference_passes_each_mistake_gets_its_own_words_and_the_stub_fails_politely(id, seed):
+    assert not prove_exercise(find_exercise(id), seed)
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_stub_and_solution_are_python_and_the_stub_holds_no_solution(id):
+    exercise = find_exercise(id)
+    stub, solved = stub_source(exercise), solution_source(exercise)
+    for source in (stub, solved):
+        assert ast.parse(source).body[0].name == exercise.answer.__name__
+        assert practice.BEGIN not in source and practice.END not in source
+    if exercise.wrong_start is None:
+        inside = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", function_source(exercise.answer), re.S)
+        lost = [line.strip() for part in inside for line in part.splitlines() if len(line.strip()) > 12]
+        assert inside and not [line for line in lost if line in stub]
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_a_stub_uses_no_name_that_the_lesson_before_it_may_have_given_to_something_else(id):
+    function = practice.stub_function(find_exercise(id))
+    codes = practice._codes(function.__code__)
+    loaded = {step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    assert not {name for name in loaded if name not in function.__globals__ and not hasattr(builtins, name)}
+
+
+def test_the_head_of_a_function_to_be_mended_stays_below_its_bracket():
+    first, second = stub_source(find_exercise("04.tidy_sweep")).splitlines()[:2]
+    assert second.index("rates") == first.index("(") + 1
+
+
+@pytest.mark.parametrize("id", ALL)
+@pytest.mark.parametrize("wrong", ["raises", "wrong type", "no arguments", "not a function"])
+def test_any_answer_gets_a_verdict_in_words(id, wrong):
+    answer = {"raises": lambda *a, **k: 1 / 0, "wrong type": lambda *a, **k: object(), "no arguments": lambda: 1,
+              "not a function": 3.0}[wrong]
+    verdict = examine(find_exercise(id), answer)
+    assert not verdict.passed and len(verdict.message) > 20 and "AssertionError" not in str(verdict)
+    if wrong == "raises":
+        assert "ZeroDivisionError" in str(verdict)
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_a_check_is_quick(id):
+    exercise = find_exercise(id)
+    examine(exercise, exercise.answer)  # what has to be imported is imported now
+    started = time.process_time()
+    examine(exercise, exercise.answer)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_has_four_exercises_of_more_than_one_kind_a_lab_and_five_questions(lesson):
+    module = practice._lesson_module(lesson)
+    labs = [value for value in vars(module).values() if isinstance(value, Lab)]
+    exercises = [e for e in load_exercises(lesson) if e.id not in {lab.exercise.id for lab in labs}]
+    assert len(exercises) >= 4 and len({e.difficulty for e in exercises}) >= 2 and len(labs) == 1
+    assert all(e.id.startswith(f"{lesson}.") and 0 < e.minutes <= 60 for e in exercises)
+    assert len(quiz(lesson).questions) == 5
+    for question in quiz(lesson).questions:
+        assert len(question.choices) >= 3 and 0 <= question.right < len(question.choices)
+        assert all(len(says) > 15 for _, says in question.choices)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_lesson_holds_exactly_the_cells_that_are_made_from_the_one_source(lesson):
+    [path] = (ROOT / "nbs").glob(f"{lesson}_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    made = with_practice(cells, lesson)
+    assert ["".join(c["source"]) for c in made] == ["".join(c["source"]) for c in cells], (
+        f"{path.name}: run course pack --lessons, and commit the notebook")
+    text = "".join("".join(cell["source"]) for cell in cells)
+    for exercise in load_exercises(lesson):
+        for part in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", function_source(exercise.answer), re.S):
+            assert part.strip() not in text, f"the solution of {exercise.id} stands in the lesson"
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lab_shows_its_bug_and_is_mended_by_the_reference(lesson):
+    [lab] = [value for value in vars(practice._lesson_module(lesson)).values() if isinstance(value, Lab)]
+    broken, mended = (dict(lab.curves(answer)) for answer in (lab.exercise.wrong_start, lab.exercise.answer))
+    assert broken.keys() == mended.keys() and all(len(values) >= 3 for values in broken.values())
+    assert difference({k: list(v) for k, v in broken.items()}, {k: list(v) for k, v in mended.items()}, 0.01)
+    right = [practice.diagnosis(lab, number)[0] for number in (1, 2, 3, 4)]
+    assert sum(right) == 1
+    axes = show_lab(lab.id, lab.exercise.answer)  # also in the notebook, by its name
+    assert len(axes.lines) == 2 * len(broken) and axes.get_ylabel() and axes.get_legend()
+
+
+def test_an_answer_that_loops_for_ever_is_stopped_even_if_it_swallows_everything():
+    def stubborn(*arguments):
+        while True:
+            try:
+                time.sleep(0.001)
+            except BaseException:
+                pass
+
+    exercise = replace(find_exercise("04.lr_sweep"), seconds=0.3)
+    exercise.answer, exercise.mistakes = find_exercise("04.lr_sweep").answer, []
+    started = time.perf_counter()
+    assert "stopped after 0.3 seconds" in examine(exercise, lambda start, stop, count: stubborn()).message
+    assert time.perf_counter() - started < 30
+    for _ in range(200):  # and nothing is raised into what comes later
+        with time_limit(10):
+            pass
+
+
+def test_an_import_does_not_use_up_the_time_of_an_answer(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def answer(start, stop, count):
+        import slow_to_import  # noqa: F401
+        return [start * (stop / start) ** (k / (count - 1)) for k in range(count)]
+
+    exercise = replace(find_exercise("04.lr_sweep"), seconds=0.3)
+    exercise.answer, exercise.mistakes = find_exercise("04.lr_sweep").answer, []
+    assert examine(exercise, answer).passed
+
+
+def test_an_answer_leaves_the_session_as_it_was():
+    def careless(start, stop, count):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(5)
+        print("noise")
+        return [start * (stop / start) ** (k / (count - 1)) for k in range(count)]
+
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    verdict = examine(find_exercise("04.lr_sweep"), careless)
+    assert verdict.passed and "It also printed: noise" in str(verdict)
+    assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_an_answer_must_not_change_what_it_is_given():
+    def emptying(losses, beta):
+        result = find_exercise("04.running_mean").answer(list(losses), beta)
+        losses.clear()
+        return result
+
+    assert "changes one of its arguments" in examine(find_exercise("04.running_mean"), emptying).message
+
+
+@pytest.mark.parametrize("name, replacement", [("difference", lambda *a: ""), ("_differs", lambda *a: "")])
+def test_a_replaced_checker_is_noticed(monkeypatch, name, replacement):
+    monkeypatch.setattr(practice, name, replacement)
+    verdict = practice.examine(find_exercise("04.lr_sweep"), lambda start, stop, count: 17)
+    assert not verdict.passed and "Restart the kernel" in verdict.message
+
+
+def test_torch_replaced_by_the_answer_is_noticed(monkeypatch):
+    monkeypatch.setattr(torch, "isclose", lambda a, b, **options: torch.ones_like(a, dtype=torch.bool))
+    verdict = examine(find_exercise("04.lr_sweep"), lambda start, stop, count: [start] * count)
+    assert not verdict.passed
+
+
+def test_an_unknown_exercise_or_lab_names_the_nearest():
+    with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
+        check("04.lr_swep", lambda: 0)
+    with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
+        check(" 04.LR_Sweep", lambda: 0)
+    with pytest.raises(ValueError, match="'04.lab' is a lab; its function is exercise '04.tidy_sweep'"):
+        hint("04.lab")
+    with pytest.raises(ValueError, match="choose 1, 2, 3 or 4"):
+        diagnose("04.lab", 3.0)
+    with pytest.raises(ValueError, match="Near it"):
+        hint("nonsense")
+    with pytest.raises(ValueError, match="no lab '04.lap', only: .*04.lab"):
+        diagnose("04.lap", 1)
+    with pytest.raises(ValueError, match="choose 1, 2, 3 or 4"):
+        diagnose("04.lab", 5)
+    with pytest.raises(ValueError, match="hints 1, 2 and 3"):
+        hint("04.lr_sweep", 4)
+    with pytest.raises(ValueError, match="no exercises for lesson '77'"):
+        load_exercises("77")
+
+
+def test_hints_come_in_their_order_and_progress_remembers(capsys, elsewhere):
+    exercise = find_exercise("04.lr_sweep")
+    for text in (*exercise.hints, exercise.hints[2]):
+        hint(exercise.id)
+        assert text in capsys.readouterr().out
+    check(exercise.id, lambda start, stop, count: [start] * count)
+    check(exercise.id, exercise.mistakes[0].answer)
+    solution(exercise.id)
+    check(exercise.id, exercise.answer)
+    out = capsys.readouterr().out
+    assert "not yet" in out and exercise.why[:40] in out and "lr_sweep: right." in out
+    did = [event["did"] for event in read_progress(elsewhere)]
+    assert did == ["hint"] * 4 + ["failed", "failed", "solution", "passed"]
+    assert read_progress(elsewhere)[5]["mistake"] == 0
+    assert main(["progress", "04"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"\[x\] 04.lr_sweep .*\(3 tries, 4 hints, solution seen\)", table), table
+    assert "1 of" in table
+
+
+def test_eleven_tries_are_tries():
+    events = [{"id": "04.lr_sweep", "did": "failed"}] * 11 + [{"id": "04.running_mean", "did": "failed"}]
+    table = practice.progress_table(events, "04")
+    assert "(11 tries)" in table and "(1 try)" in table
+
+
+def test_the_right_cause_of_a_lab_does_not_always_stand_at_the_same_place():
+    labs = [find_lab(f"{lesson}.lab") for lesson in LESSONS]
+    places = [next(k for k, cause in enumerate(lab.causes) if cause.right) for lab in labs]
+    assert set(places) == {0, 1, 2, 3} and max(map(places.count, places)) < len(places) / 2
+
+
+def test_a_damaged_progress_file_is_kept_aside(capsys, elsewhere):
+    check("04.lr_sweep", find_exercise("04.lr_sweep").answer)
+    good = elsewhere.read_bytes()
+    elsewhere.write_bytes(good + b'\x00\xff{"id": 3}\n[1, 2]\n' + good)
+    assert [event["did"] for event in read_progress(elsewhere)] == ["passed", "passed"]
+    assert "is kept as progress.damaged-1.jsonl" in capsys.readouterr().out
+    assert (elsewhere.parent / "progress.damaged-1.jsonl").read_bytes().startswith(good + b"\x00")
+    assert len(read_progress(elsewhere)) == 2 and not capsys.readouterr().out
+
+
+def test_progress_that_cannot_be_written_costs_the_note_and_not_the_check(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "file"))
+    check("04.lr_sweep", find_exercise("04.lr_sweep").answer)
+    out = capsys.readouterr().out
+    assert "right" in out and "could not be kept" in out
+
+
+def test_grading_raises_with_the_whole_explanation():
+    require("04.lr_sweep", find_exercise("04.lr_sweep").answer, seed=5)
+    with pytest.raises(AssertionError, match="equal \\*amounts\\*"):
+        require("04.lr_sweep", find_exercise("04.lr_sweep").mistakes[0].answer)
+
+
+@pytest.mark.parametrize("expected, got, words", [
+    (1.0, 1.00001, ""), (1.0, 1.01, "1.01 in place of 1"), (float("nan"), float("nan"), ""),
+    (float("inf"), 1.0, "1 in place of inf"),
+    (1e-6, 1.0001e-6, ""), (1e-6, 2e-6, "2e-06 in place"),
+    (torch.ones(3), [1.0, 1.0, 1.0], "of type list in place of Tensor"),
+    (torch.ones(2, 3), torch.ones(3, 2), "shape is (3, 2)"), (torch.ones(2), np.ones(2, np.float32), ""),
+    ([1, [2, 3]], (1, (2, 4)), "at [1]: at [1]: 4 in place of 3"), ({"a": [1]}, {"a": [1], "b": 2}, "'b' should not"),
+    ("cat", "dog", "'dog' in place of 'cat'"), (True, 1, "1 in place of True, of type int"),
+    (None, 0.0, "0 in place of None"),
+    (np.int64(3), 3, ""), ({1, 2}, {2, 1}, ""),
+])
+def test_differences_are_said_in_words(expected, got, words):
+    found = difference(expected, got)
+    assert (words in found) if words else not found, found
+
+
+def test_models_are_compared_by_their_weights():
+    torch.manual_seed(0)
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    assert difference(one, other) and not difference(one, one)
+
+
+def test_a_lesson_without_the_headings_is_refused():
+    with pytest.raises(ValueError, match="'## Recap'"):
+        with_practice([{"cell_type": "markdown", "source": ["## Exercises\n"]}], "04")
+    kinds = [kind for kind, _ in practice_cells("04", solved=True)]
+    assert kinds.count("code") >= 6 and find_lab("04.lab").exercise.id == "04.tidy_sweep"
