@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from ..core.files import StorageError
     from ..core.plots import show_images
     from .archives import ArchiveError, unpack
-    from .datasets import DATASETS, DatasetInfo, dataset_info, default_augmentation, download_dataset, get_items, limit_items
+    from .datasets import (
+        DATASETS, DatasetInfo, dataset_info, default_augmentation, download_dataset, get_items, limit_items,
+    )
     from .download import DownloadError
     from .items import ImageItems, items_from_table, list_images, plot_class_counts
     from .loaders import ImageLoader, Loaders, make_loaders, show_batch, shuffled_order, take_shard
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
         zoom_matrix,
     )
     from .presizing import (
-        BadImageError, PresizedImages, content_digests, image_size_statistics, image_sizes, load_image, map_ahead, presize,
+        BadImageError, PresizedImages, content_digests, image_size_statistics, image_sizes, load_image, map_ahead,
+        presize,
     )
 
 _HOMES = {
@@ -35,8 +38,8 @@ _HOMES = {
     "course_lib.data.items": "ImageItems items_from_table list_images plot_class_counts",
     "course_lib.data.loaders": "ImageLoader Loaders make_loaders show_batch shuffled_order take_shard",
     "course_lib.data.prepare": "NUM_DRAWS Augmentation BatchTransform crop_matrix draw_lighting draw_matrices "
-                               "flip_matrix items_from_folders items_from_pattern rotation_matrix split_items warp_grid "
-                               "warp_images warp_matrix zoom_matrix",
+                               "flip_matrix items_from_folders items_from_pattern rotation_matrix split_items "
+                               "warp_grid warp_images warp_matrix zoom_matrix",
     "course_lib.data.presizing": "BadImageError PresizedImages content_digests image_size_statistics image_sizes "
                                  "load_image map_ahead presize",
 }

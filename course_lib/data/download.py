@@ -253,8 +253,7 @@ def _fetch(url: str, partial: _Partial, checksum: str | None, progress: bool, ti
         except DownloadError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            answered = isinstance(error, urllib.error.HTTPError)
-            if answered:
+            if answered := isinstance(error, urllib.error.HTTPError):
                 error.close()
             reached = reached or answered or not isinstance(error, urllib.error.URLError)
             further = partial.size() > best

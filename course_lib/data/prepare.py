@@ -42,8 +42,8 @@ def items_from_folders(root: str | Path) -> ImageItems:
     if loose:
         raise ValueError(
             f"{len(loose):,} of {len(names):,} images in {root} lie in no class "
-            f"folder: {list_some(loose)}. Put each into a folder named after its class, "
-            "or label by file name with pattern=.")
+            f"folder: {list_some(loose)}. Put each into a folder named after its "
+            "class, or label by file name with pattern=.")
     labels = tuple(name.split("/")[depth] for name in names)
     classes = tuple(sorted(set(labels)))
     return ImageItems(Path(root), tuple(names), labels, classes, splits)
@@ -99,7 +99,7 @@ def split_items(
     if official and (given := items.official_split()):
         return given
     warn_of_single_images(items)
-    held_out: list[int] = []
+    held_out: list = []
     for target in range(len(items.classes)):
         members = sorted(np.flatnonzero(items.targets == target),
                          key=lambda i: name_hash(seed, items.names[i]))
