@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from .learner.features import check_views, cached_features
-from .learner import (Callback, FitSteps, Learner, Recorder, Watch, check_epochs, check_lrs,
-                                trainable_groups)
+from .learner import Callback, FitSteps, Learner, Recorder, Watch
+from .learner.checks import check_epochs, check_lrs, trainable_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

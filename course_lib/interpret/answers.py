@@ -23,7 +23,8 @@ from ..core.text import list_some
 from ..data import BatchTransform, ImageLoader
 from .checks import targets_of
 from .measures import confusion_matrix, reliability
-from ..learner import Learner, loader_state, set_loader_state
+from ..learner import Learner
+from ..learner.checkpoint import loader_state, set_loader_state
 
 # %% auto #0
 __all__ = ['Interpretation', 'interpret']

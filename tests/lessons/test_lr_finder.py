@@ -22,16 +22,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from course_lib.core.random import random_state
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.learner import (
-    Callback,
-    Checkpoint,
-    Learner,
-    NonFiniteLossError,
-    SkipStep,
-    accuracy,
-    loader_state,
-    save_checkpoint,
-    smooth,
+    Callback, Checkpoint, Learner, NonFiniteLossError, SkipStep, accuracy,
+    save_checkpoint, smooth
 )
+from course_lib.learner.checkpoint import loader_state
 from course_lib.learner.features import train_last
 from course_lib.lr_finder import (
     CUT_END,
