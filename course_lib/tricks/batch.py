@@ -17,6 +17,7 @@ from ..core.random import fork_rng
 from ..learner import Callback, Learner
 from .base import BatchTrick, BetaTrick, check_class_numbers
 from .base import check_targets, check_tricks, count_classes
+from .base import keep_memory_format
 
 # %% auto #0
 __all__ = ['soft_targets', 'LabelSmoothing', 'Mixup', 'CutMix', 'Cutout', 'Ricap', 'OneOf', 'BatchTricks', 'distillation_loss']
@@ -199,7 +200,7 @@ class BatchTricks(Callback):
             y = soft_targets(y, self.classes)
             for trick in self.tricks:
                 x, y = trick(x, y)
-        learner.x, learner.target = x[own], y[own]
+        learner.x, learner.target = keep_memory_format(x[own], learner.x), y[own]
         self.batches += 1
 
     def state(self) -> dict:
