@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .trials import Experiment, lists_to_try
 
 # %% auto #0
-__all__ = ['grid', 'summarize', 'mean_and_std', 'compare']
+__all__ = ['grid', 'summarize', 'compare']
 
 # %% ../../nbs/07_tuning.ipynb #b33153ab
 def grid(**options: Iterable) -> list[dict]:
@@ -28,7 +28,7 @@ def grid(**options: Iterable) -> list[dict]:
     return [dict(zip(lists, chosen, strict=True))
             for chosen in itertools.product(*lists.values())]
 
-# %% ../../nbs/07_tuning.ipynb #234558e3
+# %% ../../nbs/07_tuning.ipynb #8fef516c
 class Summary(NamedTuple):
     """One configuration of an experiment, over its seeds."""
     options: dict  # those that were varied
@@ -38,7 +38,15 @@ class Summary(NamedTuple):
     failed: int
     seconds: float  # mean of a trial
 
-# %% ../../nbs/07_tuning.ipynb #3a1eac77
+
+def mean_and_std(mean: float, std: float | None, unit: str = "fraction") -> str:
+    """Such as `14.3 ± 0.6 %`; of a single trial, without a std (`None`), `14.3 %`."""
+    if unit == "fraction":
+        return f"{100 * mean:.1f}{'' if std is None else f' ± {100 * std:.1f}'} %"
+    return (f"{mean:.3g}{'' if std is None else f' ± {std:.2g}'}"
+            f"{f' {unit}' if unit else ''}")
+
+# %% ../../nbs/07_tuning.ipynb #aef8c9ba
 def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary]:
     """Mean and std of `value` for each configuration; NaN where every trial failed."""
     groups: dict[str, list[dict]] = {}
@@ -54,14 +62,6 @@ def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary
             sum(row["status"] == "failed" for row in rows),
             statistics.fmean(row["seconds"] for row in rows)))
     return summaries
-
-
-def mean_and_std(mean: float, std: float | None, unit: str = "fraction") -> str:
-    """Such as `14.3 ± 0.6 %`; of a single trial, without a std (`None`), `14.3 %`."""
-    if unit == "fraction":
-        return f"{100 * mean:.1f}{'' if std is None else f' ± {100 * std:.1f}'} %"
-    return (f"{mean:.3g}{'' if std is None else f' ± {std:.2g}'}"
-            f"{f' {unit}' if unit else ''}")
 
 # %% ../../nbs/07_tuning.ipynb #4af06d28
 def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:

@@ -31,11 +31,11 @@ from course_lib.tuning import (
     plot_importances,
     read_trials,
     run_experiment,
+    run_trial,
     search,
     summarize,
     uniform,
 )
-from course_lib.tuning.trials import run_trial
 
 
 def toy(lr: float = 0.1, size: int = 1, *, seed: int) -> dict:
