@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (ConstantLR, CosineAnnealingLR, CyclicLR, L
 
 from .core.checks import ArgumentError, number, one_of, whole
 from .learner import Callback, Learner, Recorder
+from .learner.callbacks import check_callback
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,10 +188,7 @@ class OneCycle(Schedule):
 # %% ../nbs/library/schedules.ipynb #3f202655
 def as_callbacks(callbacks: Iterable[Callback] | Callback) -> list[Callback]:
     """`callbacks`, or the one that it is, as a list. Raises: `TypeError` for what is no `Callback`."""
-    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
-    if wrong := [one for one in found if not isinstance(one, Callback)]:
-        raise TypeError(f"callbacks = {wrong[0]!r} is no Callback. Give a list of instances, as in [OneCycle()].")
-    return found
+    return [check_callback(one) for one in (callbacks if isinstance(callbacks, Iterable) else [callbacks])]
 
 # %% ../nbs/library/schedules.ipynb #8a5e2de9
 def schedule_lrs(name: str, steps: int, lr: float = 1.0, **options: object) -> list[float]:

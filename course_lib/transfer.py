@@ -11,7 +11,8 @@ from torch import nn
 
 from .core.checks import number, whole
 from .core.protocols import HasParameterGroups
-from .learner import Callback, Learner, Watch, check_lrs, trainable_groups
+from .learner import Callback, Learner, Watch
+from .learner.checks import check_lrs, trainable_groups
 from .learner.features import cached_features
 from .schedules import OneCycle, as_callbacks, plot_schedule
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from ..core.protocols import PartOfModel
 from ..learner import (Callback, Learner, NonFiniteLossError, ProgressBar, Recorder, StopOnNonFiniteLoss,
-                                check_lrs, preserved, trainable_groups)
+                                preserved)
+from ..learner.checks import check_lrs, trainable_groups
 from ..learner.features import cached_features
 
 # %% auto #0

@@ -40,7 +40,7 @@ def photos(tmp_path_factory) -> dict[str, Path]:
 def train(photos: Path, output: Path, data: Path | None = None, **options) -> tuple[training.TrainingResult, list[str]]:
     """A training of three epochs, and what it said."""
     said: list[str] = []
-    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile_name="test", device="cpu")
     return training.train_classifier(settings, output=output, epochs=3, batch_size=6, echo=said.append, **options), said
 
 
@@ -205,7 +205,7 @@ def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
 
 
 def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
-    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile_name="test", device="cpu")
     shown = {}
     for name in ("mirror", "usual"):
         recipe = training.recipe_for(settings, augmentation=name, image_size=48, presize=48)

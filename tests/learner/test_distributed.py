@@ -19,7 +19,7 @@ from course_lib.settings import CourseSettings
 
 HERE = Path(__file__).resolve().parent
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")} | {
-    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "TQDM_DISABLE": "1"}
+    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1]), "TQDM_DISABLE": "1"}
 
 
 def free_port() -> int:
@@ -111,7 +111,7 @@ def test_the_test_would_see_norms_of_the_processes_own(found):
 def alone(found, tmp_path_factory) -> Path:
     """The training of the two processes, by one."""
     photos, data, output = found[0] / "photos", found[0] / "data", tmp_path_factory.mktemp("alone")
-    settings = CourseSettings(dataset=str(photos), data_dir=data, profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos), data_dir=data, profile_name="test", device="cpu")
     training.train_classifier(settings, output=output, epochs=2, batch_size=7, dropout=0.0,
                               echo=lambda text: None)
     return output
@@ -133,7 +133,7 @@ def test_course_train_gives_the_same_loss_and_metrics(found, alone):
 
 def test_tricks_mix_the_whole_batch(found, tmp_path):
     """Images of one process into those of the other, as one process would with all of them."""
-    settings = CourseSettings(dataset=str(found[0] / "photos"), data_dir=found[0] / "data", profile="test",
+    settings = CourseSettings(dataset=str(found[0] / "photos"), data_dir=found[0] / "data", profile_name="test",
                               device="cpu")
     training.train_classifier(settings, output=tmp_path, epochs=2, batch_size=7, dropout=0.0,
                               tricks="ricap,cutout,ema,adabound", echo=lambda text: None)

@@ -29,10 +29,10 @@ from course_lib.learner import (
     NonFiniteLossError,
     SkipStep,
     accuracy,
-    loader_state,
     save_checkpoint,
     smooth,
 )
+from course_lib.learner.checkpoint import loader_state
 from course_lib.learner.features import train_last
 from course_lib.lr_finder import (
     LRSweep,
