@@ -15,6 +15,7 @@ import os
 import shutil
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from frame import ROOT, arguments, record, run_python
@@ -91,7 +92,8 @@ def judge(found: Experiment) -> dict:
 
 
 def main() -> None:
-    questions = {"choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
+    questions: dict[str, tuple[Sequence[dict], Sequence[int]]] = {
+        "choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
     asked = arguments(__doc__, questions, default=())
     if not asked.wanted:
         sys.exit(__doc__)
