@@ -168,6 +168,7 @@ QUESTIONS: dict[str, Callable[[], dict | None]] = {
     "step": bench_step, "train": bench_train, "pets": bench_pets, "experiments": bench_experiments,
     "train_256_5": lambda: bench_train(image_size=256, epochs=5)}
 
+
 def main() -> None:
     asked = arguments(__doc__, QUESTIONS)
     for name in asked.wanted:
