@@ -15,6 +15,7 @@ import os
 import shutil
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from frame import ROOT, arguments, record, run_python
@@ -39,14 +40,15 @@ _out = {**result.metrics, "minutes": (seconds if stopped else result.seconds) / 
 """
 LARGER = {"backbone": "efficientnet_lite2", "image_size": 260, "presize": 300, "epochs": 5}
 MIRROR = {**LARGER, "epochs": 8, "augmentation": "mirror"}
-CHOOSE = [{"views": 8, "epochs": 8},
-          {"views": 8, "epochs": 16},
-          LARGER,
-          {**LARGER, "epochs": 8, "trained_fraction": 0.5},
-          {**MIRROR, "trained_fraction": 2 / 3, "views": 4},
-          {**MIRROR, "trained_fraction": 1.0},
-          {**MIRROR, "trained_fraction": 1.0, "epochs": 6},  # recorded with the seeds 43 and 44
-          {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16}]
+CHOOSE: list[dict] = [
+    {"views": 8, "epochs": 8},
+    {"views": 8, "epochs": 16},
+    LARGER,
+    {**LARGER, "epochs": 8, "trained_fraction": 0.5},
+    {**MIRROR, "trained_fraction": 2 / 3, "views": 4},
+    {**MIRROR, "trained_fraction": 1.0},
+    {**MIRROR, "trained_fraction": 1.0, "epochs": 6},  # recorded with the seeds 43 and 44
+    {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16}]
 
 
 def train(profile: str = "laptop", backbone: str | None = None, image_size: int | None = None,
@@ -91,7 +93,8 @@ def judge(found: Experiment) -> dict:
 
 
 def main() -> None:
-    questions = {"choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
+    questions: dict[str, tuple[Sequence[dict], Sequence[int]]] = {
+        "choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
     asked = arguments(__doc__, questions, default=())
     if not asked.wanted:
         sys.exit(__doc__)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from frame import PETS, arguments, record, run_python
@@ -163,8 +164,10 @@ def bench_experiments(rounds: int = 5, processes: int = 4) -> dict:
                            for kind in ("grid", "search")}}
 
 
-QUESTIONS = {"step": bench_step, "train": bench_train, "pets": bench_pets, "experiments": bench_experiments,
-             "train_256_5": lambda: bench_train(image_size=256, epochs=5)}
+QUESTIONS: dict[str, Callable[[], dict | None]] = {
+    "step": bench_step, "train": bench_train, "pets": bench_pets, "experiments": bench_experiments,
+    "train_256_5": lambda: bench_train(image_size=256, epochs=5)}
+
 
 def main() -> None:
     asked = arguments(__doc__, QUESTIONS)

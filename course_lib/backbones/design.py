@@ -91,7 +91,8 @@ def create_vgg(
         blocks += conv_block(channels, outputs, separable, batch_norm)
         channels = outputs
     if all(isinstance(block, nn.MaxPool2d) for block in blocks):
-        raise ArgumentError("A VGG needs at least one convolution: write some channels.")
+        raise ArgumentError("A VGG needs at least one convolution: write a number of "
+                            "channels among its layers.")
     body = Backbone("vgg", nn.Sequential(*blocks), num_features=channels,
                     input_size=image_size, mean=(0.485, 0.456, 0.406),
                     std=(0.229, 0.224, 0.225))
