@@ -17,7 +17,7 @@ from torch import nn
 from ..core.checks import whole
 from ..core.device import choose_device
 from ..data import BadImageError, BatchTransform, load_image
-from ..data.prepare import map_ahead
+from ..data.presizing import map_ahead
 from ..learner import CheckpointError, load_checkpoint, load_weights
 from ..models import create_classifier
 from ..tricks import FlipTTA

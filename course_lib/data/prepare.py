@@ -6,1044 +6,169 @@ different every time, and never waiting for the disk."""
 # %% ../../nbs/01_data_prep.ipynb #d594c963
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
-import importlib.util
-import json
 import math
-import os
-import re
-import shutil
-import unicodedata
-import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..core.device import disable_malloc_trim
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ..core import checks
+from ..core.text import list_some
+from course_lib.data.items import (
+    ImageItems, check_classes, compile_pattern, folder_splits, list_images, plain_name,
+    warn_of_single_images,
+)
+from course_lib.data.pixels import (
+    check_ranges, matrices_of, resize_images, scale_and_shift
+)
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'ELPV_CLASSES', 'PETS_PATTERN', 'DATASETS', 'KNOWN_BY', 'CACHE_VERSION',
-           'UNREADABLE', 'NUM_DRAWS', 'ImageItems', 'list_images', 'items_from_folders', 'items_from_pattern',
-           'items_from_table', 'DatasetInfo', 'dataset_info', 'StorageError', 'download_dataset', 'announce_items',
-           'get_items', 'show_images', 'plot_class_counts', 'map_ahead', 'image_sizes', 'image_size_statistics',
-           'split_items', 'limit_items', 'BadImageError', 'load_image', 'content_digests', 'PresizedImages', 'presize',
-           'flip_matrix', 'rotation_matrix', 'crop_matrix', 'zoom_matrix', 'warp_matrix', 'warp_grid', 'resize_images',
-           'warp_images', 'Augmentation', 'draw_matrices', 'draw_lighting', 'scale_and_shift', 'BatchTransform',
-           'default_augmentation', 'ImageLoader', 'shuffled_order', 'take_shard', 'Loaders', 'make_loaders',
-           'show_batch']
-
-# %% ../../nbs/01_data_prep.ipynb #c85f6b7e
-def _numbers_of_labels(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Which of the classes each label is, int64."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[label] for label in labels], dtype=np.int64)
-
-# %% ../../nbs/01_data_prep.ipynb #0eb60e18
-@dataclass(frozen=True, repr=False)
-class ImageItems:
-    """Which photographs there are and what is on them; no pixel is read yet.
-
-    `names` are paths below `root`, with `/` on every system; `labels[i]` is the class of `names[i]`; `splits[i]`, where
-    the data set comes with a split of its own, is `train`, `valid` or `test`.
-
-    Raises: `ValueError` when a name comes twice, a label is no class, or the lengths differ.
-    """
-    root: Path
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    classes: tuple[str, ...]
-    splits: tuple[str, ...] | None = None
-    info: DatasetInfo | None = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        _check_items(self)  # in the next cell
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __repr__(self) -> str:
-        return f"ImageItems({len(self):,} images, {len(self.classes)} classes)"
-
-    @cached_property
-    def targets(self) -> np.ndarray:
-        """The classes as numbers, int64, shape (N,): `classes[targets[i]] == labels[i]`."""
-        return _numbers_of_labels(self.labels, self.classes)
-
-    def path(self, index: int) -> Path:
-        """Where image number `index` lies."""
-        return self.root / self.names[index]
-
-    def subset(self, indices: Iterable[int]) -> ImageItems:
-        """The items at `indices`, in that order; the classes stay the same, also those that lose all their images."""
-        indices = [int(i) for i in indices]
-        pick = lambda values: values and tuple(values[i] for i in indices)
-        return replace(self, names=pick(self.names), labels=pick(self.labels), splits=pick(self.splits))
-
-    def class_counts(self) -> dict[str, int]:
-        """How many images each class has, in the order of `classes`."""
-        counts = Counter(self.labels)
-        return {name: counts[name] for name in self.classes}
-
-# %% ../../nbs/01_data_prep.ipynb #040377c2
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    """The first few of `names` for a message."""
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(repr(str(name)) for name in names[:limit]) + more
-
-
-def _check_items(items: ImageItems) -> None:
-    lengths = {len(items.names), len(items.labels), len(items.splits or items.names)}
-    if len(lengths) > 1:
-        raise ValueError(f"names, labels and splits need one entry per image; their lengths are {sorted(lengths)}.")
-    twice = [name for name, count in Counter(items.names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} names are listed more than once: {_some(twice)}. An image that is there twice "
-                         "could land in training and in validation; list it once.")
-    unknown = sorted(set(items.labels) - set(items.classes))
-    if unknown:
-        raise ValueError(f"The labels {_some(unknown)} are not among the classes {_some(items.classes, 10)}.")
-
-# %% ../../nbs/01_data_prep.ipynb #325d896a
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
-
-
-def _plain_name(name: str) -> str:
-    """`name` in one spelling of its accents: a Mac's file system and a Linux one write `é` differently."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _raise(error: OSError) -> None:
-    raise type(error)(error.errno, f"This folder cannot be read ({error.strerror}); check its permissions",
-                      error.filename) from None
-
-# %% ../../nbs/01_data_prep.ipynb #f2c7c605
-def list_images(root: str | Path) -> list[str]:
-    """The image files below `root`, as sorted paths relative to it; hidden files and folders are left out.
-
-    Raises: `FileNotFoundError` or `NotADirectoryError` for a wrong `root`, `PermissionError` for a folder that cannot
-    be read, `ValueError` when there is no image in it.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        kind, what = (NotADirectoryError, "is a file") if root.exists() else (FileNotFoundError, "does not exist")
-        raise kind(f"The folder {root} {what}. Give the folder that holds the images.")
-    names, seen = [], set()
-    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files
-                  if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    if not names:
-        raise ValueError(f"The folder {root} holds no image. Looked for files ending in "
-                         f"{', '.join(sorted(IMAGE_SUFFIXES))}, also in its subfolders.")
-    return sorted(names, key=_plain_name)
-
-# %% ../../nbs/01_data_prep.ipynb #e1c6b037
-SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
-                 "test": "test", "testing": "test"}
-
-
-def _folder_splits(names: Sequence[str]) -> tuple[str, ...] | None:
-    """The split of each name when the topmost folders are `train` and its like, else `None`."""
-    tops = [name.split("/")[0].lower() for name in names]
-    if not set(tops) <= set(SPLIT_FOLDERS) or "train" not in {SPLIT_FOLDERS[top] for top in tops}:
-        return None
-    return tuple(SPLIT_FOLDERS[top] for top in tops)
+__all__ = ['items_from_folders', 'items_from_pattern', 'split_items', 'Augmentation', 'BatchTransform']
 
 # %% ../../nbs/01_data_prep.ipynb #13652d23
 def items_from_folders(root: str | Path) -> ImageItems:
-    """Label by parent folder: `root/CLASS/image`, or `root/train/CLASS/image` beside `valid` or `test`.
+    """Label by parent folder: `root/CLASS/image`, or below `train`, `valid`, `test`.
 
-    Raises: `ValueError` when an image lies in no class folder, and what `list_images` raises.
+    Raises: `ValueError` when an image lies in no class folder, and as `list_images`.
     """
     names = list_images(root)
-    splits = _folder_splits(names)
-    depth = 1 if splits else 0
-    loose = [name for name in names if name.count("/") < depth + 1]
+    splits = folder_splits(names)
+    depth = 1 if splits else 0  # where in the path the class stands
+    loose = [name for name in names if name.count("/") <= depth]
     if loose:
-        raise ValueError(f"{len(loose):,} of {len(names):,} images in {root} lie in no class folder: {_some(loose)}. "
-                         "Put each into a folder named after its class, or label by file name with pattern=.")
+        raise ValueError(
+            f"{len(loose):,} of {len(names):,} images in {root} lie in no class "
+            f"folder: {list_some(loose)}. Put each into a folder named after its "
+            "class, or label by file name with pattern=.")
     labels = tuple(name.split("/")[depth] for name in names)
-    return ImageItems(Path(root), tuple(names), labels, tuple(sorted(set(labels))), splits)
-
-# %% ../../nbs/01_data_prep.ipynb #df502288
-def _compile_pattern(pattern: str) -> re.Pattern:
-    try:
-        regex = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
-    if not regex.groups:
-        raise ValueError(f"The pattern {pattern!r} has no group. Put parentheses around the part of the name that is "
-                         r"the class, as in '(.+)_\d+.jpg$'.")
-    return regex
+    classes = tuple(sorted(set(labels)))
+    return ImageItems(Path(root), tuple(names), labels, classes, splits)
 
 # %% ../../nbs/01_data_prep.ipynb #741ca804
-def items_from_pattern(root: str | Path, pattern: str, *, names: Sequence[str] | None = None) -> ImageItems:
-    r"""Label by a regular expression: the group called `label`, or else the first group, is the class.
+def items_from_pattern(
+    root: str | Path, pattern: str, *, names: Sequence[str] | None = None
+) -> ImageItems:
+    r"""Label by a regular expression: the group called `label`, or else the first.
 
-    The pattern is searched in the file's name; one that contains `/` is searched in the path below `root`. `names`
-    limits the search to these files.
+    The pattern is searched in the file's name; one that contains `/` is searched in
+    the path below `root`. `names` limits the search to these files.
 
-    Raises: `ValueError` when the pattern is broken, has no group, or does not match every name.
+    Raises: `ValueError` when the pattern is broken, has no group, or misses a name.
     """
-    regex = _compile_pattern(pattern)
+    regex = compile_pattern(pattern)
     names = list_images(root) if names is None else list(names)
     group = "label" if "label" in regex.groupindex else 1
-    found = [regex.search(name if "/" in pattern else name.rsplit("/", 1)[-1]) for name in names]
-    labels = [match[group] if match else None for match in found]
+    texts = names if "/" in pattern else [name.split("/")[-1] for name in names]
+    found = [regex.search(text) for text in texts]
+    labels = tuple(match[group] if match else "" for match in found)
     strays = [name for name, label in zip(names, labels, strict=True) if not label]
     if strays:
-        raise ValueError(f"{len(strays):,} of {len(names):,} names do not match the pattern {pattern!r}: "
-                         f"{_some(strays)}. Change the pattern, or move these files elsewhere.")
-    return ImageItems(Path(root), tuple(names), tuple(labels), tuple(sorted(set(labels))), _folder_splits(names))
-
-# %% ../../nbs/01_data_prep.ipynb #32468788
-def _read_table(table: Path, delimiter: str | None, header: bool) -> list:
-    """The rows of `table`: dictionaries when it has a header line, lists when it has none."""
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        if delimiter is None:
-            rows = [line.split() for line in file if line.strip()]
-        else:
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    if not header:
-        return rows
-    return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]] if rows else []
-
-# %% ../../nbs/01_data_prep.ipynb #cfad2b9b
-def _keep_present(root: Path, names: Sequence[str], where: str) -> list[int]:
-    """The positions of the names that exist below `root`; warns when some do not."""
-    present = [i for i, name in enumerate(names) if (root / name).is_file()]
-    missing = sorted(set(range(len(names))) - set(present))
-    if not present:
-        raise FileNotFoundError(f"None of the {len(names):,} images listed in {where} is in {root}; the first is "
-                                f"{_some(names, 1)}. Check the folder.")
-    if missing:
-        warnings.warn(f"{len(missing):,} of {len(names):,} images listed in {where} are missing: "
-                      f"{_some([names[i] for i in missing])}. Going on with the {len(present):,} that are there.",
-                      stacklevel=3)
-    return present
-
-# %% ../../nbs/01_data_prep.ipynb #90dd3725
-def items_from_table(
-    root: str | Path,
-    table: str | Path,  # a text file with one row an image
-    name_column: int | str = 0,  # a column's number in a table without header, or its title
-    label: int | str | Callable[..., str] = 1,  # a column, or a function from the row to the class
-    *,
-    delimiter: str | None = ",",  # `None` for blanks and tabs
-    classes: Sequence[str] | None = None,  # by default the labels that occur, sorted
-) -> ImageItems:
-    """Label by a table. Rows are lists, or dictionaries when `name_column` is a title.
-
-    Raises: `ValueError` naming the line that cannot be used, `FileNotFoundError` when no listed image exists. Warns
-    when some are missing.
-    """
-    root, table = Path(root), Path(table)
-    get_label = label if callable(label) else lambda row: row[label]
-    names, labels = [], []
-    for number, row in enumerate(_read_table(table, delimiter, header=isinstance(name_column, str)), 1):
-        try:
-            names.append(row[name_column].replace("\\", "/"))
-            labels.append(str(get_label(row)))
-        except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{table}, row {number}: {row} has no usable name in column {name_column!r} or no usable "
-                             f"label ({type(error).__name__}: {error}).") from None
-    if not names:
-        raise ValueError(f"The table {table} has no rows.")
-    present = _keep_present(root, names, table.name)
-    names, labels = [names[i] for i in present], [labels[i] for i in present]
-    return ImageItems(root, tuple(names), tuple(labels), tuple(classes or sorted(set(labels))))
-
-# %% ../../nbs/01_data_prep.ipynb #1c1c5f36
-ELPV_CLASSES = ("mono functional", "mono defective", "poly functional", "poly defective")
-
-
-def _elpv_label(row: list[str]) -> str:
-    """The kind of cell, and whether experts think that it is more likely defective than not."""
-    return f"{row[2]} {'defective' if float(row[1]) > 0.5 else 'functional'}"
-
-
-def _read_elpv(root: Path) -> ImageItems:
-    return items_from_table(root, root / "labels.csv", 0, _elpv_label, delimiter=None, classes=ELPV_CLASSES)
-
-# %% ../../nbs/01_data_prep.ipynb #c9b55949
-PETS_PATTERN = r"(.+)_\d+.jpg$"
-
-
-def _read_pets(root: Path) -> ImageItems:
-    """Labels by regular expression; the split is the data set's own, where its `trainval.txt` and `test.txt` are."""
-    lists = {"train": root / "annotations" / "trainval.txt", "test": root / "annotations" / "test.txt"}
-    rows = sorted((f"images/{line.split()[0]}.jpg", split) for split, path in lists.items() if path.is_file()
-                  for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not rows:
-        return items_from_pattern(root, PETS_PATTERN)
-    present = _keep_present(root, [name for name, _ in rows], "the annotations")
-    items = items_from_pattern(root, PETS_PATTERN, names=[rows[i][0] for i in present])
-    return replace(items, splits=tuple(rows[i][1] for i in present))
-
-# %% ../../nbs/01_data_prep.ipynb #8d4ced73
-def _read_pairs(path: Path) -> dict[str, str]:
-    """Lines of two words as a dictionary."""
-    return dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
-def _read_birds(root: Path) -> ImageItems:
-    """Labels by parent folder (`001.Black_footed_Albatross`), the split from `train_test_split.txt` (1: training)."""
-    in_training = _read_pairs(root / "train_test_split.txt")
-    rows = sorted((f"images/{name.strip()}", "train" if in_training[number].strip() == "1" else "test")
-                  for number, name in _read_pairs(root / "images.txt").items())
-    present = _keep_present(root, [name for name, _ in rows], "images.txt")
-    names = tuple(rows[i][0] for i in present)
-    labels = tuple(name.split("/")[1].split(".", 1)[-1] for name in names)
-    return ImageItems(root, names, labels, tuple(dict.fromkeys(labels)), tuple(rows[i][1] for i in present))
-
-# %% ../../nbs/01_data_prep.ipynb #1f196f04
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What there is to know of a data set before it is there."""
-    name: str
-    title: str
-    licence: str
-    citation: str
-    homepage: str
-    num_images: int | None = None  # as its source says
-    num_classes: int | None = None
-    read: Callable[[Path], ImageItems] = items_from_folders
-    folder: str = ""  # its folder below the data folder; empty when it comes in a Python package
-    marker: str = ""  # a path that is there when the folder is this data set
-    archives: tuple[tuple[str, str], ...] = ()  # (address, checksum)
-    megabytes: int = 0  # to download
-    augmentation: Mapping[str, object] = field(default_factory=dict)  # what differs from `Augmentation()`
-
-# %% ../../nbs/01_data_prep.ipynb #54c930e4
-DATASETS = {info.name: info for info in (
-    DatasetInfo(
-        "elpv", "ELPV: solar cells in electroluminescence images", "CC BY-NC-SA 4.0",
-        "Deitsch et al., Automatic classification of defective photovoltaic module cells in electroluminescence "
-        "images, Solar Energy 185 (2019); Buerhop-Lutz et al., A benchmark for visual identification of defective "
-        "solar cells in electroluminescence imagery, EU PVSEC (2018)",
-        "https://github.com/zae-bayern/elpv-dataset", 2624, 4, read=_read_elpv, marker="labels.csv",
-        augmentation={"vertical_flip": True}),
-    DatasetInfo(
-        "pets", "Oxford-IIIT Pets: 37 breeds of cats and dogs", "CC BY-SA 4.0",
-        "Parkhi et al., Cats and dogs, CVPR (2012)", "https://www.robots.ox.ac.uk/~vgg/data/pets/", 7390, 37,
-        read=_read_pets, folder="oxford-iiit-pet", marker="images", megabytes=811, archives=(
-            ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
-            ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",
-             "md5:95a8c909bbe2e81eed6a22bccdf3f68f"))),
-    DatasetInfo(
-        "hotdog", "Hot dog or not", "not stated by its source; ask before you publish anything with these photos",
-        "Zhang et al., Dive into Deep Learning, section Fine-Tuning", "https://d2l.ai", 2800, 2, folder="hotdog",
-        marker="train", megabytes=250, archives=(
-            ("http://d2l-data.s3-accelerate.amazonaws.com/hotdog.zip",
-             "sha1:fba480ffa8aa7e0febbb511d181409f899b9baa5"),)),
-    DatasetInfo(
-        "birds", "CUB-200-2011: 200 species of birds", "for research and education that is not commercial",
-        "Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, CNS-TR-2011-001 (2011)",
-        "https://www.vision.caltech.edu/datasets/cub_200_2011/", 11788, 200, read=_read_birds, folder="birds",
-        marker="train_test_split.txt", megabytes=1150, archives=(
-            ("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-             "md5:97eceeb196236b17998738112f37df78"),)),
-    DatasetInfo(
-        "coffee", "Coffee beans in four roasts", "not stated by its source; ask before you publish anything with these "
-        "photos", "none known", "no public address known", 1200, 4, folder="coffee"),
-)}
-
-# %% ../../nbs/01_data_prep.ipynb #477cb587
-def dataset_info(name: str) -> DatasetInfo:
-    """What is known of the data set called `name`.
-
-    Raises: `ValueError` with the nearest names when there is none.
-    """
-    if name in DATASETS:
-        return DATASETS[name]
-    close = difflib.get_close_matches(name.lower(), DATASETS, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise ValueError(f"There is no data set and no folder called {name!r}.{hint} Data sets: {', '.join(DATASETS)}. For "
-                     "your own photos, give the path of a folder with one subfolder a class.")
-
-# %% ../../nbs/01_data_prep.ipynb #d7a5b491
-class StorageError(OSError):
-    """The data folder cannot be written: it is full, read-only, or not a folder. The message says what to change."""
-
-# %% ../../nbs/01_data_prep.ipynb #07918127
-@contextmanager
-def _writing_to(folder: Path, purpose: str) -> Iterator[None]:
-    """Turn the system's error into one that names the folder and the setting that moves it."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{purpose} failed: cannot write to {folder} ({error.strerror or error}). Make room or "
-                           "change its permissions, or set data_dir in settings.ini (or COURSE_DATA_DIR) to another "
-                           "folder. What was finished before is kept.") from error
-
-# %% ../../nbs/01_data_prep.ipynb #94eb5b28
-@contextmanager
-def _only_one(lock_file: Path, purpose: str) -> Iterator[None]:
-    """Let one process at a time in. The lock is the system's, so a killed process does not keep it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(lock_file)
-    with _writing_to(lock_file.parent, purpose):
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0.2)
-        except Timeout:
-            print(f"{purpose}: another process is at it; waiting for it.")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-# %% ../../nbs/01_data_prep.ipynb #79595f20
-def _find_root(folder: Path, info: DatasetInfo) -> Path | None:
-    """Where below `folder` the data set begins: an archive often holds one more folder around everything."""
-    for candidate in (folder, *sorted(path for path in folder.glob("*") if path.is_dir())):
-        if candidate.is_dir() and (not info.marker or (candidate / info.marker).exists()):
-            return candidate
-    return None
-
-
-def _package_root(info: DatasetInfo) -> Path:
-    """The image folder of the Python package that the data set comes in."""
-    spec = importlib.util.find_spec("elpv_dataset")
-    root = Path(spec.origin).parent / "data" if spec and spec.origin else None
-    if root is None or not (root / info.marker).is_file():
-        raise FileNotFoundError(f"The data set {info.name!r} comes in the package elpv-dataset, which is not installed "
-                                "here. Install it with: pip install elpv-dataset==1.0.0.post1")
-    return root
-
-# %% ../../nbs/01_data_prep.ipynb #94dae47c
-def download_dataset(info: DatasetInfo, data_dir: str | Path, *, progress: bool = True) -> Path:
-    """Fetch, check and unpack a data set into `data_dir`; its folder appears only when all of it is there.
-
-    Raises: `DownloadError` (see `course_lib.data.download`), `StorageError` when `data_dir` cannot be written.
-    """
-    data_dir, purpose = Path(data_dir), f"Getting the data set {info.name!r}"
-    target, unpacked = data_dir / info.folder, data_dir / f".{info.folder}.partial"
-    with _only_one(data_dir / f".{info.name}.lock", purpose):
-        if _find_root(target, info):  # another process was quicker
-            return target
-        if target.is_dir() and any(target.iterdir()):
-            raise FileExistsError(f"{target} is there, but it is not the data set {info.name!r}: there is no "
-                                  f"{info.marker!r} in it. Move it away or delete it, and try again.")
-        _fetch_all(info, data_dir / "downloads", unpacked, progress)
-        with _writing_to(data_dir, purpose):
-            if target.is_dir():
-                target.rmdir()
-            os.replace(unpacked, target)
-        for address, _ in info.archives:
-            (data_dir / "downloads" / _archive_name(address)).unlink(missing_ok=True)
-    return target
-
-# %% ../../nbs/01_data_prep.ipynb #db16a4f8
-def _archive_name(address: str) -> str:
-    return address.rsplit("/", 1)[-1]
-
-
-def _fetch_all(info: DatasetInfo, downloads: Path, unpacked: Path, progress: bool) -> None:
-    """Download every archive, then unpack each beside the others into the folder `unpacked`."""
-    from course_lib.data.download import download, unpack
-
-    for address, checksum in info.archives:
-        download(address, downloads / _archive_name(address), checksum=checksum, progress=progress)
-    with _writing_to(unpacked.parent, f"Unpacking the data set {info.name!r}"):
-        shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
-        unpacked.mkdir(parents=True)
-    for number, (address, _) in enumerate(info.archives):
-        part = unpack(downloads / _archive_name(address), unpacked / f".part{number}", progress=progress)
-        with _writing_to(unpacked, f"Unpacking the data set {info.name!r}"):
-            for child in part.iterdir():
-                os.replace(child, unpacked / child.name)
-            shutil.rmtree(part)
-    if not _find_root(unpacked, info):
-        raise ValueError(f"The archives of {info.name!r} were unpacked, but {info.marker!r} is not in them. Has the "
-                         f"data set moved? See {info.homepage}")
-
-# %% ../../nbs/01_data_prep.ipynb #bdfeedcc
-def _dataset_root(info: DatasetInfo, data_dir: Path, download: bool) -> Path:
-    """The folder of a named data set, downloaded first when that is needed and allowed."""
-    if not info.folder:
-        return _package_root(info)
-    for folder in dict.fromkeys((data_dir / info.folder, data_dir / info.name)):
-        if root := _find_root(folder, info):
-            return root
-    if not info.archives:
-        raise FileNotFoundError(f"The data set {info.name!r} ({info.title}) has no public address that we know of. "
-                                f"If you have it, put its class folders into {data_dir / info.folder}, one folder a "
-                                "class.")
-    if not download:
-        raise FileNotFoundError(f"The data set {info.name!r} is not in {data_dir / info.folder}. Get it with: "
-                                f"course data get {info.name} ({info.megabytes:,} MB)")
-    return _find_root(download_dataset(info, data_dir), info)
-
-# %% ../../nbs/01_data_prep.ipynb #11b31088
-KNOWN_BY = {"pets": "annotations/trainval.txt", "birds": "train_test_split.txt"}  # what gives a folder away
-
-
-def _locate(dataset: str | Path, data_dir: Path, download: bool) -> tuple[DatasetInfo | None, Path]:
-    """What `dataset` stands for: a known data set or `None`, and its folder."""
-    if str(dataset) in DATASETS and not isinstance(dataset, Path):
-        info = DATASETS[str(dataset)]
-        return info, _dataset_root(info, data_dir, download)
-    looks_like_path = isinstance(dataset, Path) or any(sign in dataset for sign in ("/", "\\", "~"))
-    folder = Path(dataset).expanduser()
-    if not looks_like_path and not folder.exists():
-        folder = data_dir / folder
-        if not folder.is_dir():
-            dataset_info(str(dataset))  # raises, with the nearest names
-    known = [DATASETS[name] for name, file in KNOWN_BY.items() if (folder / file).is_file()]
-    return (known[0] if known else None), folder
-
-# %% ../../nbs/01_data_prep.ipynb #729163fa
-def announce_items(items: ImageItems) -> None:
-    """Print what the data set is, its licence, and whom to cite."""
-    what = f"{len(items):,} images, {len(items.classes)} classes"
-    if items.info is None:
-        print(f"Your folder {items.root.name!r}: {what}. Its licence is yours to know.")
-        return
-    print(f"{items.info.title} ({what})\n  licence: {items.info.licence}\n  cite:    {items.info.citation}")
-
-# %% ../../nbs/01_data_prep.ipynb #b909fdf8
-def get_items(
-    dataset: str | Path = "elpv",  # a name in `DATASETS`, or the path of a folder
-    data_dir: str | Path = "data",  # where downloads are, or go
-    *,
-    pattern: str | None = None,  # label by this regular expression on the file name
-    download: bool = True,  # fetch a data set that is not there
-    announce: bool = True,  # print the licence and whom to cite
-) -> ImageItems:
-    """Find a data set, downloading it when it is not there yet, and label its images.
-
-    Raises: `ValueError` for a name that is not known (with the nearest), `FileNotFoundError` for a folder that does not
-    exist, and what the labelling functions and `download_dataset` raise.
-    """
-    info, root = _locate(dataset, Path(data_dir), download)
-    if pattern is not None:
-        items = items_from_pattern(root, pattern)
-    else:
-        items = info.read(root) if info else items_from_folders(root)
-    items = replace(items, info=info)
-    if announce:
-        announce_items(items)
-    return items
-
-# %% ../../nbs/01_data_prep.ipynb #736ed20d
-def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, columns: int = 4,
-                ax: Axes | None = None) -> Axes:
-    """Draw images of one size, (H, W, 3), uint8 or float in [0, 1], in a grid with a title above each."""
-    import matplotlib.pyplot as plt
-
-    images = [np.asarray(image) for image in images]
-    columns = min(columns, len(images))
-    rows, (height, width) = math.ceil(len(images) / columns), images[0].shape[:2]
-    if ax is None:
-        ax = plt.subplots(figsize=(1.6 * columns, 1.8 * rows), dpi=72, layout="constrained")[1]
-    gap_x, gap_y = width * 1.05, height * 1.2
-    for place, image in enumerate(images):
-        left, top = (place % columns) * gap_x, (place // columns) * gap_y
-        ax.imshow(image, extent=(left, left + width, top + height, top), interpolation="antialiased")
-        if place < len(titles):
-            ax.text(left + width / 2, top - height * 0.02, titles[place], ha="center", va="bottom", fontsize=8)
-    ax.set_xlim(-width * 0.02, columns * gap_x - width * 0.03)
-    ax.set_ylim(rows * gap_y - height * 0.17, -height * 0.18)
-    ax.axis("off")
-    return ax
-
-# %% ../../nbs/01_data_prep.ipynb #7a33c74d
-def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None = None,
-                      ax: Axes | None = None) -> Axes:
-    """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them."""
-    import matplotlib.pyplot as plt
-
-    splits = splits or {"images": np.arange(len(items))}
-    if ax is None:
-        height = 1.0 + 0.28 * len(items.classes)
-        ax = plt.subplots(figsize=(6, min(height, 8)), dpi=80, layout="constrained")[1]
-    left = np.zeros(len(items.classes))
-    for name, indices in splits.items():
-        counts = np.bincount(items.targets[indices], minlength=len(items.classes))
-        ax.barh(range(len(items.classes)), counts, left=left, label=name)
-        left += counts
-    ax.set_yticks(range(len(items.classes)), items.classes, fontsize=8 if len(items.classes) < 20 else 5)
-    ax.invert_yaxis()
-    ax.set_xlabel("images")
-    if len(splits) > 1:
-        ax.legend()
-    return ax
-
-# %% ../../nbs/01_data_prep.ipynb #ac62426a
-def map_ahead(function: Callable, inputs: Iterable, *, workers: int = 1, ahead: int = 1) -> Iterator:
-    """Yield `function(x)` for each input in order, while threads work on the next `ahead` of them.
-
-    An error comes out where its result would have been. Leaving the loop early ends the threads.
-    """
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting: deque = deque()
-        for value in inputs:
-            waiting.append(pool.submit(function, value))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-# %% ../../nbs/01_data_prep.ipynb #49c90a4a
-def image_sizes(items: ImageItems) -> np.ndarray:
-    """Width and height of every image in pixels, as stored: int64 (N, 2); (0, 0) for a file that is no image."""
-    def size(path: Path) -> tuple[int, int]:
-        try:
-            with Image.open(path) as image:  # reads the first bytes only
-                return image.size
-        except Exception:
-            return 0, 0
-    return np.array(list(map_ahead(size, map(items.path, range(len(items))), workers=4, ahead=64)), dtype=np.int64)
-
-
-def image_size_statistics(items: ImageItems) -> dict[str, dict[str, float]]:
-    """Smallest, median and largest width, height (pixels) and aspect ratio (width over height) of the images."""
-    sizes = image_sizes(items)
-    width, height = sizes[sizes.all(1)].T.astype(float)
-    if not len(width):
-        raise ValueError(f"None of the {len(items):,} files is an image, so there are no sizes to sum up.")
-    columns = {"width": width, "height": height, "aspect ratio": width / height}
-    return {name: {"min": values.min().item(), "median": float(np.median(values)), "max": values.max().item()}
-            for name, values in columns.items()}
+        raise ValueError(
+            f"{len(strays):,} of {len(names):,} names do not match the pattern "
+            f"{pattern!r}: {list_some(strays)}. Change the pattern, or move these "
+            "files elsewhere.")
+    classes, splits = tuple(sorted(set(labels))), folder_splits(names)
+    return ImageItems(Path(root), tuple(names), labels, classes, splits)
 
 # %% ../../nbs/01_data_prep.ipynb #aaa0c72b
-def _lot(seed: int, name: str) -> bytes:
-    """The number that `name` draws: the same on every machine, and unrelated to every other name's."""
-    return hashlib.sha256(f"{seed}/{_plain_name(name)}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _check_classes(items: ImageItems) -> None:
-    present = [name for name, count in items.class_counts().items() if count]
-    if len(present) > 1:
-        return
-    if not present:
-        raise ValueError("There are no images to split.")
-    hint = f" Did you mean the folder {items.root / present[0]}?" if items.names[0].count("/") > 1 else ""
-    raise ValueError(f"All {len(items):,} images are of one class, {present[0]!r}; a classifier needs at least two. "
-                     f"Check how the images are labelled.{hint}")
-
-# %% ../../nbs/01_data_prep.ipynb #e5c372dd
-def _official_split(items: ImageItems) -> tuple[np.ndarray, np.ndarray] | None:
-    """The data set's own split: `valid` where there is one, else `test`; `None` when it has none."""
-    splits = np.array(items.splits or (), dtype=object)
-    held_out = "valid" if "valid" in splits else "test"
-    train, valid = np.flatnonzero(splits == "train"), np.flatnonzero(splits == held_out)
-    return (train, valid) if len(train) and len(valid) else None
+def name_hash(seed: int, name: str) -> bytes:
+    """A number that looks random and depends on `seed` and `name` alone (SHA-256)."""
+    text = f"{seed}/{plain_name(name)}"  # one spelling of é, on a Mac and elsewhere
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 # %% ../../nbs/01_data_prep.ipynb #bcc036e1
 def split_items(
-    items: ImageItems,
-    valid_fraction: float = 0.25,
-    seed: int = 42,
-    *,
-    official: bool = True,  # use the split that the data set comes with, where it has one
+    items: ImageItems, valid_fraction: float = 0.25, seed: int = 42, *,
+    official: bool = True,  # use the data set's own split, where it has one
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split into training and validation, class by class; two int64 arrays of indices, each in rising order.
+    """Split into training and validation, class by class; int64 indices, rising.
 
-    Within a class the images whose SHA-256 of (seed, name) comes first are held out, so the split depends neither on
-    the machine nor on the order of the files. A class with one image keeps it for training, with a warning. Of a data
-    set that has `train`, `valid` and `test`, the `test` images are in neither.
+    Within a class the images with the smallest `name_hash` are held out, so the split
+    depends neither on the machine nor on the order of the files. Of a data set that
+    has `train`, `valid` and `test`, the `test` images are in neither.
 
     Raises: `ValueError` for a fraction outside (0, 1) or fewer than two classes.
     """
-    if not 0 < valid_fraction < 1:
-        raise ValueError(f"valid_fraction must lie between 0 and 1, not {valid_fraction}; 0.25 holds out every fourth.")
-    _check_classes(items)
-    if official and (given := _official_split(items)):
+    checks.number("valid_fraction", valid_fraction, above=0, below=1,
+                  hint="Choose a share between 0 and 1; 0.25 holds out every fourth.")
+    check_classes(items)
+    if official and (given := items.official_split()):
         return given
-    held_out, lonely = [], []
-    for number, name in enumerate(items.classes):
-        members = sorted(np.flatnonzero(items.targets == number), key=lambda i: _lot(seed, items.names[i]))
-        if len(members) == 1:
-            lonely.append(name)
-        count = min(max(math.floor(len(members) * valid_fraction + 0.5), 1), len(members) - 1)
-        held_out += members[:max(count, 0)]
-    if lonely:
-        warnings.warn(f"{len(lonely)} classes have one image only, which stays in training, so nothing tells how well "
-                      f"they are learned: {_some(lonely, 5)}. Add images or leave these classes out.", stacklevel=2)
+    warn_of_single_images(items)
+    held_out: list = []
+    for target in range(len(items.classes)):
+        members = sorted(np.flatnonzero(items.targets == target),
+                         key=lambda i: name_hash(seed, items.names[i]))
+        count = max(math.floor(len(members) * valid_fraction + 0.5), 1)
+        held_out += members[:max(min(count, len(members) - 1), 0)]
     valid = np.array(sorted(held_out), dtype=np.int64)
     return np.setdiff1d(np.arange(len(items), dtype=np.int64), valid), valid
 
-# %% ../../nbs/01_data_prep.ipynb #37d04a55
-def limit_items(items: ImageItems, max_images: int | None, seed: int = 42) -> ImageItems:
-    """At most `max_images` of the items, every class keeping its share (at least one image, while that fits).
-
-    `None` keeps all. Which images stay depends on `seed` and the names alone.
-    """
-    if max_images is None or len(items) <= max_images:
-        return items
-    if max_images < 1:
-        raise ValueError(f"max_images must be at least 1, not {max_images}.")
-    ranked = []
-    for number in range(len(items.classes)):
-        members = sorted(np.flatnonzero(items.targets == number), key=lambda i: _lot(seed, items.names[i]))
-        ranked += [((place + 0.5 if place else 0) / len(members), _lot(seed, items.names[i]), i)
-                   for place, i in enumerate(members)]
-    return items.subset(sorted(i for _, _, i in sorted(ranked)[:max_images]))
-
-# %% ../../nbs/01_data_prep.ipynb #b9a537d3
-class BadImageError(ValueError):
-    """A file that cannot be used as an image. The message says why."""
-
-
-def _as_plain(image: Image.Image) -> Image.Image:
-    """`image` as 8-bit grey or RGB, whatever it was stored as; what is transparent becomes white."""
-    if image.mode in ("RGB", "L"):
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey; 65535 is white
-        return Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).round().astype(np.uint8))
-    if image.mode == "F":
-        raise BadImageError("its pixels are floating-point numbers, and nothing says which of them is white")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-# %% ../../nbs/01_data_prep.ipynb #9f15d993
-def _upright(image: Image.Image) -> Image.Image:
-    """`image` turned the way the camera was held, as its EXIF note says."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError):  # the pixels are at fault, not the note
-        raise
-    except Exception:  # a broken note is no reason to lose a good photo
-        return image
-
-
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    """The centre square of `image`, antialiased to `size`: uint8 (size, size, 3)."""
-    shorter = min(image.size)
-    if shorter > 2 * size:  # a JPEG decoder can shrink by 2, 4 or 8 while it decodes, which saves most of its work
-        image.draft(None, tuple(math.ceil(length * 2 * size / shorter) for length in image.size))
-    image = _as_plain(_upright(image))
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    image = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side), 3.0)
-    return np.array(image.convert("RGB"))
-
-# %% ../../nbs/01_data_prep.ipynb #4ed948f1
-def load_image(path: str | Path, size: int) -> np.ndarray:
-    """Read one image as the cache would: upright, RGB, shorter side at `size` pixels, centre square.
-
-    Returns: uint8, shape (size, size, 3).
-    Raises: `BadImageError` for a file that is not an image or is damaged, `OSError` when it cannot be read at all.
-    """
-    try:
-        with Image.open(path) as image:
-            return _square(image, size)
-    except (OSError, BadImageError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault: the image may be fine
-        reason = str(error)
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not an image in a format that Pillow reads" if os.path.getsize(path) else "the file is empty"
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        reason = f"{type(error).__name__}: {error}"
-    raise BadImageError(f"{path} cannot be used: {reason}")
-
-# %% ../../nbs/01_data_prep.ipynb #1147c351
-CACHE_VERSION = 1  # raise it whenever the same file would give other pixels
-UNREADABLE = "unreadable"
-
-
-def _file_digest(path: Path) -> str:
-    """A fingerprint of the file's bytes, or `unreadable`."""
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return UNREADABLE
-    return digest.hexdigest()
-
-# %% ../../nbs/01_data_prep.ipynb #97e4dace
-def content_digests(items: ImageItems) -> list[str]:
-    """A fingerprint of each file's bytes (BLAKE2b); two images with the same one are the same file twice."""
-    return list(map_ahead(_file_digest, (items.path(i) for i in range(len(items))), workers=4, ahead=64))
-
-# %% ../../nbs/01_data_prep.ipynb #4f46b1bc
-def _cache_key(items: ImageItems, digests: list[str], size: int) -> str:
-    """Changes when a file, its name, the order, the size or this code changes."""
-    key = hashlib.blake2b(f"{CACHE_VERSION} {size}".encode(), digest_size=10)
-    for name, digest in zip(items.names, digests, strict=True):
-        key.update(f"\0{_plain_name(name)}\0{digest}".encode("utf-8", "surrogateescape"))
-    return key.hexdigest()
-
-# %% ../../nbs/01_data_prep.ipynb #bf78e78d
-@dataclass(frozen=True)
-class PresizedImages:
-    """Square images on disk, ready to be picked by number: `images[i]` shows `items.names[i]`."""
-    items: ImageItems  # those that could be read
-    images: np.ndarray  # uint8 (N, size, size, 3), mapped from disk: only what is used is read
-    skipped: tuple[tuple[str, str], ...]  # (name, reason) of the files that could not be used
-    folder: Path
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __repr__(self) -> str:
-        return f"PresizedImages({len(self):,} images of {self.size} px, {len(self.skipped)} skipped)"
-
-    @property
-    def size(self) -> int:
-        """Height and width in pixels."""
-        return self.images.shape[1]
-
-# %% ../../nbs/01_data_prep.ipynb #3d97664a
-def presize(
-    items: ImageItems,
-    size: int,  # pixels
-    cache_dir: str | Path,
-    *,
-    progress: bool = True,
-    workers: int | None = None,  # decoding threads; by default one a core, at most four
-) -> PresizedImages:
-    """Resize every image once and keep the result on disk; a second call finds it there.
-
-    The cache is named after the files' contents, so changed data makes another one. An interrupted build goes on from
-    its last whole image, and two processes that want the same cache build it once. Bad files are skipped, with a
-    warning that names them.
-
-    Raises: `ValueError` when no image can be used, `StorageError` when `cache_dir` cannot be written or is full,
-    `OSError` when a file that could be read before no longer can.
-    """
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels, at least 1, not {size!r}.")
-    if not len(items):
-        raise ValueError("There are no images to presize.")
-    digests = content_digests(items)
-    folder = Path(cache_dir) / f"presized-{size}-{_cache_key(items, digests, size)}"
-    if _read_note(folder, size) is None:
-        _build_once(items, digests, size, folder, progress, workers or min(4, os.cpu_count() or 1))
-    return _open_cache(items, size, folder)
-
-# %% ../../nbs/01_data_prep.ipynb #b71bdd45
-def _read_note(folder: Path, size: int) -> dict | None:
-    """What the finished cache in `folder` says of itself; `None` when there is none or it is damaged."""
-    try:
-        note = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
-        whole = (folder / "images.bin").stat().st_size == note["count"] * size * size * 3
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return note if whole else None
-
-# %% ../../nbs/01_data_prep.ipynb #cd0f8792
-def _open_cache(items: ImageItems, size: int, folder: Path) -> PresizedImages:
-    note = _read_note(folder, size)
-    bad = {index: reason for index, reason in note["skipped"]}
-    skipped = tuple((items.names[index], reason) for index, reason in sorted(bad.items()))
-    if skipped:
-        lines = "".join(f"\n  {name}: {reason}" for name, reason in skipped[:5])
-        more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
-        warnings.warn(f"{len(skipped):,} of {len(items):,} files are left out:{lines}{more}", stacklevel=3)
-        items = items.subset(index for index in range(len(items)) if index not in bad)
-    images = np.memmap(folder / "images.bin", dtype=np.uint8, mode="r", shape=(note["count"], size, size, 3))
-    return PresizedImages(items, images, skipped, folder)
-
-# %% ../../nbs/01_data_prep.ipynb #8c818f88
-def _build_once(items: ImageItems, digests: list[str], size: int, folder: Path, progress: bool, workers: int) -> None:
-    """Build the cache unless another process does; then wait for it and use its result."""
-    with _only_one(folder.with_name(folder.name + ".lock"), f"Presizing {len(items):,} images"):
-        if _read_note(folder, size) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
-            _build(items, digests, size, folder, progress, workers)
-
-# %% ../../nbs/01_data_prep.ipynb #e746b421
-def _build(items: ImageItems, digests: list[str], size: int, folder: Path, progress: bool, workers: int) -> None:
-    """Append image after image to a partial cache, and rename it when it is whole."""
-    from tqdm.auto import tqdm
-
-    partial, purpose = folder.with_name(folder.name + ".partial"), f"Presizing {len(items):,} images"
-    with _writing_to(folder.parent, purpose):
-        partial.mkdir(exist_ok=True)
-        bad, start = _resume(partial, size, len(items))
-        _check_free_space(folder.parent, (len(items) - start) * size * size * 3, purpose)
-        images, log = (open(partial / name, "ab", buffering=0) for name in ("images.bin", "skipped.jsonl"))
-    with images, log, tqdm(total=len(items), initial=start, desc="presizing", unit="image", leave=False,
-                           disable=not progress) as bar:
-        decode = lambda index: _decode(items, digests, size, index)
-        for index, result in map_ahead(decode, range(start, len(items)), workers=workers, ahead=4 * workers):
-            with _writing_to(folder.parent, purpose):
-                if isinstance(result, str):
-                    bad[index] = result
-                    _append(log, json.dumps([index, result]).encode() + b"\n")
-                else:
-                    _append(images, result)
-            bar.update()
-    _finish(partial, folder, len(items), bad, purpose)
-
-# %% ../../nbs/01_data_prep.ipynb #31876338
-def _decode(items: ImageItems, digests: list[str], size: int, index: int) -> tuple[int, np.ndarray | str]:
-    """The pixels of one image, or the reason why there are none."""
-    path = items.path(index)
-    if digests[index] == UNREADABLE:
-        return index, "the file cannot be read (missing, or no permission)"
-    try:
-        return index, load_image(path, size)
-    except BadImageError as error:
-        return index, str(error).removeprefix(f"{path} cannot be used: ")
-    except OSError as error:  # it could be read a moment ago, so the file may be good: do not skip it for ever
-        raise OSError(error.errno, f"Reading failed ({error.strerror}); the images done so far are kept, so run this "
-                      "again once the disk answers", str(path)) from error
-
-
-def _append(file: object, data: bytes | np.ndarray) -> None:
-    """Write all of `data`; an ordinary write reports a full disk as an error, a mapped one would kill the process."""
-    view = memoryview(data).cast("B")
-    while view:
-        view = view[file.write(view):]
-
-# %% ../../nbs/01_data_prep.ipynb #bb66fc68
-def _resume(partial: Path, size: int, total: int) -> tuple[dict[int, str], int]:
-    """What an interrupted build left: the bad files by index, and the index to go on from.
-
-    A skipped file is logged before any later image is written, so counting the whole rows tells where the build was.
-    """
-    log, images = partial / "skipped.jsonl", partial / "images.bin"
-    log.touch()
-    images.touch()
-    lines = log.read_bytes()
-    lines = lines[:lines.rfind(b"\n") + 1]  # a last line without its end was cut off
-    rows = images.stat().st_size // (size * size * 3)
-    try:
-        bad = {int(index): str(reason) for index, reason in map(json.loads, lines.splitlines())}
-    except (ValueError, TypeError):  # the disk returned something else than was written: trust nothing
-        bad, lines, rows = {}, b"", 0
-    os.truncate(log, len(lines))
-    os.truncate(images, rows * size * size * 3)
-    index = 0
-    while index < total and (rows or index in bad):
-        rows -= index not in bad
-        index += 1
-    return bad, index
-
-# %% ../../nbs/01_data_prep.ipynb #9ea2ddc6
-def _check_free_space(folder: Path, needed: int, purpose: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StorageError(f"{purpose} needs {needed / 1e6:,.0f} MB more in {folder}, and {free / 1e6:,.0f} MB are "
-                           "free. Make room, or set data_dir in settings.ini (or COURSE_DATA_DIR) to a folder on a "
-                           "larger disk.")
-
-# %% ../../nbs/01_data_prep.ipynb #60e0a4b9
-def _finish(partial: Path, folder: Path, total: int, bad: Mapping[int, str], purpose: str) -> None:
-    """Write the note that makes a cache whole, and put it in its place in one step."""
-    if len(bad) == total:
-        shutil.rmtree(partial, ignore_errors=True)
-        reasons = "; ".join(f"{reason} ({count:,} files)" for reason, count in Counter(bad.values()).most_common(3))
-        raise ValueError(f"None of the {total:,} image files can be used: {reasons}.")
-    note = {"count": total - len(bad), "skipped": sorted(bad.items()), "version": CACHE_VERSION}
-    with _writing_to(folder.parent, purpose):
-        (partial / "cache.json").write_text(json.dumps(note), encoding="utf-8")
-        for path in partial.iterdir():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, folder)
-
 # %% ../../nbs/01_data_prep.ipynb #74250983
-def _stack(rows: Sequence[Sequence[torch.Tensor | float]], like: torch.Tensor) -> torch.Tensor:
-    """Nine numbers, each one for all images or a tensor (B,), as matrices (B, 3, 3)."""
-    full = lambda value: value if isinstance(value, torch.Tensor) else torch.full_like(like, value)
-    return torch.stack([torch.stack([full(value) for value in row], -1) for row in rows], -2)
-
-
 def flip_matrix(across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Mirror: `across` and `down` (B,) are -1 where an image is flipped left-right or upside down, else 1."""
-    return _stack([[across, 0, 0], [0, down, 0], [0, 0, 1]], across)
+    """Mirror: -1 where an image is flipped left-right or upside down, else 1; (B,)."""
+    return matrices_of([[across, 0, 0], [0, down, 0], [0, 0, 1]], across)
 
 
 def rotation_matrix(degrees: torch.Tensor) -> torch.Tensor:
     """Turn the picture anticlockwise by `degrees` (B,)."""
     angle = degrees * (math.pi / 180)
-    sine, cosine = angle.sin(), angle.cos()
-    return _stack([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], angle)
-
-# %% ../../nbs/01_data_prep.ipynb #66c45298
-def crop_matrix(width: torch.Tensor, height: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Look at a part: `width` and `height` are shares of the picture, its centre (x, y) lies in [-1, 1]; all (B,)."""
-    return _stack([[width, 0, x], [0, height, y], [0, 0, 1]], width)
+    sin, cos = angle.sin(), angle.cos()
+    return matrices_of([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], angle)
 
 
 def zoom_matrix(factor: torch.Tensor) -> torch.Tensor:
     """Magnify about the centre by `factor` (B,)."""
-    return _stack([[1 / factor, 0, 0], [0, 1 / factor, 0], [0, 0, 1]], factor)
+    return matrices_of([[1 / factor, 0, 0], [0, 1 / factor, 0], [0, 0, 1]], factor)
+
+
+def crop_matrix(width: torch.Tensor, height: torch.Tensor, x: torch.Tensor,
+                y: torch.Tensor) -> torch.Tensor:
+    """Look at a part about (x, y); `width` and `height` are its shares; all (B,)."""
+    return matrices_of([[width, 0, x], [0, height, y], [0, 0, 1]], width)
 
 
 def warp_matrix(across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Perspective: the right side (`across` > 0) or the lower side (`down` > 0) comes nearer; all (B,)."""
-    return _stack([[1, 0, 0], [0, 1, 0], [across, down, 1]], across)
+    """Perspective: the right (`across` > 0) or lower side (`down` > 0) comes nearer."""
+    return matrices_of([[1, 0, 0], [0, 1, 0], [across, down, 1]], across)
 
 # %% ../../nbs/01_data_prep.ipynb #47958526
 def warp_grid(matrices: torch.Tensor, size: int) -> torch.Tensor:
-    """Where each pixel of the result looks in the source: float32 (B, size, size, 2) for `grid_sample`.
-
-    A product of (size * size, 3) with (3, 3) would do. As every place is (column, row, 1), its column part and row part
-    can be worked out once each and added, which is several times faster.
-    """
-    place = (2 * torch.arange(size, device=matrices.device, dtype=torch.float32) + 1) / size - 1  # pixel centres
+    """Where each pixel of the result looks: float32 (B, size, size, 2)."""
+    steps = torch.arange(size, device=matrices.device, dtype=torch.float32)
+    place = (2 * steps + 1) / size - 1  # the centres of the pixels
     across, down, constant = matrices.unbind(2)
-    column_part = across[:, :, None, None] * place + constant[:, :, None, None]  # (B, 3, 1, size)
-    row_part = down[:, :, None, None] * place[:, None]  # (B, 3, size, 1)
-    divisor = column_part[:, 2:] + row_part[:, 2:]  # what makes far things small
-    return (column_part[:, :2] + row_part[:, :2]).div_(divisor).permute(0, 2, 3, 1)
-
-# %% ../../nbs/01_data_prep.ipynb #cf7c5a10
-def resize_images(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Antialiased resize of square images (B, C, H, W) to `size`; uint8 stays uint8 on the CPU: much faster."""
-    if images.shape[-1] == size:
-        return images
-    if images.device.type != "cpu":
-        images = images.float()
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    columns = across[:, :, None, None] * place + constant[:, :, None, None]
+    rows = down[:, :, None, None] * place[:, None]
+    w = columns[:, 2:] + rows[:, 2:]  # it makes far things small
+    return (columns[:, :2] + rows[:, :2]).div_(w).permute(0, 2, 3, 1)
 
 # %% ../../nbs/01_data_prep.ipynb #8ea9e4f2
-def warp_images(images: torch.Tensor, matrices: torch.Tensor, size: int, *, mode: str = "bilinear",
-                padding: str = "reflection", lighting: tuple[torch.Tensor, torch.Tensor] | None = None
-                ) -> torch.Tensor:
-    """Look at each image (B, C, H, W) through its matrix (B, 3, 3): one interpolation, float32 (B, C, size, size).
+def warp_images(
+    images: torch.Tensor, matrices: torch.Tensor, size: int, *,
+    padding: str = "reflection",  # what is beyond the edge; for `F.grid_sample`
+    lighting: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Look at each image (B, C, H, W) through its matrix (B, 3, 3): one interpolation.
 
-    With `lighting`, a gain and an offset, both (B, C), each pixel is multiplied by the one, then the other is added.
+    Gives float32 (B, C, size, size), `channels_last`. With `lighting`, a gain and an
+    offset, both (B, C), each pixel is multiplied by the one, then the other is added.
     """
-    if images.shape[-1] > 1.75 * size:  # bilinear looks at four pixels; here it would skip some, so average first
+    if images.shape[-1] > 1.75 * size:
         images = resize_images(images, round(1.5 * size))
     shape = (len(images), images.shape[1], size, size)
     out = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
-    # a CPU core is quickest with an image or two at a time, which fit into its cache; a GPU with all at once
     step = 2 * torch.get_num_threads() if images.device.type == "cpu" else len(images)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        seen = F.grid_sample(images[part].float(), warp_grid(matrices[part], size), mode=mode, padding_mode=padding,
-                             align_corners=False)
-        if lighting:  # here and not at the end, as long as these images are in the cache
+        grid = warp_grid(matrices[part], size)
+        seen = F.grid_sample(images[part].float(), grid, mode="bilinear",
+                             padding_mode=padding, align_corners=False)
+        if lighting:  # here and not at the end, while these images are in the cache
             gain, offset = (value[part, :, None, None] for value in lighting)
             seen.mul_(gain).add_(offset)
         out[part] = seen
@@ -1052,282 +177,91 @@ def warp_images(images: torch.Tensor, matrices: torch.Tensor, size: int, *, mode
 # %% ../../nbs/01_data_prep.ipynb #cffe5a2c
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be changed; each number is the largest change that is drawn."""
+    """How far a training image may be changed: the largest change that is drawn."""
     horizontal_flip: bool = True
     vertical_flip: bool = False  # for pictures without an up
     rotate: float = 10.0  # degrees either way
     zoom: float = 1.1  # magnification
     warp: float = 0.1  # perspective: how much nearer one side comes
     min_scale: float = 0.75  # smallest share of the area that a crop keeps
-    max_ratio: float = 4 / 3  # widest crop, width over height; the narrowest is its inverse
+    max_ratio: float = 4 / 3  # widest crop, width over height; 1 / this: narrowest
     brightness: float = 0.1  # added, either way; 1 is white
     contrast: float = 0.2  # multiplied by up to 1 + this, or divided by as much
-    probability: float = 0.75  # of each of rotate, zoom, warp and lighting to happen at all
+    probability: float = 0.75  # of each of rotate, zoom, warp and lighting to happen
 
     def __post_init__(self) -> None:
-        ranges = {"rotate": (0, 180), "zoom": (1, 10), "warp": (0, 0.4), "min_scale": (0.01, 1), "max_ratio": (1, 10),
-                  "brightness": (0, 1), "contrast": (0, 10), "probability": (0, 1)}
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"Augmentation: {name} = {getattr(self, name)!r} must lie from {low} to {high}.")
+        check_ranges(self)
 
 # %% ../../nbs/01_data_prep.ipynb #5776b3be
-NUM_DRAWS = 16  # random numbers an image, drawn all at once whether used or not
+NUM_DRAWS = 16  # random numbers an image
 
 
 def draw_matrices(draws: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
-    """One matrix an image from uniform `draws` (B, NUM_DRAWS) in [0, 1): float32 (B, 3, 3).
+    """One matrix an image from uniform `draws` (B, NUM_DRAWS) in [0, 1): (B, 3, 3).
 
-    It leads from a place in the result to the place in the stored image whose colour belongs there, both in [-1, 1].
+    It leads from a place in the result to the place in the stored image, in [-1, 1].
     """
     a, signed, u = augmentation, 2 * draws - 1, draws.unbind(1)
     happens = (draws[:, 5:8] < a.probability).float().unbind(1)
-    flip = lambda allowed, draw: torch.where(draw < 0.5, -1.0, 1.0) if allowed else torch.ones_like(draw)
     area, ratio = a.min_scale + (1 - a.min_scale) * u[8], a.max_ratio ** signed[:, 9]
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    crop = crop_matrix(width, height, (1 - width) * signed[:, 10], (1 - height) * signed[:, 11])
+    width = (area * ratio).sqrt().clamp(max=1)
+    height = (area / ratio).sqrt().clamp(max=1)
+    x, y = (1 - width) * signed[:, 10], (1 - height) * signed[:, 11]
     rotation = rotation_matrix(a.rotate * signed[:, 2] * happens[0])
     zoom = zoom_matrix(1 + (a.zoom - 1) * u[3] * happens[1])
-    warp = warp_matrix(a.warp * signed[:, 4] * happens[2], a.warp * signed[:, 12] * happens[2])
-    return crop @ rotation @ zoom @ warp @ flip_matrix(flip(a.horizontal_flip, u[0]), flip(a.vertical_flip, u[1]))
-
-# %% ../../nbs/01_data_prep.ipynb #174b2739
-def draw_lighting(draws: torch.Tensor, augmentation: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and offset (B,) of the lighting change `gain * pixel + offset`, pixels in [0, 1], mid-grey kept in place."""
-    signed, happens = 2 * draws - 1, (draws[:, 15] < augmentation.probability).float()
-    gain = (1 + augmentation.contrast) ** (signed[:, 13] * happens)
-    return gain, 0.5 * (1 - gain) + augmentation.brightness * signed[:, 14] * happens
+    tilt = a.warp * happens[2]
+    warp = warp_matrix(tilt * signed[:, 4], tilt * signed[:, 12])
+    across = torch.where((u[0] < 0.5) & a.horizontal_flip, -1.0, 1.0)
+    down = torch.where((u[1] < 0.5) & a.vertical_flip, -1.0, 1.0)
+    crop, flip = crop_matrix(width, height, x, y), flip_matrix(across, down)
+    return crop @ rotation @ zoom @ warp @ flip
 
 # %% ../../nbs/01_data_prep.ipynb #59876df6
-def scale_and_shift(x: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """`x * gain + offset` for `channels_last` x (B, C, H, W), float32, in place; gain and offset are (C,).
-
-    Seen as rows of W * C numbers the work runs through memory in order, several times faster than channel by channel.
-    """
-    rows = x.permute(0, 2, 3, 1).flatten(2)
-    gain, offset = (value.to(x.device).repeat(x.shape[3]) for value in (gain, offset))
-    rows.mul_(gain).add_(offset)
-    return x
+def draw_lighting(
+    draws: torch.Tensor, augmentation: Augmentation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gain and offset (B,) of `gain * pixel + offset`, pixels in [0, 1]."""
+    signed = 2 * draws - 1
+    happens = (draws[:, 15] < augmentation.probability).float()
+    gain = (1 + augmentation.contrast) ** (signed[:, 13] * happens)
+    brightness = augmentation.brightness * signed[:, 14] * happens
+    return gain, 0.5 * (1 - gain) + brightness  # mid-grey stays, but for brightness
 
 # %% ../../nbs/01_data_prep.ipynb #26af38cb
 @dataclass(frozen=True)
 class BatchTransform:
-    """From stored images to what the network takes: resize or augment, then normalise, on whichever device they are.
+    """From stored images to what the network takes, on whichever device they are.
 
-    Calling it turns uint8 (B, H, W, 3) into float32 (B, 3, size, size), `channels_last`. All chance comes from
-    `generator`, on the CPU, so a GPU sees the same augmentations.
+    Calling it turns uint8 (B, H, W, 3) into float32 (B, 3, size, size), in
+    `channels_last`: resized or augmented, then normalised.
     """
     size: int
     mean: Sequence[float]  # of the backbone, for pixels in [0, 1]
     std: Sequence[float]
     augmentation: Augmentation | None = None
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor | None:
-        """The chance of `count` images, (count, NUM_DRAWS); `None` where nothing is left to chance."""
-        return None if self.augmentation is None else torch.rand(count, NUM_DRAWS, generator=generator)
+    def draw(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> torch.Tensor | None:
+        """Random numbers for `count` images, (count, NUM_DRAWS), if any are needed."""
+        if self.augmentation is None:
+            return None
+        return torch.rand(count, NUM_DRAWS, generator=generator)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, generator: torch.Generator | None = None,
                  draws: torch.Tensor | None = None) -> torch.Tensor:
-        mean, std = (torch.tensor(tuple(values), dtype=torch.float32) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(tuple(values), dtype=torch.float32)
+                     for values in (self.mean, self.std))
         x = images.permute(0, 3, 1, 2)
-        if self.augmentation is None:
-            x = resize_images(x, self.size).to(torch.float32, memory_format=torch.channels_last)
-            return scale_and_shift(x, 1 / (255 * std), -mean / std)
         draws = self.draw(len(images), generator) if draws is None else draws
+        if self.augmentation is None or draws is None:
+            x = resize_images(x, self.size)
+            x = x.to(torch.float32, memory_format=torch.channels_last)
+            return scale_and_shift(x, 1 / (255 * std), -mean / std)
         matrices = draw_matrices(draws, self.augmentation).to(x.device)
-        gain, offset = (value[:, None] for value in draw_lighting(draws, self.augmentation))
-        # ((pixel / 255) * gain + offset - mean) / std, as one multiplication and one addition
-        lighting = (gain / (255 * std)).to(x.device), ((offset - mean) / std).to(x.device)
-        return warp_images(x, matrices, self.size, lighting=lighting)
-
-# %% ../../nbs/01_data_prep.ipynb #4e76b931
-def default_augmentation(items: ImageItems) -> Augmentation:
-    """The augmentation that suits the data set: solar cells have no up, so theirs are flipped both ways."""
-    return Augmentation(**(items.info.augmentation if items.info else {}))
-
-# %% ../../nbs/01_data_prep.ipynb #7f030407
-def _generator(*parts: object) -> torch.Generator:
-    """A CPU random generator that depends on `parts` alone."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _check_loader(loader: ImageLoader) -> None:
-    for name, least in (("batch_size", 1), ("prefetch", 0), ("epoch", 0)):
-        value = getattr(loader, name)
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-    if len(loader.indices) == 0:
-        raise ValueError("There are no images in this set, so there is no batch to make. Check valid_fraction, and how "
-                         "many images each class has.")
-    if len(loader.targets) != len(loader.images):
-        raise ValueError(f"{len(loader.images):,} images but {len(loader.targets):,} targets; there must be one each.")
-
-# %% ../../nbs/01_data_prep.ipynb #01520ed1
-@dataclass(eq=False, repr=False)
-class ImageLoader:
-    """Batches `(x, y)` of some of the images: x as `transform` makes it, y int64 (B,), both on `device`.
-
-    Order and augmentation depend on `seed` and `epoch` alone. Each time round takes the present `epoch` and moves it
-    on by one; set it to play an epoch again. A training loader (`shuffle`) drops a last batch that is not full, unless
-    it is the only one.
-
-    Raises: `ValueError` for a batch size below 1 or an empty set.
-    """
-    images: np.ndarray  # uint8 (N, H, W, 3)
-    targets: np.ndarray  # int64 (N,)
-    indices: np.ndarray  # which of them belong to this set
-    transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
-    batch_size: int = 32
-    _: KW_ONLY
-    shuffle: bool = False
-    seed: int = 42
-    device: torch.device | str = "cpu"
-    prefetch: int = 1  # batches made ahead by one thread; 0 for none
-    drop_last: bool | None = None  # by default the same as `shuffle`
-    classes: tuple[str, ...] = ()
-    epoch: int = 0
-    shard: tuple[int, int] = (0, 1)  # of several processes, the number of this one and how many there are
-
-    def __post_init__(self) -> None:
-        _check_loader(self)
-        self.device = torch.device(self.device)
-
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.indices), self.batch_size)
-        drop = self.shuffle if self.drop_last is None else self.drop_last
-        return full if drop and full or not rest else full + 1
-
-    @property
-    def num_samples(self) -> int:
-        """How many images all processes see in a pass."""
-        return len(self.indices)
-
-    def __repr__(self) -> str:
-        return f"ImageLoader({len(self.indices):,} images in {len(self)} batches of {self.batch_size})"
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        if self.device.type == "cpu":
-            disable_malloc_trim()  # or each batch would ask the system for its memory again
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return _iterate(self, epoch)
-
-# %% ../../nbs/01_data_prep.ipynb #93bad611
-def shuffled_order(count: int, seed: int, epoch: int) -> torch.Tensor:
-    """The order, int64 (count,), in which a shuffling loader shows its images in `epoch`."""
-    return torch.randperm(count, generator=_generator(seed, epoch, "order"))
-
-
-def _iterate(loader: ImageLoader, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches of one epoch."""
-    order = np.asarray(loader.indices)
-    if loader.shuffle:
-        order = order[shuffled_order(len(order), loader.seed, epoch).numpy()]
-    chance = _generator(loader.seed, epoch, "augmentation")  # used by one thread, batch after batch
-    make = _one_core(lambda start: _make_batch(loader, order[start:start + loader.batch_size], chance))
-    starts = range(0, len(loader) * loader.batch_size, loader.batch_size)
-    if loader.shard != (0, 1):  # a last batch may be too small to give every process an image
-        starts = [start for start in starts if loader.shard[0] < min(loader.batch_size, len(order) - start)]
-    return map_ahead(make, starts, ahead=loader.prefetch) if loader.prefetch else map(make, starts)
-
-# %% ../../nbs/01_data_prep.ipynb #1204de5b
-def _one_core(function: Callable) -> Callable:
-    """`function`, on one core: the training beside it needs the others, and cores that wait for each other are slow."""
-    def limited(value: object) -> object:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return function(value)
-        finally:
-            torch.set_num_threads(before)
-    return limited
-
-# %% ../../nbs/01_data_prep.ipynb #986428d4
-def take_shard(count: int, shard: tuple[int, int]) -> slice:
-    """The rows, of `count`, that belong to process number `share[0]` of `share[1]`: the first ones may get one more."""
-    index, processes = shard
-    each, more = divmod(count, processes)
-    start = index * each + min(index, more)
-    return slice(start, start + each + (index < more))
-
-
-def _own_rows(loader: ImageLoader, rows: np.ndarray, chance: torch.Generator) -> tuple[np.ndarray, Callable]:
-    """Of a batch's rows those of this process, and its transform with the chance that falls to them."""
-    if loader.shard == (0, 1):
-        return rows, loader.transform
-    if not isinstance(loader.transform, BatchTransform):
-        raise TypeError("Several processes can share a batch only if the loader's transform is a BatchTransform, but "
-                        f"it is {loader.transform!r}.")
-    draws, mine = loader.transform.draw(len(rows), chance), take_shard(len(rows), loader.shard)
-    return rows[mine], partial(loader.transform, draws=None if draws is None else draws[mine])
-
-# %% ../../nbs/01_data_prep.ipynb #f952cbcb
-def _make_batch(loader: ImageLoader, rows: np.ndarray, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    rows, transform = _own_rows(loader, rows, chance)
-    x, y = torch.from_numpy(np.asarray(loader.images[rows])), torch.from_numpy(loader.targets[rows])
-    if loader.device.type == "cuda":  # pinned memory is copied while the GPU goes on computing
-        x, y = x.pin_memory(), y.pin_memory()
-    if loader.device.type == "mps":  # its grid_sample does not know every padding mode
-        return transform(x, chance).to(loader.device), y.to(loader.device)
-    x, y = x.to(loader.device, non_blocking=True), y.to(loader.device, non_blocking=True)
-    return transform(x, chance), y
-
-# %% ../../nbs/01_data_prep.ipynb #6ac23e12
-@dataclass(frozen=True)
-class Loaders:
-    """The two loaders of a training run and the classes that their numbers stand for."""
-    train: ImageLoader
-    valid: ImageLoader
-    classes: tuple[str, ...]
-
-# %% ../../nbs/01_data_prep.ipynb #a9a3e2b4
-def make_loaders(
-    presized: PresizedImages,
-    *,
-    image_size: int,  # pixels, height and width of what the network sees
-    batch_size: int,
-    mean: Sequence[float],  # of the backbone, for pixels in [0, 1]
-    std: Sequence[float],
-    valid_fraction: float = 0.25,
-    seed: int = 42,
-    device: torch.device | str = "cpu",
-    augmentation: Augmentation | str | None = "default",  # `None` for none
-    official: bool = True,  # use the data set's own split, where it has one
-    prefetch: int = 1,
-) -> Loaders:
-    """Split, and make a shuffled, augmented loader for training and a plain one for validation."""
-    items = presized.items
-    train, valid = split_items(items, valid_fraction, seed, official=official)
-    if isinstance(augmentation, str):
-        if augmentation != "default":
-            raise ValueError(f"augmentation = {augmentation!r} is not known; give an Augmentation, None or 'default'.")
-        augmentation = default_augmentation(items)
-    shared = dict(batch_size=batch_size, seed=seed, device=device, prefetch=prefetch, classes=items.classes)
-    make = lambda rows, aug, shuffle: ImageLoader(presized.images, items.targets, rows, BatchTransform(
-        image_size, tuple(mean), tuple(std), aug), shuffle=shuffle, **shared)
-    return Loaders(make(train, augmentation, True), make(valid, None, False), items.classes)
-
-# %% ../../nbs/01_data_prep.ipynb #ec7f0ab3
-def show_batch(
-    batch: ImageLoader | tuple[torch.Tensor, torch.Tensor],  # a loader, or the `(x, y)` that it gave
-    classes: Sequence[str] | None = None,
-    *,
-    mean: Sequence[float] | None = None,  # to undo the normalisation; taken from a loader
-    std: Sequence[float] | None = None,
-    rows: int = 2,
-    columns: int = 4,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the first images of a batch, each with its class above it. A loader's `epoch` is left as it was."""
-    if isinstance(batch, ImageLoader):
-        loader = replace(batch, prefetch=0)
-        classes, mean, std = classes or loader.classes, mean or loader.transform.mean, std or loader.transform.std
-        batch = next(iter(loader))
-    x, y = batch[0][:rows * columns].float().cpu(), batch[1][:rows * columns].cpu()
-    if mean is None or std is None:  # not known: stretch to what is there
-        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
-    else:
-        x = x * torch.as_tensor(std).view(1, -1, 1, 1) + torch.as_tensor(mean).view(1, -1, 1, 1)
-    titles = [classes[int(i)] if classes else str(int(i)) for i in y]
-    return show_images(x.permute(0, 2, 3, 1).clamp(0, 1).numpy(), titles, columns=columns, ax=ax)
+        gain, offset = (v[:, None] for v in draw_lighting(draws, self.augmentation))
+        # ((pixel / 255) * gain + offset - mean) / std is one gain and one offset too
+        gain, offset = gain / (255 * std), (offset - mean) / std
+        return warp_images(x, matrices, self.size,
+                           lighting=(gain.to(x.device), offset.to(x.device)))

@@ -19,7 +19,7 @@ import torch
 from torch import distributed, nn
 
 from ..core.protocols import ShardedLoader
-from ..data.prepare import take_shard
+from ..data.loaders import take_shard
 from .strategy import Strategy, create_strategy
 
 if TYPE_CHECKING:

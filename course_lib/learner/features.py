@@ -24,7 +24,7 @@ from ..core.files import lock, replacing
 from ..core.modes import preserve_modes
 from ..core.protocols import FixedLayer
 from ..data import BatchTransform, ImageLoader
-from ..data.prepare import shuffled_order, take_shard
+from ..data.loaders import shuffled_order, take_shard
 from .callbacks import Callback, ProgressBar
 from .loop import Learner
 from ..models import Classifier, GlobalPool, body_blocks

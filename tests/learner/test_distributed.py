@@ -14,6 +14,7 @@ from filelock import FileLock
 from PIL import Image
 
 import course_lib.app.train as training
+from course_lib.app.predict import load_classifier, predict_images
 from course_lib.learner import load_checkpoint
 from course_lib.settings import CourseSettings
 
@@ -158,9 +159,9 @@ def test_one_process_writes_and_speaks(found):
 def test_what_two_processes_saved_one_can_use(found, alone):
     two, one = (load_checkpoint(folder / "model.safetensors") for folder in (found[0] / "two", alone))
     assert two[0].keys() == one[0].keys() and two[1].keys() == one[1].keys()
-    classifier = training.load_classifier(found[0] / "two" / "model.safetensors")
+    classifier = load_classifier(found[0] / "two" / "model.safetensors")
     image = found[0] / "photos" / "bright" / "0.png"
-    assert training.predict_images(classifier, [image])[0].problem == ""
+    assert predict_images(classifier, [image])[0].problem == ""
 
 
 def test_mirror_images_and_half_of_the_bits(found):
