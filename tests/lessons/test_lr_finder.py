@@ -23,10 +23,6 @@ from course_lib.core.plots import is_interactive
 from course_lib.core.random import random_state
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.learner import (
-<<<<<<< HEAD
-    Callback, Checkpoint, Learner, NonFiniteLossError, SkipStep, accuracy,
-    save_checkpoint, smooth
-=======
     Callback,
     Checkpoint,
     Learner,
@@ -35,7 +31,6 @@ from course_lib.learner import (
     accuracy,
     save_checkpoint,
     smooth,
->>>>>>> h-lr
 )
 from course_lib.learner.checkpoint import loader_state
 from course_lib.learner.features import train_last
