@@ -37,7 +37,7 @@ from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings
 from course_lib.tricks import (
-    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, check_trick_names, create_trick
+    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, parse_trick_names, create_trick
 )
 
 # %% auto #0
@@ -51,7 +51,7 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     `tricks` are names of lesson 10, in a list or with commas between them. Raises: `ValueError` for what makes no sense.
     """
     given = {name: value for name, value in changes.items() if value is not None}
-    if tricks := check_trick_names(given.get("tricks", ())):
+    if tricks := parse_trick_names(given.get("tricks", ())):
         given |= {"tricks": tricks, **({"mirror": True} if "tta" in tricks else {}),
                   **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
     return changed_recipe(settings.profile, **given)
