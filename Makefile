@@ -1,6 +1,7 @@
 # The course in a few commands. Each makes the virtual environment .venv when it is missing.
 #   make run     run the lessons and write a report       make lab   open them in JupyterLab
-#   make test    everything CI runs                       make help  the rest
+#   make test    everything CI runs                       make check  its quick part
+#   make help    the rest
 # A computer without an NVIDIA GPU can do with PyTorch's small CPU build: add TORCH=cpu, as in `make run TORCH=cpu`.
 
 PYTHON ?= python3
@@ -19,13 +20,17 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: run test lab docs docs-preview docs-publish readme notebooks bench help clean
+.PHONY: run test check lab docs docs-preview docs-publish readme notebooks bench help clean
 
 run: $(READY)
 	@$(BIN)/course run
 
 test: $(READY)
 	@$(BIN)/python tests/run_all.py
+
+# Formatting, types and the tests that are not marked `slow`: what to run before each commit.
+check: $(READY)
+	@$(BIN)/python tests/run_all.py --quick
 
 lab: $(READY)
 	@$(BIN)/course lab
@@ -56,7 +61,7 @@ readme: $(READY)
 	@$(BIN)/python website/readme.py
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
 	@echo "  make docs       build the site (Quarto, or smalldocs)     make docs-preview  build it and serve it"
 	@echo "  make readme     write README.md from nbs/index.ipynb      make clean  remove .venv and what was built"

@@ -12,18 +12,13 @@ keeps PyTorch, oneDNN and MKL from using AVX, so that they add in another order,
 """
 
 import json
-import sys
-import tempfile
-from pathlib import Path
+
+from frame import RESULTS, Rows, arguments, run_lesson
 
 from course_lib.core.device import describe_machine
-from course_lib.core.files import json_object
-from course_lib.settings import load_settings
-from course_lib.teach.results import NORMAL_FILE, read_results
-from course_lib.teach.runner import find_lessons, run_course
+from course_lib.core.files import json_object, write_text
+from course_lib.teach.results import NORMAL_FILE
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 TIMES = ("seconds", "images/s", "times")
 PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 
@@ -58,51 +53,37 @@ def compare_lesson(recorded: list[dict], again: list[dict], one_thread: list[dic
 
 def repeat(number: str, profile: str, seed: int, recorded: list[dict], one_thread: list[dict]) -> dict:
     """Whether a lesson's figures come out the same on this machine; `elsewhere` if they do, but not as recorded."""
-    again = run_again(number, profile, seed, {})
+    again = run_lesson(number, profile, seed)
     found = compare_lesson(recorded, again, one_thread)
     if not found["differing"]:
         return found
-    found |= compare_runs(again, run_again(number, profile, seed, {}))
+    found |= compare_runs(again, run_lesson(number, profile, seed))
     if found["differing"]:
         return found  # not even the same here: that says nothing of another machine
     return {**found, "here": figures_of(again), "elsewhere": distance(figures_of(recorded), figures_of(again))}
 
 
-def run_again(number: str, profile: str, seed: int, more: dict[str, str]) -> list[dict]:
-    """What the lesson records, run in a folder of its own with `more` environment variables."""
-    settings = load_settings(profile=profile, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
-        environ = {"COURSE_PROFILE": profile, "COURSE_SEED": str(seed)} | more
-        [lesson], run_folder = run_course(settings, [find_lessons(ROOT / "nbs")[number]], folder, environ)
-        rows = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
-    if lesson.error:
-        sys.exit(f"Lesson {number} did not run to its end: {lesson.error}")
-    return rows
-
-
 def main() -> None:
     record = json.loads((RESULTS / "lessons.json").read_text(encoding="utf-8"))
-    words = [word for word in sys.argv[1:] if word != "--plain"]
-    plain, wanted = len(words) < len(sys.argv) - 1, [number.zfill(2) for number in words] or list(record["lessons"])
-    if unknown := [number for number in wanted if number not in record["lessons"]]:
-        sys.exit(f"{__doc__}\nNot recorded: {', '.join(unknown)}. There are: {', '.join(record['lessons'])}.")
-    path = RESULTS / "again.json"
+    asked = arguments(__doc__, record["lessons"], noun="recorded lesson", output=RESULTS, flags={
+        "plain": "keep PyTorch from using wide instructions"}, kind=lambda word: word.zfill(2))
+    path = asked.output / "again.json"
     found = json_object(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for number in wanted:
+    for number in asked.wanted:
         rows = record["lessons"][number]["results"]
         seed = min(row["seed"] for row in rows)
         lesson = found.setdefault("lessons", {}).setdefault(number, {})
-        if plain:
-            again = run_again(number, record["profile"], seed, PLAIN)
+        if asked.plain:
+            again = run_lesson(number, record["profile"], seed, PLAIN)
             lesson["plain"] = distance(lesson.get("here") or figures_of(rows), figures_of(again))
         else:
-            single = [row for row in read_results(RESULTS / NORMAL_FILE)
-                      if row["lesson"] == number and row["seed"] == seed]
+            single = [row for row in Rows(RESULTS / NORMAL_FILE, "lesson", "seed").read()
+                      if (row["lesson"], row["seed"]) == (number, seed)]
             kept = {"plain": lesson["plain"]} if "plain" in lesson else {}
             lesson = found["lessons"][number] = repeat(number, record["profile"], seed, rows, single) | kept
         found |= {"seed": seed, "recorded_on": record["machine"], "machine": describe_machine(),
                   "lessons": dict(sorted(found["lessons"].items()))}
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(found, indent=1) + "\n")
         print(number, lesson, flush=True)
 
 

@@ -40,22 +40,21 @@ os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
 import numpy as np
 import torch
 from again import figures_of
+from frame import RESULTS, ROOT, Rows, arguments, stamp
 from PIL import Image
 
-from course_lib import data, download, learner, lr_finder, training, tuning
-from course_lib.core.device import describe_machine
+from course_lib import data, learner, lr_finder, tuning
+from course_lib.app.train import train_classifier
+from course_lib.data.download import ArchiveError, download, file_checksum, unpack
 from course_lib.settings import CourseSettings
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "benchmarks" / "results" / "faults.jsonl"
+RECORD = RESULTS / "faults.jsonl"
 
 
 def record(row: dict) -> None:
     """Write a row in place of an older one about the same."""
-    rows = [json.loads(line) for line in RECORD.read_text("utf-8").splitlines()] if RECORD.is_file() else []
-    rows = [old for old in rows if (old["fault"], old["during"]) != (row["fault"], row["during"])]
-    row = {**row, "machine": describe_machine(), "torch": torch.__version__, "when": time.strftime("%Y-%m-%d")}
-    RECORD.write_text("".join(json.dumps(each) + "\n" for each in [*rows, row]), encoding="utf-8")
+    row = {**row, **stamp(), "when": time.strftime("%Y-%m-%d")}
+    Rows(RECORD, "fault", "during").replace(row)
     print(json.dumps(row), flush=True)
 
 
@@ -85,9 +84,10 @@ def build_cache(folder: Path, source: Path) -> str:
 
 def train(folder: Path, source: Path) -> str:
     """`course train` with six epochs: anew, or with --resume where there is a checkpoint."""
-    settings = CourseSettings(dataset=str(source / "photos"), data_dir=folder / "data", profile="test", device="cpu")
-    training.train_classifier(settings, output=folder / "run", epochs=6, batch_size=8, echo=lambda text: None,
-                              resume=(folder / "run" / "checkpoints" / "last.safetensors").exists())
+    settings = CourseSettings(dataset=str(source / "photos"), data_dir=folder / "data", profile_name="test",
+                              device="cpu")
+    train_classifier(settings, output=folder / "run", epochs=6, batch_size=8, echo=lambda text: None,
+                     resume=(folder / "run" / "checkpoints" / "last.safetensors").exists())
     weights, _ = learner.load_checkpoint(folder / "run" / "model.safetensors")
     metrics = json.loads((folder / "run" / "metrics.json").read_text("utf-8"))
     kept = {name: metrics[name] for name in ("validation_error", "validation_loss")}
@@ -138,9 +138,9 @@ class Slow(http.server.BaseHTTPRequestHandler):
 def fetch(folder: Path, source: Path) -> str:
     """Download an archive, check it, unpack it."""
     address = (source / "address").read_text()
-    checksum = download.file_checksum(source / "photos.tar.gz")
-    archive = download.download(address, folder / "photos.tar.gz", checksum=checksum, progress=False)
-    unpacked = download.unpack(archive, folder / "photos", progress=False)
+    checksum = file_checksum(source / "photos.tar.gz")
+    archive = download(address, folder / "photos.tar.gz", checksum=checksum, progress=False)
+    unpacked = unpack(archive, folder / "photos", progress=False)
     files = sorted(path for path in unpacked.rglob("*.png"))
     left = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
     return digest(*(path.read_bytes() for path in files), repr([len(files), left]).encode())
@@ -178,7 +178,7 @@ def finished(pid: int, answer: Path, patience: float = 120) -> str:
 
 def kill_at_random(name: str, work: Callable, source: Path, times: int) -> None:
     """Kill `work` at a random moment, sometimes again while it goes on, then let it end; compare with undisturbed."""
-    chance, same, kills, lost, went_on = random.Random(1), 0, 0, [], 0
+    generator, same, kills, lost, went_on = random.Random(1), 0, 0, [], 0
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         (place / "whole").mkdir()
@@ -191,7 +191,7 @@ def kill_at_random(name: str, work: Callable, source: Path, times: int) -> None:
             folder.mkdir()
             while killed < 1 + number % 3:  # once, twice, three times
                 pid = forked(work, folder, source, answer)
-                time.sleep(chance.uniform(0, until))
+                time.sleep(generator.uniform(0, until))
                 ended = os.waitpid(pid, os.WNOHANG)[0]
                 if ended:
                     until *= 0.9  # the undisturbed run may have met a busy machine: three kills in a row must be likely
@@ -254,28 +254,28 @@ def bomb(width: int, height: int) -> bytes:
             + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
-def damaged_bytes(good: list[bytes], heads: list[bytes], chance: random.Random) -> tuple[str, bytes]:
+def damaged_bytes(good: list[bytes], heads: list[bytes], generator: random.Random) -> tuple[str, bytes]:
     """One damaged image and what was done to it."""
-    kind = chance.choice(("bytes flipped", "cut", "header of another format", "bomb", "no image at all"))
-    raw = bytearray(chance.choice(good))
+    kind = generator.choice(("bytes flipped", "cut", "header of another format", "bomb", "no image at all"))
+    raw = bytearray(generator.choice(good))
     if kind == "bytes flipped":
-        for _ in range(chance.choice((1, 3, 30, 300))):
-            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        for _ in range(generator.choice((1, 3, 30, 300))):
+            raw[generator.randrange(len(raw))] = generator.randrange(256)
     elif kind == "cut":
-        raw = raw[:chance.choice((0, 1, 8, chance.randrange(len(raw))))]
+        raw = raw[:generator.choice((0, 1, 8, generator.randrange(len(raw))))]
     elif kind == "header of another format":
-        head = chance.choice(heads)
+        head = generator.choice(heads)
         raw[:len(head)] = head
     elif kind == "bomb":
-        raw = bytearray(bomb(*chance.choice(((13_000, 13_000), (60_000, 60_000), (2**31 - 1, 1), (1, 2**31 - 1)))))
+        raw = bytearray(bomb(*generator.choice(((13_000, 13_000), (60_000, 60_000), (2**31 - 1, 1), (1, 2**31 - 1)))))
     else:
-        raw = bytearray(chance.randbytes(chance.randrange(1, 4000)))
+        raw = bytearray(generator.randbytes(generator.randrange(1, 4000)))
     return kind, bytes(raw)
 
 
 def make_damaged(folder: Path, count: int, good_count: int) -> dict[str, int]:
     """`good_count` good images as they are, and `count` damaged ones beside them; how many of each kind."""
-    chance, rng, kinds = random.Random(2), np.random.default_rng(2), {}
+    generator, rng, kinds = random.Random(2), np.random.default_rng(2), {}
     formats = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP", "gif": "GIF", "webp": "WEBP", "tiff": "TIFF"}
     good: dict[str, list[bytes]] = {end: [] for end in formats}
     for number in range(good_count):
@@ -285,10 +285,10 @@ def make_damaged(folder: Path, count: int, good_count: int) -> dict[str, int]:
         pixels = rng.integers(0, 255, (96, 120, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(label / f"good{number:04d}.{end}", formats[end])
         good[end].append((label / f"good{number:04d}.{end}").read_bytes())
-    heads = [images[0][:chance.choice((4, 12, 40))] for images in good.values()]
+    heads = [images[0][:generator.choice((4, 12, 40))] for images in good.values()]
     for number in range(count):
-        end = chance.choice(list(formats))
-        kind, raw = damaged_bytes(good[end], heads, chance)
+        end = generator.choice(list(formats))
+        kind, raw = damaged_bytes(good[end], heads, generator)
         (folder / ("bright", "dark")[number % 2] / f"bad{number:04d}.{end}").write_bytes(raw)
         kinds[kind] = kinds.get(kind, 0) + 1
     return kinds
@@ -356,8 +356,8 @@ def archives(gigabytes: float = 10) -> None:
             watch.start()
             started = time.perf_counter()
             try:
-                download.unpack(archive, Path(place) / "out", progress=False)
-            except download.ArchiveError as error:
+                unpack(archive, Path(place) / "out", progress=False)
+            except ArchiveError as error:
                 said = str(error).replace(place, "...")
             seconds = time.perf_counter() - started
             over.set()
@@ -437,7 +437,7 @@ def lesson_results(folder: Path, number: str, kill_after: float | None) -> tuple
 
 
 def notebooks(times: int = 6, number: str = "03") -> None:
-    chance, same, kills = random.Random(3), 0, 0
+    generator, same, kills = random.Random(3), 0, 0
     with tempfile.TemporaryDirectory() as place:
         def copy(name: str) -> Path:
             folder = Path(place) / name
@@ -449,7 +449,7 @@ def notebooks(times: int = 6, number: str = "03") -> None:
         seconds, expected = lesson_results(copy("whole"), number, None)
         for k in range(times):
             folder = copy(str(k))
-            _, found = lesson_results(folder, number, chance.uniform(0.15, 0.95) * seconds)
+            _, found = lesson_results(folder, number, generator.uniform(0.15, 0.95) * seconds)
             kills += not found
             same += lesson_results(folder, number, None)[1] == expected
     record({"fault": "kill -9", "during": f"lesson {number}, with its kernel", "times": times, "kills": kills,
@@ -458,12 +458,10 @@ def notebooks(times: int = 6, number: str = "03") -> None:
 
 def main() -> None:
     questions = {"kill": kill, "images": images, "archives": archives, "rounds": rounds, "notebooks": notebooks}
-    wanted = sys.argv[1:] or list(questions)
-    if unknown := [name for name in wanted if name not in questions]:
-        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
+    asked = arguments(__doc__, questions, output=None)
     if not hasattr(os, "fork"):
         sys.exit("These experiments need fork: run them on Linux or macOS.")
-    for name in wanted:
+    for name in asked.wanted:
         questions[name]()
 
 

@@ -10,40 +10,29 @@ and images per second are a machine's, and no other machine is normal by them. S
 each with lessons of its own.
 """
 
-import json
 import sys
-import tempfile
-from pathlib import Path
 
-from course_lib.settings import load_settings
-from course_lib.teach.results import NORMAL_FILE, read_results
-from course_lib.teach.runner import find_lessons, run_course
+from frame import RESULTS, ROOT, Rows, arguments, run_lesson
 
-SEEDS = (42, 1042, 2042, 3042, 4042)
-ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "benchmarks" / "results" / NORMAL_FILE
+from course_lib.teach.results import NORMAL_FILE
+from course_lib.teach.runner import find_lessons
+
+SEEDS, PROFILE = (42, 1042, 2042, 3042, 4042), "laptop"
+RECORD = RESULTS / NORMAL_FILE
 
 
 def main() -> None:
-    lessons = find_lessons(ROOT / "nbs")
-    wanted = [number.zfill(2) for number in sys.argv[1:]] or list(lessons)
-    if unknown := [number for number in wanted if number not in lessons]:
-        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}. There are: {', '.join(lessons)}.")
+    asked = arguments(__doc__, find_lessons(ROOT / "nbs"), noun="lesson", output=RECORD.parent,
+                      kind=lambda word: word.zfill(2))
+    kept = Rows(asked.output / RECORD.name, "lesson", "seed")
     for seed in SEEDS:
-        settings = load_settings(profile="laptop", seed=seed)
-        environ = {"COURSE_PROFILE": settings.profile_name, "COURSE_SEED": str(seed)}  # for the kernels
-        for number in wanted:
-            if any(row["lesson"] == number and row.get("seed") == seed for row in read_results(RECORD)):
+        for number in asked.wanted:
+            if kept.done(number, seed):
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                [lesson], run_folder = run_course(settings, [lessons[number]], folder, environ)
-                rows = [row for row in read_results(run_folder / "results.jsonl") if row["lesson"] == number]
-            if lesson.error:
-                sys.exit(f"Lesson {number} with seed {seed} did not run to its end: {lesson.error}")
-            if any((row["seed"], row["profile"]) != (seed, settings.profile_name) for row in rows):
-                sys.exit(f"Lesson {number} did not run with seed {seed} in the profile {settings.profile_name}.")
-            with RECORD.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows if row["unit"] == "fraction")
+            rows = run_lesson(number, PROFILE, seed)
+            if any((row["seed"], row["profile"]) != (seed, PROFILE) for row in rows):
+                sys.exit(f"Lesson {number} did not run with seed {seed} in the profile {PROFILE}.")
+            kept.add(*(row for row in rows if row["unit"] == "fraction"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Find the recipe of the profile `tuned` with the tools of lesson 07, and hold it against the laptop's.
 
     python benchmarks/recipes.py choose     recipes on two seeds that are not used again
-    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42 to 44, which were looked at)
+    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42 to 44, which were looked at):
+                                            tuned.json
 
 Every finished training is a line in benchmarks/results/recipes_*.jsonl, and an unfinished one keeps its last epoch, so
 both can be stopped at any moment and go on where they were. A line is measured by `course train` in a process of its
@@ -13,21 +14,19 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from run import record
+from frame import ROOT, arguments, record, run_python
 
 from course_lib.app.train import recipe_for
 from course_lib.settings import CourseSettings
 from course_lib.tuning import Experiment, compare, experiment_table, run_experiment, trial_key
 
-RESULTS = Path(__file__).resolve().parent / "results"
-DATA = Path(__file__).resolve().parents[1] / "data" / "recipes"  # image cache, unfinished trainings; safe to delete
+DATA = ROOT / "data" / "recipes"  # image cache, unfinished trainings; safe to delete
 TRAIN = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from course_lib.settings import load_settings
 from course_lib.app.train import train_classifier
@@ -37,19 +36,19 @@ stopped = (folder / "checkpoints" / "last.safetensors").exists()
 result = train_classifier(settings, output=folder, resume=stopped, echo=lambda line: None, **json.loads(sys.argv[2]))
 if stopped:  # the epochs of all processes
     seconds = sum(row["seconds"] for row in json.loads((folder / "metrics.json").read_text())["history"])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({**result.metrics, "minutes": (seconds if stopped else result.seconds) / 60, "peak_gb": peak}))
+_out = {**result.metrics, "minutes": (seconds if stopped else result.seconds) / 60}
 """
 LARGER = {"backbone": "efficientnet_lite2", "image_size": 260, "presize": 300, "epochs": 5}
 MIRROR = {**LARGER, "epochs": 8, "augmentation": "mirror"}
-CHOOSE = [{"views": 8, "epochs": 8},
-          {"views": 8, "epochs": 16},
-          LARGER,
-          {**LARGER, "epochs": 8, "trained_fraction": 0.5},
-          {**MIRROR, "trained_fraction": 2 / 3, "views": 4},
-          {**MIRROR, "trained_fraction": 1.0},
-          {**MIRROR, "trained_fraction": 1.0, "epochs": 6},  # recorded with the seeds 43 and 44
-          {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16}]
+CHOOSE: list[dict] = [
+    {"views": 8, "epochs": 8},
+    {"views": 8, "epochs": 16},
+    LARGER,
+    {**LARGER, "epochs": 8, "trained_fraction": 0.5},
+    {**MIRROR, "trained_fraction": 2 / 3, "views": 4},
+    {**MIRROR, "trained_fraction": 1.0},
+    {**MIRROR, "trained_fraction": 1.0, "epochs": 6},  # recorded with the seeds 43 and 44
+    {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16}]
 
 
 def train(profile: str = "laptop", backbone: str | None = None, image_size: int | None = None,
@@ -64,23 +63,23 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
     recipe = {"mirror": True, "image_size": image_size, "presize": presize, "views": views, "epochs": epochs,
               "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation, "tricks": tricks}
     folder = DATA / trial_key(settings | recipe, seed)
-    ran = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(settings), json.dumps(recipe), str(folder)],
-                         capture_output=True, text=True)
-    if ran.returncode:
-        raise RuntimeError(ran.stderr.strip().splitlines()[-1])
-    found = json.loads(ran.stdout.strip().splitlines()[-1])
+    try:
+        found = run_python(TRAIN, json.dumps(settings), json.dumps(recipe), str(folder))
+    except RuntimeError as error:
+        raise RuntimeError(str(error).splitlines()[-1]) from None
     shutil.rmtree(folder)
     plain = {f"{name}_unmirrored": value for name, value in found["unmirrored"].items()}
     return {"error_rate": found["validation_error"], **found, **plain}
 
 
-def judge(found: Experiment) -> None:
-    """Write down what the trials of `confirm` say: both recipes, and by how much they differ."""
+def judge(found: Experiment) -> dict:
+    """What the trials of `confirm` say: both recipes, and by how much they differ."""
     profiles = {name: CourseSettings(profile_name=name) for name in ("laptop", "tuned")}
     accuracies = {"laptop": found.values("two_class_accuracy_unmirrored", profile="laptop"),
                   "tuned": found.values("two_class_accuracy", profile="tuned")}
     difference = compare(accuracies["laptop"], accuracies["tuned"])
-    record("tuned", {
+    print("tuned against laptop:", difference.in_words("two-class accuracy"))
+    return {
         "images": "elpv, the quarter that each seed holds out", "seeds": sorted(accuracies["tuned"]),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         **{name: {"backbone": profile.backbone, "recipe": asdict(recipe_for(profile)),
@@ -90,21 +89,22 @@ def judge(found: Experiment) -> None:
                   "peak_gb": max(found.values("peak_gb", profile=name).values())}
            for name, profile in profiles.items()},
         "difference": difference.difference, "interval": [difference.low, difference.high],
-        "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
-    print("tuned against laptop:", difference.in_words("two-class accuracy"))
+        "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}}
 
 
 def main() -> None:
-    if sys.argv[1:] == ["choose"]:
-        found = run_experiment(train, CHOOSE, seeds=(142, 143), path=RESULTS / "recipes_choose.jsonl")
-    elif sys.argv[1:] == ["confirm"]:
-        found = run_experiment(train, [{"profile": "tuned"}, {}], seeds=range(52, 57),
-                               path=RESULTS / "recipes_confirm.jsonl")
-        judge(found)
-    else:
+    questions: dict[str, tuple[Sequence[dict], Sequence[int]]] = {
+        "choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
+    asked = arguments(__doc__, questions, default=())
+    if not asked.wanted:
         sys.exit(__doc__)
-    for value in ("two_class_accuracy_unmirrored", "two_class_accuracy"):
-        print(experiment_table(found, value, highest=True), end="\n\n")
+    for name in asked.wanted:
+        configs, seeds = questions[name]
+        found = run_experiment(train, configs, seeds=seeds, path=asked.output / f"recipes_{name}.jsonl")
+        if name == "confirm":
+            print(json.dumps(record("tuned", judge(found), asked.output), indent=1))
+        for value in ("two_class_accuracy_unmirrored", "two_class_accuracy"):
+            print(experiment_table(found, value, highest=True), end="\n\n")
 
 
 if __name__ == "__main__":

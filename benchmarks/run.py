@@ -1,4 +1,4 @@
-"""Measure the course on this machine, and write what was measured to benchmarks/results/.
+"""Measure the course on this machine, and write what was measured to benchmarks/results/QUESTION.json.
 
     python benchmarks/run.py            all questions
     python benchmarks/run.py step       some of: step, train, train_256_5, pets, experiments
@@ -16,42 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
-PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", HERE.parent / "data" / "oxford-iiit-pet"))
-
-
-def versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in ("torch", "torchvision", "timm", "numpy", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def record(question: str, result: dict) -> None:
-    from course_lib.core.device import describe_machine
-
-    result = {"question": question, "machine": describe_machine(), "versions": versions(), **result}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{question}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
-
-
-def run_python(code: str, *arguments: str) -> dict:
-    """Run `code` in a fresh process; its last printed line is JSON. Adds the process's peak memory in GB."""
-    tail = ("\nimport resource, json as _json\nprint()\nprint(_json.dumps(dict(_out, peak_gb=round("
-            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2))))")
-    done = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
+from frame import PETS, arguments, record, run_python
 
 STEP = """
 import statistics, sys, time
@@ -75,11 +43,11 @@ class Timed(Callback):
 
 Learner(model, [(x, y)] * steps, metrics=[error_rate], device=device, callbacks=[Timed()], progress=False).fit(3, 1e-6)
 first, *later = seconds
-_out = dict(rates=[32 * steps / s for s in later], first=max(first - statistics.median(later), 0), device=str(device))
+_out = dict(speeds=[32 * steps / s for s in later], first=max(first - statistics.median(later), 0), device=str(device))
 """
 
 
-def bench_step(rounds: int = 3, steps: int = 4, image_size: int = 224) -> None:
+def bench_step(rounds: int = 3, steps: int = 4, image_size: int = 224) -> dict:
     """The training step of our Learner as it is and with torch.compile: nothing frozen, a batch in memory, AdamW.
 
     Compiling took as much as the first epoch takes longer, on an empty cache. Each in a new process, in turns.
@@ -97,17 +65,17 @@ def bench_step(rounds: int = 3, steps: int = 4, image_size: int = 224) -> None:
                         raise
                     print(f"step: torch.compile is left out: {str(error).strip().splitlines()[-1]}")
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
-    rates = {name: [rate for run in each for rate in run["rates"]] for name, each in runs.items() if each}
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+    speeds = {name: [speed for run in each for speed in run["speeds"]] for name, each in runs.items() if each}
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
     result = {"device": runs["course_lib"][0]["device"], "rounds": rounds,
               "images_per_second": {name: round(value, 2) for name, value in medians.items()},
-              "all": {name: [round(rate, 2) for rate in values] for name, values in rates.items()}}
+              "all": {name: [round(speed, 2) for speed in values] for name, values in speeds.items()}}
     if "compiled" in medians:
         saved = 1 / medians["course_lib"] - 1 / medians["compiled"]
         took = statistics.median(run["first"] for run in runs["compiled"])
         result["compile"] = {"ratio": round(medians["compiled"] / medians["course_lib"], 2), "seconds": round(took, 1),
                              "earned_back_after_images": round(took / saved) if saved > 0 else None}
-    record("step", {**result, "what": f"EfficientNet-Lite0, 37 classes, nothing frozen, batch 32, {image_size} px"})
+    return {**result, "what": f"EfficientNet-Lite0, 37 classes, nothing frozen, batch 32, {image_size} px"}
 
 
 TRAIN = """
@@ -122,7 +90,7 @@ _out = dict(result.metrics, seconds=round(result.seconds, 1))
 """
 
 
-def bench_train(seeds: tuple[int, ...] = (42, 43, 44), **changes: int) -> None:
+def bench_train(seeds: tuple[int, ...] = (42, 43, 44), **changes: int) -> dict:
     """`course train` on elpv, with its defaults or `changes`: error, time and peak memory; the first run builds the
     image cache.
     """
@@ -134,24 +102,23 @@ def bench_train(seeds: tuple[int, ...] = (42, 43, 44), **changes: int) -> None:
                         | {"seed": seed})
             runs[-1]["process_seconds"] = round(time.perf_counter() - started, 1)
     errors, pairs = [r["validation_error"] for r in runs], [r["two_class_accuracy"] for r in runs]
-    name = "_".join(["train", *map(str, changes.values())])
-    record(name, {"changes": changes, "mean_error": round(statistics.mean(errors), 4),
-                  "spread": round(statistics.stdev(errors), 4),
-                  "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
-                  "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}})
+    return {"changes": changes, "mean_error": round(statistics.mean(errors), 4),
+            "spread": round(statistics.stdev(errors), 4),
+            "mean_two_class_accuracy": round(statistics.mean(pairs), 4), "runs": runs,
+            "reported": {"Deitsch et al. 2019, CNN": 0.8842, "ResNet-152, one-cycle, 2025": 0.9013}}
 
 
-def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> None:
+def bench_pets(seeds: tuple[int, ...] = (42, 43, 44)) -> dict | None:
     """`course train` on the pets sample: 6 training photos a breed, 37 breeds, 74 test photos."""
     if not PETS.is_dir():
         print(f"pets: left out; there is no folder {PETS}.")
-        return
+        return None
     with tempfile.TemporaryDirectory() as folder:
         runs = [run_python(TRAIN, json.dumps({"seed": seed, "data_dir": folder, "dataset": str(PETS)}), "{}")
                 | {"seed": seed} for seed in seeds]
     errors = [r["validation_error"] for r in runs]
-    record("pets", {"mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
-                    "runs": [{k: v for k, v in run.items() if k != "error_per_class"} for run in runs]})
+    return {"mean_error": round(statistics.mean(errors), 4), "spread": round(statistics.stdev(errors), 4),
+            "runs": [{k: v for k, v in run.items() if k != "error_per_class"} for run in runs]}
 
 
 EXPERIMENT = """
@@ -179,7 +146,7 @@ _out = dict(grid_seconds=after_grid - t, search_seconds=time.perf_counter() - af
 """
 
 
-def bench_experiments(rounds: int = 5, processes: int = 4) -> None:
+def bench_experiments(rounds: int = 5, processes: int = 4) -> dict:
     """Four processes at once on one file and one storage; then a finished experiment and search resumed."""
     with tempfile.TemporaryDirectory() as folder:
         together = [subprocess.Popen([sys.executable, "-c", EXPERIMENT, folder, "0.1"]) for _ in range(processes)]
@@ -187,22 +154,27 @@ def bench_experiments(rounds: int = 5, processes: int = 4) -> None:
             raise RuntimeError("a process failed")
         ran = {kind: (Path(folder) / f"{kind}.log").read_text().splitlines() for kind in ("grid", "search")}
         again = [run_python(EXPERIMENT, folder, "0.1") for _ in range(rounds)]
-    record("experiments", {
+    return {
         "processes": processes, "wanted": 20, "rounds": rounds,
         "ran": {kind: len(lines) for kind, lines in ran.items()},
         "repeated": {kind: len(lines) - len(set(lines)) for kind, lines in ran.items()},
         "lost": {"grid": 20 - again[0]["rows"], "search": 20 - again[0]["trials"]},
         "started_again": max(run["calls"] for run in again),
         "resume_seconds": {kind: round(statistics.median(run[f"{kind}_seconds"] for run in again), 3)
-                           for kind in ("grid", "search")}})
+                           for kind in ("grid", "search")}}
 
 
-QUESTIONS = {"step": bench_step, "train": bench_train, "pets": bench_pets, "experiments": bench_experiments,
-             "train_256_5": lambda: bench_train(image_size=256, epochs=5)}
+QUESTIONS: dict[str, Callable[[], dict | None]] = {
+    "step": bench_step, "train": bench_train, "pets": bench_pets, "experiments": bench_experiments,
+    "train_256_5": lambda: bench_train(image_size=256, epochs=5)}
+
+
+def main() -> None:
+    asked = arguments(__doc__, QUESTIONS)
+    for name in asked.wanted:
+        if found := QUESTIONS[name]():
+            print(json.dumps(record(name, found, asked.output), indent=1))
+
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(QUESTIONS)
-    if unknown := [name for name in names if name not in QUESTIONS]:
-        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
-    for name in names:
-        QUESTIONS[name]()
+    main()

@@ -3,18 +3,18 @@
     python benchmarks/strategies.py        writes benchmarks/results/transfer.json
 
 elpv in small: IMAGES training images of SIZE pixels, every validation image, over three seeds (each with its own
-split and its own new head). All have the same number of epochs, the same one-cycle schedule and the same highest rate.
-Errors alone are recorded, so it may run beside other work. Runs that are done are kept in transfer.partial.jsonl, so
-that an interrupted comparison goes on where it was.
+split and its own new head). All have the same number of epochs, the same one-cycle schedule and the same highest
+learning rate. Errors alone are recorded, so it may run beside other work. Runs that are done are kept in
+transfer.partial.jsonl, so that an interrupted comparison goes on where it was.
 """
 
 import json
 import statistics
 from dataclasses import replace
 
-from run import RESULTS, record
+from frame import Rows, arguments, record
 
-IMAGES, SIZE, STORED, EPOCHS, RATE, SEEDS = 600, 112, 128, 4, 2e-3, (42, 43, 44)
+IMAGES, SIZE, STORED, EPOCHS, LR, SEEDS = 600, 112, 128, 4, 2e-3, (42, 43, 44)
 STRATEGIES = ("from scratch", "head only", "all at once", "two-stage", "discriminative", "two-stage, resized")
 
 
@@ -41,38 +41,37 @@ def train(strategy: str, seed: int) -> dict:
         few.transform = replace(few.transform, augmentation=None)
     learner = Learner(classifier, few, progress=False, metrics=[error_rate])
     if strategy in ("from scratch", "all at once"):
-        fit_one_cycle(learner, EPOCHS, RATE)
+        fit_one_cycle(learner, EPOCHS, LR)
     else:
         freeze(learner)
-        alone = strategy == "head only"  # on augmented images, as the later epochs of the others; not on kept features
-        fit_one_cycle(learner, EPOCHS if alone else 1, RATE, keep_features=not alone)
+        alone = strategy == "head only"  # on augmented images, as the later epochs of the others, not on cached ones
+        fit_one_cycle(learner, EPOCHS if alone else 1, LR, keep_features=not alone)
     if strategy in ("two-stage", "two-stage, resized", "discriminative"):
         unfreeze(learner)
-        fit_one_cycle(learner, EPOCHS - 1, (RATE / 100, RATE) if strategy == "discriminative" else RATE)
+        fit_one_cycle(learner, EPOCHS - 1, (LR / 100, LR) if strategy == "discriminative" else LR)
     return {"strategy": strategy, "seed": seed, "error": learner.evaluate(loaders.valid)["error_rate"],
             "images": len(few.indices), "validation_images": len(loaders.valid.indices)}
 
 
 def main() -> None:
-    partial = RESULTS / "transfer.partial.jsonl"
-    runs = [json.loads(line) for line in partial.read_text().splitlines()] if partial.exists() else []
+    asked = arguments(__doc__, ())
+    partial = Rows(asked.output / "transfer.partial.jsonl", "strategy", "seed")
     for seed in SEEDS:
         for strategy in STRATEGIES:
-            if not any(run["strategy"] == strategy and run["seed"] == seed for run in runs):
-                runs.append(train(strategy, seed))
-                print(runs[-1], flush=True)
-                with open(partial, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(runs[-1]) + "\n")
-    table = []
+            if not partial.done(strategy, seed):
+                partial.add(found := train(strategy, seed))
+                print(found, flush=True)
+    runs, table = partial.read(), []
     for strategy in STRATEGIES:
         errors = [run["error"] for run in runs if run["strategy"] == strategy]
         table.append({"strategy": strategy, "error": statistics.mean(errors), "spread": statistics.pstdev(errors),
                       "errors": errors})
-    record("transfer", {"dataset": "elpv", "backbone": "efficientnet_lite0", "image_size": SIZE, "epochs": EPOCHS,
-                        "batch_size": 32, "highest_rate": RATE, "training_images": runs[0]["images"],
-                        "validation_images": [run["validation_images"] for run in runs[::len(STRATEGIES)]],
-                        "seeds": list(SEEDS), "strategies": table})
-    partial.unlink()
+    result = {"dataset": "elpv", "backbone": "efficientnet_lite0", "image_size": SIZE, "epochs": EPOCHS,
+              "batch_size": 32, "highest_rate": LR, "training_images": runs[0]["images"],
+              "validation_images": [run["validation_images"] for run in runs[::len(STRATEGIES)]],
+              "seeds": list(SEEDS), "strategies": table}
+    print(json.dumps(record("transfer", result, asked.output), indent=1))
+    partial.path.unlink()
 
 
 if __name__ == "__main__":

@@ -11,31 +11,26 @@ take, from one step measured here; run `cost` while nothing else runs.
 """
 
 import json
-import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-LESSON = HERE.parent / "nbs" / "10_tricks.ipynb"
-COSTS = HERE / "results" / "tricks_cost.json"
-START = ("lesson_started =", "items = limit_items", "TRICKS = [", "def train_tricks")
-MARKS = {  # a piece of each cell that a question needs; the last one runs the experiment
-    "tricks": (*START, "def run_tricks", "def judged"),
-    "distillation": (*START, "STUDENTS = {", "PUPILS = ["),
+from frame import RESULTS, ROOT, arguments, find_cells, record, run_cells
+
+LESSON = ROOT / "nbs" / "10_tricks.ipynb"
+COSTS = RESULTS / "tricks_cost.json"
+START = ("lesson_started", "items", "TRICKS", "train_tricks")
+MARKS = {  # what the cells define that a question needs
+    "tricks": (*START, "run_tricks", "judged"),
+    "distillation": (*START, "STUDENTS", "PUPILS"),
 }
 STEPS = 61 * 5  # of 32 images, in one trial
 TRIALS = {"tricks": 3 * 22, "distillation": 3 * 12}  # in trainings of STEPS steps of a Lite0, roughly
 
 
 def cells(question: str) -> list[str]:
-    """The code that the question needs; what is exported comes from the module instead."""
-    sources = ["".join(cell["source"]) for cell in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
-               if cell["cell_type"] == "code"]
-    imports = next(source for source in sources if "from __future__" in source)
-    own = [source for source in sources if not source.startswith("#|")]
-    return [imports, *(next(source for source in own if mark in source) for mark in MARKS[question])]
+    """The code that the question needs."""
+    return find_cells(LESSON, MARKS[question])
 
 
 def seconds_of(action, repeats: int) -> float:
@@ -81,22 +76,11 @@ def estimate(question: str) -> None:
     print(f"{question}: about {minutes:.0f} minutes from the start; less what is recorded already.", flush=True)
 
 
-def run_cells(sources: list[str]) -> dict:
-    """The lesson's names after these cells, with measuring switched on."""
-    os.environ.update(COURSELIB_MEASURE="1", COURSE_PROFILE="laptop")
-    os.chdir(LESSON.parent)
-    names: dict = {"__name__": "__main__"}
-    exec("from course_lib.tricks import *", names)
-    for source in sources:
-        exec(compile(source, str(LESSON), "exec"), names)
-    return names
-
-
 def run_question(question: str) -> None:
     if question == "tricks" and not (COSTS.is_file() and "times_a_step" in json.loads(COSTS.read_text("utf-8"))):
         sys.exit("First measure what each trick costs, while nothing else runs: python benchmarks/tricks.py cost")
     estimate(question)
-    names = run_cells(cells(question))
+    names = run_cells(LESSON, MARKS[question])
     print("\n".join(names["lines"]) if question == "tricks" else names["experiment_table"](names["taught"]))
 
 
@@ -125,7 +109,6 @@ def cost(size: int = 224, batch_size: int = 32, rounds: int = 7) -> dict:
     """Seconds that each batch trick adds, in turns with a whole training step; and of a step of each optimiser."""
     import torch
 
-    from course_lib.core.device import describe_machine
     from course_lib.tricks import BATCH_TRICKS, create_trick
 
     step, x, y = make_step(size, batch_size, 1.0)
@@ -139,23 +122,20 @@ def cost(size: int = 224, batch_size: int = 32, rounds: int = 7) -> dict:
             times[name].append(seconds_of(lambda trick=trick: trick(x, y), 1))
     whole = statistics.median(steps)
     optimizers = optimizer_seconds(rounds)
-    return {"machine": describe_machine(), "torch": torch.__version__, "image_size": size, "batch_size": batch_size,
-            "step_seconds": whole, "trick_seconds": {name: statistics.median(found) for name, found in times.items()},
+    return {"image_size": size, "batch_size": batch_size, "step_seconds": whole,
+            "trick_seconds": {name: statistics.median(found) for name, found in times.items()},
             "share_of_a_step": {name: round(statistics.median(found) / whole, 4) for name, found in times.items()},
             "optimizer_seconds": optimizers,
             "adabound_over_adamw": round(optimizers["AdaBound"] / optimizers["AdamW, foreach"], 3)}
 
 
 def main() -> None:
-    questions = sys.argv[1:] or ["tricks", "distillation"]
-    if unknown := [question for question in questions if question not in (*MARKS, "cost")]:
-        sys.exit(f"{__doc__}\nUnknown: {', '.join(unknown)}")
-    for question in questions:
+    asked = arguments(__doc__, [*MARKS, "cost"], default=list(MARKS), output=None)
+    for question in asked.wanted:
         if question == "cost":
-            names = run_cells(cells("tricks")[:-2])  # up to the experiment
+            names = run_cells(LESSON, START)
             found = cost() | {"times_a_step": names["step_costs"](names["TRICKS"])}
-            COSTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            print(json.dumps(found, indent=1))
+            print(json.dumps(record("tricks_cost", found), indent=1))
         else:
             run_question(question)
 

@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .learner.features import cached_features
-from .learner import (Callback, CancelFit, Learner, NonFiniteLossError, ProgressBar, Recorder,
-                                StopOnNonFiniteLoss, check_epochs, check_lrs, preserved, smooth, trainable_groups)
+from course_lib.learner import (
+    Callback, CancelFit, Learner, NonFiniteLossError, ProgressBar, Recorder,
+    StopOnNonFiniteLoss, preserved, smooth
+)
+from .learner.checks import check_epochs, check_lrs, trainable_groups
 
 if TYPE_CHECKING:
     from ipywidgets import VBox

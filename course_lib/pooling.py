@@ -11,58 +11,56 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from .core.checks import ArgumentError, whole
 from .models import Backbone, Classifier, create_backbone, create_head
 
 # %% auto #0
-__all__ = ['check_map', 'BilinearPool', 'SignedSquareRoot', 'UnitLength', 'pooling_cost', 'CountSketch', 'CompactBilinearPool',
-           'create_bilinear_head', 'create_bilinear_classifier', 'fold_sketch']
+__all__ = ['BilinearPool', 'CountSketch', 'CompactBilinearPool', 'create_bilinear_head', 'create_bilinear_classifier']
 
 # %% ../nbs/09_fine_grained.ipynb #098c87e7
-def check_map(x: torch.Tensor, num_features: int, who: str) -> torch.Tensor:
-    """`x` as (N, C, places), in float32 at least, if it is a feature map with `num_features` channels."""
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"{who} pools feature maps of shape (N, channels, height, width), but was given "
-                         f"{tuple(x.shape)} of {x.dtype}. A body that gives vectors has no places left to pool over.")
-    if x.shape[1] != num_features:
-        raise ValueError(f"{who} was made for {num_features} channels, but the map has {x.shape[1]}.")
-    if x.shape[2] * x.shape[3] == 0:
-        raise ValueError(f"The feature map {tuple(x.shape)} has no places: the images are too small for this body.")
+def places_of(x: torch.Tensor, num_features: int) -> torch.Tensor:
+    """A map (N, C, h, w) as (N, C, places), in float32 at least.
+
+    Raises: `ValueError` for what is no map with `num_features` channels.
+    """
+    is_map = x.ndim == 4 and x.is_floating_point()
+    if not is_map or x.shape[1] != num_features or 0 in x.shape[2:]:
+        raise ArgumentError(
+            f"Pooling takes float feature maps with {num_features} channels, (N, "
+            f"{num_features}, height, width), but was given {tuple(x.shape)} of "
+            f"{x.dtype}. A body that gives vectors, or is given too small an image, "
+            "has no places left to pool over.")
     return x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
 
-
-def _without_autocast(x: torch.Tensor) -> torch.autocast:
-    """Products of half-precision numbers overflow, so pooling leaves autocast for a moment."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} = {value!r} must be a whole number of at least 1.")
-
-
+# %% ../nbs/09_fine_grained.ipynb #1c02cdc4
 class BilinearPool(nn.Module):
-    """All products of two channels, averaged over the places: (N, C, h, w) to (N, C * C), row after row.
+    """All products of two channels, averaged over places: (N, C, h, w) to (N, C * C).
 
-    In float32, also under autocast. Lin, RoyChowdhury and Maji 2015, section 3. Raises: `ValueError` for other shapes.
+    Row after row, in float32, also under autocast. Lin, RoyChowdhury and Maji 2015,
+    section 3. Raises: `ValueError` for what is no map of `num_features` channels.
     """
-    learns_nothing = True  # and draws nothing: kept features may be cut after it
+    learns_nothing = True
 
     def __init__(self, num_features: int):
         super().__init__()
-        _check_count("num_features", num_features)
-        self.num_features, self.dim = num_features, num_features**2
+        self.num_features = whole("num_features", num_features)
+        self.dim = self.num_features**2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with _without_autocast(x):
-            places = check_map(x, self.num_features, "BilinearPool")
-            return torch.einsum("nip,njp->nij", places, places).flatten(1) / places.shape[2]
+        with torch.autocast(x.device.type, enabled=False):
+            places = places_of(x, self.num_features)
+            products = torch.einsum("nip,njp->nij", places, places)
+            return products.flatten(1) / places.shape[2]
 
     def extra_repr(self) -> str:
         return f"{self.num_features} channels to {self.dim:,}"
 
 # %% ../nbs/09_fine_grained.ipynb #c97926b8
 class SignedSquareRoot(nn.Module):
-    """Each value to `x / sqrt(|x| + eps)`: the root of its size, with its sign. `eps` keeps the slope finite at 0."""
+    """Each value to `x / sqrt(|x| + eps)`: the root of its size, with its sign.
+
+    In float32, also under autocast. `eps` keeps the slope finite at 0.
+    """
     learns_nothing = True
 
     def __init__(self, eps: float = 1e-6):
@@ -70,7 +68,7 @@ class SignedSquareRoot(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with _without_autocast(x):
+        with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
             return x / (x.abs() + self.eps).sqrt()
 
@@ -83,30 +81,35 @@ class UnitLength(nn.Module):
         return nn.functional.normalize(x, dim=1)
 
 # %% ../nbs/09_fine_grained.ipynb #57260d4c
-def pooling_cost(num_features: int, num_classes: int, dim: int | None = None) -> dict[str, int]:
-    """What a bilinear head costs: numbers an image, weights and biases of its last layer, bytes an image in float32.
-
-    `dim`: of the compact version; `None` for the full one.
-    """
+def pooling_cost(
+    num_features: int, num_classes: int, dim: int | None = None
+) -> dict[str, int]:
+    """What a bilinear head costs: numbers an image, parameters of its last layer, bytes
+    an image in float32. `dim`: of the compact version; `None` for the full one."""
     dim = num_features**2 if dim is None else dim
     return {"numbers": dim, "parameters": (dim + 1) * num_classes, "bytes": 4 * dim}
 
 # %% ../nbs/09_fine_grained.ipynb #00655828
 class CountSketch(nn.Module):
-    """Adds each of `num_features` entries, with a fixed random sign, into one of `dim` buckets: (..., C) to (..., dim).
+    """Adds each of `num_features` entries, with a fixed random sign, into one of `dim`
+    buckets: (..., C) to (..., dim).
 
-    Charikar, Chen and Farach-Colton 2002. Buckets and signs depend on `seed` alone, and are saved with the weights.
+    Charikar, Chen and Farach-Colton 2002. Buckets and signs depend on `seed` alone, and
+    are saved with the weights.
     """
     learns_nothing = True
+    buckets: torch.Tensor  # int64 (C,)
+    signs: torch.Tensor  # float32 (C,), each -1 or 1
 
     def __init__(self, num_features: int, dim: int, seed: int = 0):
         super().__init__()
-        _check_count("num_features", num_features)
-        _check_count("dim", dim)
-        chance = torch.Generator().manual_seed(seed)
-        self.num_features, self.dim = num_features, dim
-        self.register_buffer("buckets", torch.randint(dim, (num_features,), generator=chance))
-        self.register_buffer("signs", torch.randint(2, (num_features,), generator=chance).float() * 2 - 1)
+        self.num_features = count = whole("num_features", num_features)
+        self.dim = whole("dim", dim)
+        generator = torch.Generator().manual_seed(seed)
+        buckets = torch.randint(self.dim, (count,), generator=generator)
+        coins = torch.randint(2, (count,), generator=generator)
+        self.register_buffer("buckets", buckets)
+        self.register_buffer("signs", coins.float() * 2 - 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         sketch = x.new_zeros(*x.shape[:-1], self.dim)
@@ -117,34 +120,40 @@ class CountSketch(nn.Module):
 
 # %% ../nbs/09_fine_grained.ipynb #8d8316ca
 class CompactBilinearPool(nn.Module):
-    """Tensor Sketch of all products of two channels, averaged over the places: (N, C, h, w) to (N, dim).
+    """Tensor Sketch of the products of two channels, averaged over places: (N, C, h, w)
+    to (N, dim).
 
-    Inner products of two results are, on average over seeds, those of `BilinearPool`; the error falls as 1 / sqrt(dim).
-    In float32, also under autocast. Has no parameters; its buckets and signs are saved with the weights. Gao et al.
-    2016, algorithm 2; Pham and Pagh 2013. Raises: `ValueError` for a `dim` above C * C, and for other shapes.
+    Inner products of two results are, on average over seeds, those of `BilinearPool`;
+    the error falls as 1 / sqrt(dim). In float32, also under autocast. No parameters;
+    its buckets and signs are saved with the weights. Gao et al. 2016, algorithm 2; Pham
+    and Pagh 2013. Raises: `ValueError` for a `dim` above C * C, and for other shapes.
     """
     learns_nothing = True
 
     def __init__(self, num_features: int, dim: int = 1024, seed: int = 0):
         super().__init__()
-        _check_count("num_features", num_features)
-        _check_count("dim", dim)
-        if dim > num_features**2:
-            raise ValueError(f"dim = {dim:,} is more than the {num_features**2:,} products of {num_features} channels: "
-                             f"such a sketch saves nothing. Give at most {num_features**2:,}, or use BilinearPool.")
+        products = whole("num_features", num_features) ** 2
+        if whole("dim", dim) > products:
+            raise ArgumentError(
+                f"dim = {dim:,} is more than the {products:,} products of "
+                f"{num_features} channels, so it saves nothing. Use BilinearPool.")
         self.num_features, self.dim, self.seed = num_features, dim, seed
-        self.first, self.second = (CountSketch(num_features, dim, 2 * seed + i) for i in (0, 1))
+        self.first = CountSketch(num_features, dim, 2 * seed)
+        self.second = CountSketch(num_features, dim, 2 * seed + 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with _without_autocast(x):
-            places = check_map(x, self.num_features, "CompactBilinearPool").transpose(1, 2)  # (N, places, C)
-            # on a CPU a few images at a time, so that what lies between two steps stays in the processor's cache
-            few = 2**19 // (places.shape[1] * self.dim) if x.device.type == "cpu" else len(x)
-            return torch.cat([self._pool(part) for part in places.split(max(few, 1))])
-
-    def _pool(self, places: torch.Tensor) -> torch.Tensor:
-        product = torch.fft.rfft(self.first(places)) * torch.fft.rfft(self.second(places))
-        return torch.fft.irfft(product.mean(1), n=self.dim)
+        with torch.autocast(x.device.type, enabled=False):
+            places = places_of(x, self.num_features).transpose(1, 2)  # (N, places, C)
+            # on a CPU a few images at a time, so that what lies between two steps
+            # stays in the processor's cache
+            few = 2**19 // (places.shape[1] * self.dim)
+            step = max(few, 1) if x.device.type == "cpu" else len(x)
+            pooled = []
+            for part in places.split(step):
+                first, second = self.first(part), self.second(part)
+                product = torch.fft.rfft(first) * torch.fft.rfft(second)
+                pooled.append(torch.fft.irfft(product.mean(1), n=self.dim))
+            return torch.cat(pooled)
 
     def extra_repr(self) -> str:
         return f"{self.num_features} channels to {self.dim:,}, seed={self.seed}"
@@ -158,39 +167,55 @@ def create_bilinear_head(
     dropout: float = 0.0,
     seed: int = 0,  # of the sketch's buckets and signs
 ) -> nn.Sequential:
-    """A head that sees which features occur together: bilinear pooling, its two normalisations, one linear layer.
+    """Bilinear pooling, its two normalisations, and one linear layer to the scores.
 
-    Takes feature maps (N, C, h, w) and gives one score a class. Raises: as `create_head` and `CompactBilinearPool`.
+    Takes feature maps (N, C, h, w). Raises: as `create_head`, `CompactBilinearPool`.
     """
-    pool = BilinearPool(num_features) if dim is None else CompactBilinearPool(num_features, dim, seed)
+    pool: BilinearPool | CompactBilinearPool = (
+        BilinearPool(num_features) if dim is None
+        else CompactBilinearPool(num_features, dim, seed))
     after = create_head(pool.dim, num_classes, pool=None, dropout=dropout)
     first = OrderedDict(pool=pool, root=SignedSquareRoot(), unit=UnitLength())
     return nn.Sequential(OrderedDict(**first, **dict(after.named_children())))
 
-
-def create_bilinear_classifier(backbone: str | Backbone, num_classes: int, *, dim: int | None = 1024,
-                               dropout: float = 0.0, pretrained: bool = True, seed: int = 0) -> Classifier:
+# %% ../nbs/09_fine_grained.ipynb #9e40cdaa
+def create_bilinear_classifier(
+    backbone: str | Backbone,
+    num_classes: int,
+    *,
+    dim: int | None = 1024,
+    dropout: float = 0.0,
+    pretrained: bool = True,
+    seed: int = 0,
+) -> Classifier:
     """A body with a bilinear head, in `channels_last` memory format, nothing frozen.
 
-    Raises: `ValueError` for a body that gives vectors in place of feature maps; `TypeError` for what is no backbone;
-    what `create_backbone` raises.
+    Raises: `ValueError` for a body that gives vectors in place of feature maps;
+    `TypeError` for what is no backbone; what `create_backbone` raises.
     """
-    body = create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
+    body = backbone
+    if isinstance(body, str):
+        body = create_backbone(body, pretrained=pretrained)
     if not isinstance(body, Backbone):
-        raise TypeError(f"backbone must be a name or what create_backbone gives, not {type(body).__name__}.")
+        raise ArgumentError("backbone must be a name or what create_backbone gives, "
+                            f"not {type(body).__name__}.")
     if not body.spatial:
-        raise ValueError(f"{body.name} gives one vector an image, with no places left to pool over. Take a backbone "
-                         "that ends in a feature map, such as efficientnet_lite0 or resnet34.")
-    head = create_bilinear_head(body.num_features, num_classes, dim=dim, dropout=dropout, seed=seed)
+        raise ArgumentError(
+            f"{body.name} gives one vector an image, with no places left to pool over. "
+            "Take a body that ends in a map: efficientnet_lite0 or resnet34, say.")
+    head = create_bilinear_head(body.num_features, num_classes, dim=dim,
+                                dropout=dropout, seed=seed)
     return Classifier(body, head).to(memory_format=torch.channels_last)
 
 # %% ../nbs/09_fine_grained.ipynb #686d46f7
 def fold_sketch(sketch: torch.Tensor, dim: int) -> torch.Tensor:
-    """The sketch (N, dim) of what (N, d) is a sketch of: its pieces of length `dim`, added up.
+    """The sketch (N, dim) of what (N, d) is a sketch of: pieces of `dim`, added up.
 
-    Equal to sketching with bucket numbers modulo `dim`. Raises: `ValueError` when `dim` does not divide d.
+    Equal to sketching with bucket numbers modulo `dim`. Raises: `ValueError` when `dim`
+    does not divide d.
     """
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1 or sketch.shape[-1] % dim:
-        raise ValueError(f"dim = {dim!r} must divide the {sketch.shape[-1]:,} numbers of the sketch, or buckets would "
-                         "not fold onto buckets.")
+    hint = (f"dim must divide the {sketch.shape[-1]:,} numbers of the sketch, or "
+            "buckets would not fold onto buckets.")
+    if sketch.shape[-1] % whole("dim", dim, hint=hint):
+        raise ArgumentError(f"dim = {dim}: {hint}")
     return sketch.unflatten(-1, (-1, dim)).sum(-2)

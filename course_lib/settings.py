@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .core.checks import nearest
-from .core.device import check_device_name
+from .core.device import check_device_name, choose_device  # noqa: F401
+from .core.random import seed_everything  # noqa: F401
 from .recipes import RECIPES, Recipe
 
 _all_ = ["choose_device", "seed_everything"]  # a lesson asks for them beside its settings

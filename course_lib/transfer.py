@@ -5,50 +5,50 @@
 # %% ../nbs/05_transfer_learning.ipynb #9c70b3d4
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
-from .learner.features import check_views, cached_features
-from .learner import (Callback, FitSteps, Learner, Recorder, Watch, check_epochs, check_lrs,
-                                trainable_groups)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .core.checks import number, whole
+from .core.protocols import HasParameterGroups
+from .learner import Callback, Learner, Watch
+from .learner.checks import check_lrs, trainable_groups
+from .learner.features import cached_features
+from .schedules import OneCycle, as_callbacks, plot_schedule
 
 # %% auto #0
-__all__ = ['freeze_to', 'freeze', 'unfreeze', 'spread_lrs', 'scale_head_lr', 'lrs_for', 'check_callbacks', 'OneCycle',
-           'plot_schedule', 'fit_one_cycle', 'fine_tune', 'EarlyStopping']
+__all__ = ['freeze_to', 'freeze', 'unfreeze', 'spread_lrs', 'scale_head_lr', 'lrs_for', 'fit_one_cycle', 'fine_tune',
+           'EarlyStopping']
 
 # %% ../nbs/05_transfer_learning.ipynb #cc1c449c
-def _model_of(learner: Learner | nn.Module) -> nn.Module:
-    """The model of a learner, or the model itself, if it says what its parts are."""
-    model = learner.model if isinstance(learner, FitSteps) else learner
+def groups_of(learner: Learner | nn.Module) -> list[list[nn.Parameter]]:
+    """The parameter groups of a learner's model, or of a model, first layers first."""
+    model = learner.model if isinstance(learner, Learner) else learner
     if not isinstance(model, nn.Module):
         raise TypeError(f"Give a Learner or a model, not a {type(model).__name__}.")
-    if not hasattr(model, "parameter_groups"):
-        raise ValueError(f"A {type(model).__name__} does not say which part of it is the body, so nothing can be "
-                         "frozen by name. create_classifier makes models that do; or give yours a method "
-                         "parameter_groups() that returns lists of parameters, from the first layers to the last.")
-    return model
+    if not isinstance(model, HasParameterGroups):
+        raise ValueError(
+            f"A {type(model).__name__} does not say which part of it is the body, so "
+            "nothing can be frozen by name. create_classifier makes models that do; or "
+            "give yours a method parameter_groups() that returns lists of parameters, "
+            "from the first layers to the last.")
+    return model.parameter_groups()
 
-
+# %% ../nbs/05_transfer_learning.ipynb #55de08dc
 def freeze_to(learner: Learner | nn.Module, first: int) -> None:
-    """Freeze the parameter groups before number `first`, and let it and those after it learn.
+    """Freeze the parameter groups before number `first`; it and those after it learn.
 
-    Negative numbers count from the end: `freeze_to(learner, -1)` leaves the head alone to learn. What is frozen keeps
-    its BatchNorm statistics too, other than in fastai. Raises: `ValueError` for a number that leaves nothing to learn.
+    Negative numbers count from the end: `freeze_to(learner, -1)` lets the head alone
+    learn. What is frozen keeps its BatchNorm statistics too, other than in fastai.
+    Raises: `ArgumentError` for a number that leaves nothing to learn.
     """
-    groups = _model_of(learner).parameter_groups()
-    if isinstance(first, bool) or not isinstance(first, int) or not -len(groups) <= first < len(groups):
-        raise ValueError(f"freeze_to({first!r}): the model has {len(groups)} parameter groups, so the number must be "
-                         f"from {-len(groups)} to {len(groups) - 1}. -1 trains the head alone, 0 trains everything.")
+    groups = groups_of(learner)
+    count = len(groups)
+    hint = f"There are {count} parameter groups: -1 trains the head, 0 everything."
+    first = whole("first", first, -count, hint, most=count - 1)
     for index, group in enumerate(groups):
         for parameter in group:
-            parameter.requires_grad_(index >= first % len(groups))
+            parameter.requires_grad_(index >= first % count)
 
 
 def freeze(learner: Learner | nn.Module) -> None:
@@ -62,138 +62,71 @@ def unfreeze(learner: Learner | nn.Module) -> None:
 
 # %% ../nbs/05_transfer_learning.ipynb #e27a7f5b
 def spread_lrs(lowest: float, highest: float, num_groups: int = 3) -> list[float]:
-    """`num_groups` rates from `lowest` for the first group to `highest` for the last, each the same factor larger.
+    """`num_groups` rates from `lowest` to `highest`, each the same factor larger.
 
     Howard and Ruder 2018, section 3.2, call such rates discriminative.
     """
     lowest, highest = check_lrs([lowest, highest], 2)
     if lowest > highest:
-        raise ValueError(f"The first group's rate, {lowest:g}, is above the last one's, {highest:g}. Early layers know "
-                         "most and should change least: give the smaller rate first.")
+        raise ValueError(
+            f"The first group's rate, {lowest:g}, is above the last one's, "
+            f"{highest:g}: early layers should change least, so give the lower first.")
     factor = (highest / lowest) ** (1 / max(num_groups - 1, 1))
     return [lowest * factor**i for i in range(num_groups - 1)] + [highest]
 
 
 def scale_head_lr(lr: float, factor: float = 10.0, num_groups: int = 3) -> list[float]:
-    """`lr` for the body's groups, and `factor` times as much for the new head, which has everything to learn."""
+    """`lr` for the body's groups, and `factor` times as much for the new head."""
     return [*check_lrs([lr], 1) * (num_groups - 1), *check_lrs([lr * factor], 1)]
 
-
+# %% ../nbs/05_transfer_learning.ipynb #0de50c3e
 def lrs_for(lr: float | slice | Sequence[float], num_groups: int) -> list[float]:
     """One rate per parameter group.
 
-    `lr`: one number for all; a pair `(lowest, highest)` or `slice(lowest, highest)` that is spread over the groups;
-    `slice(highest)`, which gives the body a tenth; or exactly one number per group. Raises: as `check_lrs`.
+    `lr`: one number for all; a pair `(lowest, highest)` or `slice(lowest, highest)`,
+    which is spread over the groups; `slice(highest)`, which gives the body a tenth; or
+    exactly one number per group. Raises: `TypeError` or `ValueError` for other things.
     """
-    if isinstance(lr, bool):
-        raise TypeError(f"lr = {lr} must be a number, such as 1e-3, a pair of them, or a slice.")
     if isinstance(lr, slice):
         if lr.step is not None or lr.stop is None:
-            raise ValueError(f"lr = {lr} must be slice(highest) or slice(lowest, highest).")
-        check_lrs([lr.stop], 1)
-        return scale_head_lr(lr.stop / 10, 10, num_groups) if lr.start is None else spread_lrs(
-            lr.start, lr.stop, num_groups)
+            raise ValueError(f"lr = {lr} must be slice(highest) or slice(low, high).")
+        highest, = check_lrs([lr.stop], 1)
+        if lr.start is None:
+            return scale_head_lr(highest / 10, 10, num_groups)
+        return spread_lrs(lr.start, highest, num_groups)
     if isinstance(lr, (tuple, list)) and len(lr) == 2 and num_groups > 2:
-        return spread_lrs(*lr, num_groups)
+        return spread_lrs(lr[0], lr[1], num_groups)
+    if isinstance(lr, bool):
+        raise TypeError(f"lr = {lr} must be a number, such as 1e-3, or a pair.")
     return check_lrs(lr, num_groups)
-
-# %% ../nbs/05_transfer_learning.ipynb #6101266e
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
-    """`callbacks` as a list, which can be used more than once, if they are callbacks."""
-    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
-    if wrong := [one for one in found if not isinstance(one, Callback)]:
-        raise TypeError(f"callbacks = {wrong[0]!r} is no Callback. Give a list of instances, as in [EarlyStopping()].")
-    return found
-
-# %% ../nbs/05_transfer_learning.ipynb #d7423c4d
-class OneCycle(Callback):
-    """The rates rise to those of the fit and fall to nearly nothing, over all its steps; momentum does the opposite.
-
-    PyTorch's `OneCycleLR` with cosine halves (Smith and Topin 2018). `pct_start`: the part of all steps in which the
-    rates rise; `div`: highest rate / first rate; `div_final`: highest rate / last rate; `momenta`: at the ends, and at
-    the highest rate. An optimiser without momentum keeps it so.
-    """
-    order = 40
-
-    def __init__(self, pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5,
-                 momenta: tuple[float, float] = (0.95, 0.85)):
-        if not (_is_number(pct_start) and 0 < pct_start < 1):
-            raise ValueError(f"pct_start = {pct_start!r} is the part of the steps in which the rate rises: give a "
-                             "number between 0 and 1, such as 0.25.")
-        if not all(_is_number(value) and value >= 1 for value in (div, div_final)):
-            raise ValueError(f"div = {div!r} and div_final = {div_final!r} divide the highest rate: give 1 or more.")
-        if not (isinstance(momenta, Sequence) and len(momenta) == 2 and all(map(_is_number, momenta))
-                and 0 <= min(momenta) <= max(momenta) < 1):
-            raise ValueError(f"momenta = {momenta!r} must be two numbers, at least 0 and below 1: at the ends of the "
-                             "cycle, and at its highest rate.")
-        self.pct_start, self.div, self.div_final, self.momenta = pct_start, div, div_final, momenta
-
-    def before_fit(self, learner: Learner) -> None:
-        if learner.num_batches is None:
-            raise ValueError("One cycle must know how many steps there are, but the training loader has no length. "
-                             "Give a loader with one, or use learner.fit.")
-        total = max(learner.epochs * learner.num_batches, 2)
-        groups = learner.optimizer.param_groups
-        cycled = all("betas" in group or group.get("momentum") for group in groups)
-        # torch divides by the length of the rise, so a rise of exactly no steps is given a hair's breadth
-        pct_start = self.pct_start + 1e-9 if self.pct_start * total == 1 else self.pct_start
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            learner.optimizer, learner.lrs, total_steps=total, pct_start=pct_start, div_factor=self.div,
-            final_div_factor=self.div_final / self.div, cycle_momentum=cycled, max_momentum=self.momenta[0],
-            base_momentum=self.momenta[1], last_epoch=learner.step - 1)
-
-    def after_batch(self, learner: Learner) -> None:
-        if self.schedule.last_epoch < self.schedule.total_steps - 1:
-            self.schedule.step()
-
-# %% ../nbs/05_transfer_learning.ipynb #fa931975
-def plot_schedule(recorder: Recorder | Learner, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
-    """Draw the learning rate of every parameter group, and beside it the momentum, for each recorded step."""
-    recorder = recorder.recorder if isinstance(recorder, FitSteps) else recorder
-    if not recorder.lrs:
-        raise ValueError("There is no schedule to draw yet. Train first: fit_one_cycle(learner, epochs).")
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")[1]
-    steps, groups = range(1, len(recorder.lrs) + 1), list(zip(*recorder.lrs, strict=True))
-    together = all(rates == groups[0] for rates in groups)  # equal curves would lie on one another
-    for index, rates in enumerate(groups[:1] if together else groups):
-        axes[0].plot(steps, rates, color=f"C{index}", label="all groups" if together else f"group {index + 1}")
-    axes[0].set(xlabel="step (batches)", ylabel="learning rate")
-    axes[0].legend()
-    axes[1].plot(steps, recorder.momenta, color="C3")
-    axes[1].set(xlabel="step (batches)", ylabel="momentum")
-    return axes
 
 # %% ../nbs/05_transfer_learning.ipynb #465fa6ad
 def fit_one_cycle(
     learner: Learner,
     epochs: int,
-    max_lr: float | slice | Sequence[float] | None = None,  # as `lrs_for`; by default the learner's own
+    max_lr: float | slice | Sequence[float] | None = None,  # None: the learner's own
     *,
     pct_start: float = 0.25,
     div: float = 25.0,
     div_final: float = 1e5,
     momenta: tuple[float, float] = (0.95, 0.85),
-    keep_features: bool = True,  # compute what a frozen front gives once; False: in every epoch
-    views: int = 1,  # versions of each training image whose features are kept; more than 1 adds augmented ones
+    keep_features: bool = True,  # compute what is frozen once; False: in every epoch
+    views: int = 1,  # versions of each training image whose features are kept
     callbacks: Iterable[Callback] = (),
 ) -> None:
-    """Train for `epochs` with one cycle of rates and momentum: see `OneCycle` for the numbers.
+    """Train for `epochs` with one cycle; `max_lr` as `lrs_for`, the rest as `OneCycle`.
 
-    While the front of the model is frozen, its features are computed once and kept: see `cached_features`.
-    Raises: `ValueError` for rates, epochs and parts that make no sense, before anything is changed.
+    While the front of the model is frozen, its features are computed once and kept: see
+    `cached_features`. Raises: `ValueError` for rates, epochs and parts that make no
+    sense, before anything is changed.
     """
-    check_epochs(epochs)
-    cycle, callbacks = OneCycle(pct_start, div, div_final, momenta), check_callbacks(callbacks)
-    rates = lrs_for(learner.lr if max_lr is None else max_lr, len(trainable_groups(learner.model)))
+    cycle = OneCycle(pct_start, div, div_final, momenta)
+    callbacks = [cycle, *as_callbacks(callbacks)]
+    whole("epochs", epochs)
+    num_groups = len(trainable_groups(learner.model))
+    lrs = lrs_for(learner.lr if max_lr is None else max_lr, num_groups)
     with cached_features(learner, views=views, keep=keep_features):
-        learner.fit(epochs, rates, callbacks=[cycle, *callbacks])
+        learner.fit(epochs, lrs, callbacks=callbacks)
 
 # %% ../nbs/05_transfer_learning.ipynb #8e1f053f
 def fine_tune(
@@ -201,7 +134,7 @@ def fine_tune(
     epochs: int,  # with everything unfrozen
     base_lr: float = 2e-3,
     freeze_epochs: int = 1,  # before that, with the head alone; 0 leaves this stage out
-    lr_mult: float = 100,  # in the second stage the last group learns this many times faster than the first
+    lr_mult: float = 100,  # then the last group learns so much faster than the first
     pct_start: float = 0.3,
     div: float = 5.0,
     *,
@@ -209,50 +142,52 @@ def fine_tune(
     views: int = 1,
     callbacks: Iterable[Callback] = (),
 ) -> None:
-    """Train the head with the body frozen, then everything, at half the rate and less for early layers.
+    """Train the head, then everything, at half the rate and less for early layers.
 
-    The recipe of fastai's `fine_tune` (Howard and Gugger 2020). `keep_features` and `views` as in `fit_one_cycle`.
-    Raises: `ValueError` for a model without a body, and rates and epochs that make no sense.
+    The recipe of fastai's `fine_tune` (Howard and Gugger 2020). `keep_features` and
+    `views` as in `fit_one_cycle`. Raises: `ValueError` for a model without a body, and
+    rates and epochs that make no sense.
     """
-    if not isinstance(learner, FitSteps):
-        raise TypeError(f"fine_tune takes a Learner, not a {type(learner).__name__}: Learner(model, loader, ...).")
-    check_epochs(epochs)
-    check_lrs([base_lr, lr_mult], 2)
-    highest = base_lr / 2
-    later = lrs_for(slice(highest / lr_mult, highest), len(_model_of(learner).parameter_groups()))
-    OneCycle(pct_start, div)  # what the second stage would refuse is refused before the first one has begun
-    callbacks, views = check_callbacks(callbacks), check_views(views)
+    if not isinstance(learner, Learner):
+        raise TypeError(f"fine_tune takes a Learner, not a {type(learner).__name__}.")
+    whole("epochs", epochs)
+    whole("freeze_epochs", freeze_epochs, 0)
+    whole("views", views)
+    highest = number("base_lr", base_lr, above=0) / 2
+    lowest = highest / number("lr_mult", lr_mult, above=0)
+    lrs = lrs_for(slice(lowest, highest), len(groups_of(learner)))
+    extra, _ = as_callbacks(callbacks), OneCycle(pct_start, div)
     if freeze_epochs:
-        check_epochs(freeze_epochs)
         freeze(learner)
-        fit_one_cycle(learner, freeze_epochs, slice(base_lr), pct_start=0.99, keep_features=keep_features, views=views,
-                      callbacks=callbacks)
+        fit_one_cycle(learner, freeze_epochs, slice(base_lr), pct_start=0.99,
+                      keep_features=keep_features, views=views, callbacks=extra)
     unfreeze(learner)
-    fit_one_cycle(learner, epochs, later, pct_start=pct_start, div=div, keep_features=keep_features,
-                  callbacks=callbacks)
+    fit_one_cycle(learner, epochs, lrs, pct_start=pct_start, div=div,
+                  keep_features=keep_features, callbacks=extra)
 
 # %% ../nbs/05_transfer_learning.ipynb #bc97e243
 class EarlyStopping(Watch):
-    """Ends the fit when `monitor` has not improved by more than `by` for `patience` epochs. It starts anew in each fit.
+    """Ends the fit after `patience` epochs without an improvement by more than `by`.
 
-    `monitor` and `mode` as in `Watch`. The weights are those of the last epoch: a `Checkpoint` keeps the best ones.
+    `monitor` and `mode` as in `Watch`. It starts anew in each fit. The weights are
+    those of the last epoch: a `Checkpoint` keeps the best ones.
     """
     order = 95
 
-    def __init__(self, patience: int = 3, *, by: float = 0.0, monitor: str | None = None, mode: str | None = None):
+    def __init__(self, patience: int = 3, *, by: float = 0.0,
+                 monitor: str | None = None, mode: str | None = None):
         super().__init__(monitor, mode)
-        if not _is_number(by):
-            raise ValueError(f"by = {by!r} is how much an improvement must be: give a number, such as 0.01.")
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience = {patience!r} must be a whole number of epochs, at least 1.")
-        self.patience, self.by, self.waited = patience, by, 0
+        self.patience = whole("patience", patience, hint="It is a number of epochs.")
+        self.by = number("by", by, hint="An improvement is larger: give a number.")
+        self.waited = 0
 
     def before_fit(self, learner: Learner) -> None:
         if learner.epoch == 0:  # not when an interrupted fit goes on
             self.best, self.waited = None, 0
 
     def after_epoch(self, learner: Learner) -> None:
-        self.waited = 0 if self.improves(learner.results, self.by) else self.waited + 1
+        better = self.improves(learner.results, self.by)
+        self.waited = 0 if better else self.waited + 1
         if self.waited >= self.patience:
             learner.stop_training = True
 

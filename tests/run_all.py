@@ -1,5 +1,10 @@
-"""Everything `make test` runs, one step after another, each with its time. Plain Python, so that it runs anywhere."""
+"""Everything `make test` runs, one step after another, each with its time. Plain Python, so that it runs anywhere.
 
+    python tests/run_all.py             what `make test` runs, and CI
+    python tests/run_all.py --quick     what `make check` runs: no notebooks, and no test that is marked `slow`
+"""
+
+import argparse
 import os
 import subprocess
 import sys
@@ -36,12 +41,19 @@ def command(*words: str) -> bool:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the checks and tests of the course.")
+    parser.add_argument("--quick", action="store_true", help="leave out the notebooks and what is marked slow")
+    quick = parser.parse_args().quick
+    chosen = ["-m", "not slow"] if quick else []
     steps = {
         "export and clean": export_and_clean,
         "ruff": lambda: command("ruff", "check", "."),
+        "mypy": lambda: command("mypy"),
         "notebooks": lambda: command("nbdev-test", "--n-workers", WORKERS, "--timing"),
-        "pytest": lambda: command("pytest", "-n", WORKERS, "--dist", "worksteal"),
+        "pytest": lambda: command("pytest", "-n", WORKERS, "--dist", "worksteal", *chosen),
     }
+    if quick:
+        del steps["notebooks"]
     failed = []
     for name, step in steps.items():
         print(f"== {name}", flush=True)

@@ -14,7 +14,6 @@ Every round runs every peer once, each in a new process; what is reported are me
 medians. Peak memory is that of the process and of its largest worker. A file a question: peers_QUESTION.json.
 """
 
-import argparse
 import json
 import math
 import os
@@ -24,13 +23,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from frame import PETS, RESULTS, arguments, record
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results"
-PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", HERE.parents[1] / "data" / "oxford-iiit-pet"))
 PEERS = ("course", "fastai", "timm", "torchvision", "lightning")
 PACKAGES = {"course": "course_lib"}
 DISTRIBUTIONS = {"course": "course-lib"}
@@ -365,34 +366,23 @@ QUESTIONS: dict[str, tuple[Callable, int]] = {
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("questions", nargs="*", metavar="QUESTION")
-    words.add_argument("--quick", action="store_true")
-    words.add_argument("--output", type=Path)
-    asked = words.parse_args()
-    if unknown := [name for name in asked.questions if name not in QUESTIONS]:
-        sys.exit(f"There is no question {', '.join(unknown)}. There are: {', '.join(QUESTIONS)}.")
-    from course_lib.core.device import describe_machine
-
-    output = asked.output or (Path(tempfile.mkdtemp()) if asked.quick else RESULTS)
+    asked = arguments(__doc__, QUESTIONS, output=RESULTS, flags={"quick": "tiny, to see that it works"})
+    output = Path(tempfile.mkdtemp()) if asked.quick and asked.output == RESULTS else asked.output
     job = {"size": 64, "stored": 72, "batch": 4, "steps": 1, "epochs": 2, "iterations": 12} if asked.quick else {
         "size": 224, "stored": 256, "batch": 32, "steps": 4, "epochs": 3, "iterations": 100}
     packages = ["torch", *(DISTRIBUTIONS.get(peer, peer) for peer in PEERS if installed(peer))]
     with tempfile.TemporaryDirectory() as place:
         photographs = make_folder(Path(place), asked.quick)
         job["folder"] = place
-        for name in asked.questions or QUESTIONS:
+        for name in asked.wanted:
             ask, rounds = QUESTIONS[name]
             more = {"quick": True} if asked.quick and name.startswith("growth") else {}
             more |= {"budgets": {"course": (1,), "fastai": (1,)}} if asked.quick and name == "tune" else {}
             found = ask(dict(job), 1 if asked.quick else rounds, **more)
-            found = {"question": name, "machine": describe_machine(), "photographs": photographs,
-                     "versions": {package: version(package) for package in packages}, "quick": asked.quick,
-                     "rounds": 1 if asked.quick else rounds, **found}
             if memory := found.get("figures", {}).get("peak_gb"):
                 found["ratios"]["peak_gb"] = times_as_good(memory, False)
-            output.mkdir(parents=True, exist_ok=True)
-            (output / f"peers_{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            record(f"peers_{name}", {"question": name, "photographs": photographs, "quick": asked.quick,
+                                     "rounds": 1 if asked.quick else rounds, **found}, output, packages)
             print(f"{name}: {json.dumps(found.get('ratios', found.get('slopes')))[:600]}", flush=True)
     print(f"Written to {output}.")
 

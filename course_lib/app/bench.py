@@ -10,20 +10,22 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
-from ..data import Loaders
-from ..core.device import is_out_of_memory
-from ..learner import Learner, ProgressBar
-from ..models import Classifier, create_classifier
-from ..core.device import describe_machine
-from ..settings import CourseSettings, choose_device, seed_everything
 from .train import prepare_learner, prepare_loaders, recipe_for
+from ..core.checks import number, whole
+from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
+from ..core.random import seed_everything
+from ..data import Loaders
+from ..learner import Learner, ProgressBar
+from ..learner.distributed import Processes
+from ..models import Classifier, create_backbone, create_classifier
 from ..recipes import Recipe
+from ..settings import CourseSettings
 from ..transfer import OneCycle
 
 # %% auto #0
@@ -52,17 +54,17 @@ def images_per_second(step: Callable[[], int], seconds: float, device: torch.dev
     return images / (time.perf_counter() - start)
 
 # %% ../../nbs/library/app/bench.ipynb #9c627916
-def measure_in_turns(steps: Mapping[str, Callable[[], int]], seconds: float, device: torch.device, *, rounds: int = 5,
+def measure_in_turns(steps: Mapping[str, Callable[[], int]], seconds: float, device: torch.device, *, repeats: int = 5,
                      progress: bool = True) -> dict[str, tuple[float, ...]]:
-    """Images a second of each step in each round: all steps take turns, each for `seconds` over all rounds together."""
+    """Images a second of each step in each round: all steps take turns, each for `seconds` over all repeats together."""
     from tqdm.auto import tqdm
 
     rates: dict[str, list[float]] = {name: [] for name in steps}
-    with tqdm(total=rounds * len(steps), unit="turn", leave=False, disable=not progress) as bar:
-        for _ in range(rounds):
+    with tqdm(total=repeats * len(steps), unit="turn", leave=False, disable=not progress) as bar:
+        for _ in range(repeats):
             for name, step in steps.items():
                 bar.set_description(name)
-                rates[name].append(images_per_second(step, seconds / rounds, device))
+                rates[name].append(images_per_second(step, seconds / repeats, device))
                 bar.update()
     return {name: tuple(values) for name, values in rates.items()}
 
@@ -105,24 +107,24 @@ class Gain:
 class BenchResult:
     """What `bench_training` measured; printed, it is a table and what follows from it.
 
-    `rounds`: images a second in each round, of `data` (the loader alone), `model` (the step on one batch that is
+    `repeats`: images a second in each round, of `data` (the loader alone), `model` (the step on one batch that is
     on the device already), `combined`, and of the variants that the switches compare with.
     """
-    rounds: Mapping[str, tuple[float, ...]]
+    repeats: Mapping[str, tuple[float, ...]]
     setting: str = ""  # backbone, data set, sizes and machine, in words
     compile_seconds: float | None = None  # time of the first compiled step
     notes: tuple[str, ...] = field(default=())
 
     @property
     def rates(self) -> dict[str, float]:
-        """Images a second: the median of the rounds."""
-        return {name: statistics.median(values) for name, values in self.rounds.items()}
+        """Images a second: the median of the repeats."""
+        return {name: statistics.median(values) for name, values in self.repeats.items()}
 
     @property
     def gains(self) -> dict[str, Gain]:
         """What each switch that was measured brings, by its name."""
-        pairs = {s.name: (s, self.rounds[s.on], self.rounds[s.off]) for s in SWITCHES
-                 if {s.on, s.off} <= self.rounds.keys()}
+        pairs = {s.name: (s, self.repeats[s.on], self.repeats[s.off]) for s in SWITCHES
+                 if {s.on, s.off} <= self.repeats.keys()}
         return {name: Gain(switch, tuple(a / b for a, b in zip(on, off, strict=True)))
                 for name, (switch, on, off) in pairs.items()}
 
@@ -183,7 +185,7 @@ def describe_bench(result: BenchResult) -> str:
 def _ready_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device,
                    make_optimizer: Callable | None = None) -> Learner:
     """The learner of `course train` for `classifier`, ready for `train_batch`."""
-    learner = prepare_learner(classifier, loaders, recipe, device)
+    learner = prepare_learner(classifier, loaders, recipe, Processes(device=device))
     learner.callbacks = [other for other in learner.callbacks if not isinstance(other, (ProgressBar, OneCycle))]
     learner.make_optimizer = make_optimizer or learner.make_optimizer
     learner.start_fit(1, 1e-6)
@@ -199,7 +201,7 @@ def _training_step(learner: Learner, batches: Iterator) -> Callable[[], int]:
     return step
 
 
-def _endless(loader: Iterable) -> Iterator:
+def _endless(loader: Iterable) -> Generator:
     """The loader's batches, epoch after epoch. Close it: a thread may be at work."""
     while True:
         yield from loader
@@ -256,15 +258,7 @@ def _memory_advice(batch_size: int) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise RuntimeError(f"The memory ran out at batch_size = {batch_size}. Halve it: course bench --batch-size "
-                           f"{max(batch_size // 2, 1)}") from None
-
-
-def _check_times(seconds: float, rounds: int) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-        raise ValueError(f"seconds = {seconds!r} must be a finite number above zero: how long each measurement takes.")
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(f"rounds = {rounds!r} must be a whole number of at least 1.")
+        raise RuntimeError(out_of_memory_advice(error, batch_size, "course bench --batch-size {}")) from None
 
 # %% ../../nbs/library/app/bench.ipynb #3ba4c062
 def _setting(settings: CourseSettings, recipe: Recipe, batch_size: int, device: torch.device) -> str:
@@ -288,8 +282,8 @@ def _notes(recipe: Recipe, batch_size: int, *notes: str) -> tuple[str, ...]:
 def bench_training(
     settings: CourseSettings,
     *,
-    seconds: float = 5.0,  # how long each measurement takes, over all rounds; a slow step may need longer
-    rounds: int = 5,
+    seconds: float = 5.0,  # how long each measurement takes, over all repeats; a slow step may need longer
+    repeats: int = 5,
     compile: bool = False,  # also measure torch.compile, which takes a minute or more
     trained_fraction: float = 1.0,  # how much of the body learns, from its end
     progress: bool = True,
@@ -300,22 +294,23 @@ def bench_training(
     Raises: `ValueError` for sizes or seconds that make no sense, `RuntimeError` when the memory is not enough, and the
     errors of data set and backbone.
     """
-    _check_times(seconds, rounds)
+    number("seconds", seconds, above=0, hint="It is how long each measurement takes.")
+    whole("repeats", repeats)
     recipe, device = recipe_for(settings, trained_fraction=trained_fraction, **changes), choose_device(settings.device)
     seed_everything(settings.seed)
-    classifier = create_classifier(settings.backbone, 2, dropout=recipe.dropout)  # the classes are not known yet
-    loaders = prepare_loaders(settings, recipe, classifier.body.mean, classifier.body.std)
-    classifier = create_classifier(classifier.body, len(loaders.classes), dropout=recipe.dropout)
+    body = create_backbone(settings.backbone)
+    loaders = prepare_loaders(settings, recipe, body.mean, body.std)
+    classifier = create_classifier(body, len(loaders.classes), dropout=recipe.dropout)
     note, compile_seconds = "", None
     with closing(_endless(loaders.train)) as batches, _memory_advice(recipe.batch_size):
         classifier, batch = classifier.to(device), next(batches)
         parts = classifier, loaders, recipe, device
         steps = _usual_steps(*parts, batch, batches) | _variants(*parts, batch)
         if compile:
-            steps["compiled"], compile_seconds, note = _compile_step(*parts, batch)
-        steps = {name: step for name, step in steps.items() if step}
+            compiled, compile_seconds, note = _compile_step(*parts, batch)
+            steps |= {"compiled": compiled} if compiled else {}
         for name in steps.keys() - {"data"}:
             steps[name]()  # the first step makes the optimiser's memory
-        found = measure_in_turns(steps, seconds, device, rounds=rounds, progress=progress)
+        found = measure_in_turns(steps, seconds, device, repeats=repeats, progress=progress)
     count = len(batch[1])
     return BenchResult(found, _setting(settings, recipe, count, device), compile_seconds, _notes(recipe, count, note))

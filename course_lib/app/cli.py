@@ -17,7 +17,7 @@ from ..recipes import RECIPES
 from ..settings import KEYS, CourseSettings, load_settings
 
 # %% auto #0
-__all__ = ['settings_from', 'build_parser', 'main']
+__all__ = ['main']
 
 # %% ../../nbs/library/app/cli.ipynb #264f60a8
 def _settings_options() -> argparse.ArgumentParser:
@@ -52,11 +52,16 @@ def _run(arguments: argparse.Namespace) -> int:
 def _lab(arguments: argparse.Namespace) -> int:
     from course_lib.teach.runner import find_lessons
 
-    home = next(iter(find_lessons().values())).parent / "index.ipynb"
-    words = [sys.executable, "-m", "jupyterlab", str(home), *(["--no-browser"] if arguments.no_browser else [])]
-    if getattr(os, "geteuid", lambda: 1)() == 0:  # in a container there is often no other user
+    folder = next(iter(find_lessons().values())).parent
+    words = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}",
+             f"--LabApp.default_url=/lab/tree/{folder.name}/index.ipynb",  # also in the address that it prints
+             *(["--no-browser"] if arguments.no_browser else [])]
+    if os.name == "posix" and os.geteuid() == 0:  # in a container there is often no other user
         words.append("--allow-root")
-    return subprocess.run(words, env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}).returncode
+    environ = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    if os.name == "posix":  # the server takes this process's place: what ends the one ends the other
+        os.execve(sys.executable, words, environ)
+    return subprocess.run(words, env=environ).returncode
 
 # %% ../../nbs/library/app/cli.ipynb #daf79bf5
 def _data_list(arguments: argparse.Namespace) -> int:
@@ -120,7 +125,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from course_lib.app.train import load_classifier, predict_images
+    from course_lib.app.predict import load_classifier, predict_images
 
     classifier = load_classifier(arguments.model)
     predictions = predict_images(classifier, arguments.image)

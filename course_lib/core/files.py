@@ -18,7 +18,7 @@ from .text import format_bytes
 
 # %% auto #0
 __all__ = ['StorageError', 'explain_disk_error', 'disk_errors', 'replacing', 'write_text', 'append_line', 'json_object',
-           'LockedError', 'lock']
+           'new_run_folder', 'LockedError', 'lock']
 
 # %% ../../nbs/library/core/files.ipynb #53d25336
 class StorageError(OSError):
@@ -99,6 +99,19 @@ def json_object(text: str) -> dict:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+# %% ../../nbs/library/core/files.ipynb #bfcb6e93
+def new_run_folder(parent: Path) -> Path:
+    """A new folder `parent/<date>-<time>`, with a number behind it if that name is taken."""
+    stamp = time.strftime("%Y-%m-%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = parent / f"{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{parent} is full of runs of this second; wait a moment and try again.")
 
 # %% ../../nbs/library/core/files.ipynb #a92b417f
 class LockedError(RuntimeError):

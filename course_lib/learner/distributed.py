@@ -7,41 +7,49 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from inspect import signature
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import distributed, nn
 
-from ..data import take_shard
-from . import Averages, Learner, Predictions
+from ..core.protocols import ShardedLoader
+from ..data.loaders import take_shard
+from .strategy import Strategy, create_strategy
+
+if TYPE_CHECKING:
+    from course_lib.learner.loop import Averages
+
+T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['TIMEOUT_MINUTES', 'LaunchError', 'launched_processes', 'Processes', 'join_processes', 'is_lost', 'together',
-           'is_main_process', 'NormalizeTogether', 'sync_batch_norms', 'SharedAverages', 'order_of_shards',
-           'check_shards', 'rows_of_all', 'SharedSteps', 'DistributedLearner', 'learner_for']
+__all__ = ['T', 'LaunchError', 'Processes', 'join_processes', 'together', 'is_main_process', 'sync_batch_norms',
+           'DistributedStrategy']
 
 # %% ../../nbs/library/learner/distributed.ipynb #73011c05
 class LaunchError(RuntimeError):
     """Processes that were launched together but cannot work together. The message says why."""
 
 
-def launched_processes(environ: Mapping[str, str] = os.environ) -> int:
+def _launched_processes(environ: Mapping[str, str] | None = None) -> int:
     """How many processes a launcher started together, going by its variables; 1 for a process on its own.
 
     Raises: `LaunchError` where Accelerate was asked for several and started one.
     """
+    environ = os.environ if environ is None else environ
     for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
         if name in environ:
             return int(environ[name])
     if "ACCELERATE_MIXED_PRECISION" in environ and "MASTER_PORT" in environ:
         raise LaunchError("accelerate launch was asked for several processes but started one, as it does with --cpu "
                           "and without MPI. Use: accelerate launch --multi_gpu --num_processes N -m course_lib.app.cli "
-                          "train --device cpu; or: torchrun --nproc-per-node N -m course_lib.app.cli train --device cpu")
+                          "train --device cpu; or torchrun --nproc-per-node N -m course_lib.app.cli train --device "
+                          "cpu")
     return 1
 
 # %% ../../nbs/library/learner/distributed.ipynb #02db4ea7
@@ -49,10 +57,10 @@ def launched_processes(environ: Mapping[str, str] = os.environ) -> int:
 class Processes:
     """The processes of a launch, seen from one of them; by default a process on its own.
 
-    Every method but `is_main` is a meeting point: all processes must come to it, in the same order.
+    `gather`, `broadcast` and `agree` are meeting points: all processes must come to them, in the same order.
     """
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     device: torch.device = torch.device("cpu")
 
     @property
@@ -60,16 +68,16 @@ class Processes:
         """Is this the one that writes and speaks?"""
         return self.rank == 0
 
-    def gather(self, thing: object) -> list:
+    def gather(self, thing: T) -> list[T]:
         """What every process brings, by rank."""
-        every = [thing] * self.count
-        if self.count > 1:
+        every: list = [thing] * self.world_size
+        if self.world_size > 1:
             distributed.all_gather_object(every, thing)
         return every
 
-    def broadcast(self, function: Callable[[], object]) -> object:
+    def broadcast(self, function: Callable[[], T]) -> T:
         """What `function` gives in the main process, where alone it is called; an error of it is raised everywhere."""
-        value = error = None
+        value, error = None, None
         if self.is_main:
             try:
                 value = function()
@@ -78,7 +86,7 @@ class Processes:
         value, error = self.gather((value, error))[0]
         if error is not None:
             raise error
-        return value
+        return value  # type: ignore[return-value]
 
     def agree(self, facts: Mapping[str, object]) -> None:
         """Raises `LaunchError` in every process, naming what differs, unless all bring the same facts."""
@@ -90,16 +98,31 @@ class Processes:
             raise LaunchError(f"The processes of this launch disagree: {'; '.join(lines)}. Give all of them the same "
                               "data, settings and program. Nothing was written.")
 
+    def strategy(self, mixed_precision: str = "no") -> Strategy:
+        """How the learner of this process computes: on its own, or as one of several."""
+        own = create_strategy(mixed_precision, self.device)
+        return own if self.world_size == 1 else DistributedStrategy(own, self)
+
+    def shard(self, loader: object, name: str = "training loader", every_batch: bool = True) -> None:
+        """Let `loader` give this process its part of every batch.
+
+        Every process needs a row of every batch in training (`every_batch`), and of one batch in validation. Raises:
+        `TypeError` for a loader that cannot be shared, `ValueError` for one too small for so many processes.
+        """
+        if self.world_size > 1:
+            _check_shards(loader, self.world_size, name, every_batch).shard = self.rank, self.world_size
+
 # %% ../../nbs/library/learner/distributed.ipynb #5025a122
-TIMEOUT_MINUTES = 15  # that a process waits for another one before it gives up
+_TIMEOUT_MINUTES = 15  # that a process waits for another one before it gives up
 
 
 def join_processes(device: torch.device) -> Processes:
     """Connect the processes of a launch: on "cuda" each takes a GPU of its own, on "cpu" they share the cores.
 
-    Raises: `LaunchError` as `launched_processes`, and where there are more processes than GPUs or no way to connect.
+    Raises: `LaunchError` where a launcher started one in place of several, and where there are more processes than GPUs
+    or no way to connect them.
     """
-    count = launched_processes()
+    count = _launched_processes()
     if count == 1:
         return Processes(device=device)
     if device.type not in ("cpu", "cuda") or not distributed.is_available():
@@ -111,7 +134,7 @@ def join_processes(device: torch.device) -> Processes:
                           "one. Launch fewer, or use --device cpu.")
     from accelerate.state import PartialState
 
-    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(minutes=TIMEOUT_MINUTES))
+    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(minutes=_TIMEOUT_MINUTES))
     own = device if device.type == "cpu" else state.device
     return Processes(state.process_index, state.num_processes, own)
 
@@ -119,7 +142,7 @@ def join_processes(device: torch.device) -> Processes:
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "timed out", "timeout")
 
 
-def is_lost(error: BaseException) -> bool:
+def _is_lost(error: BaseException) -> bool:
     """Does `error` mean that another process went away or does not answer?"""
     return (not isinstance(error, LaunchError) and isinstance(error, RuntimeError)
             and (isinstance(error, distributed.DistError) or any(words in str(error).lower() for words in _LOST)))
@@ -144,12 +167,12 @@ def together(device: torch.device) -> Iterator[Processes]:
             yield processes
         processes.gather("done")
     except RuntimeError as error:
-        if processes.count == 1 or not is_lost(error):
+        if processes.world_size == 1 or not _is_lost(error):
             raise
         raise LaunchError(f"Process {processes.rank} lost the others: one of them stopped, or did not answer for "
-                          f"{TIMEOUT_MINUTES} minutes. Its own message, here or on its machine, says why. This one "
+                          f"{_TIMEOUT_MINUTES} minutes. Its own message, here or on its machine, says why. This one "
                           f"saw: {error}") from error
-    if processes.count > 1:
+    if processes.world_size > 1:
         atexit.register(_leave)
 
 
@@ -158,7 +181,7 @@ def is_main_process() -> bool:
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 # %% ../../nbs/library/learner/distributed.ipynb #426eae65
-class NormalizeTogether(torch.autograd.Function):
+class _NormalizeTogether(torch.autograd.Function):
     """Batch normalisation of x (N, C, ...) with the statistics of the rows of all processes.
 
     Gives the normalised x, and without a gradient: mean (C,), biased variance (C,), and how many values a channel has.
@@ -204,7 +227,7 @@ def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     norm._check_input_dim(x)
     weight = torch.ones(x.shape[1], device=x.device) if norm.weight is None else norm.weight
     bias = torch.zeros_like(weight) if norm.bias is None else norm.bias
-    y, mean, variance, count = NormalizeTogether.apply(x, weight, bias, norm.eps)
+    y, mean, variance, count = _NormalizeTogether.apply(x, weight, bias, norm.eps)
     if count < 2:
         raise ValueError(f"BatchNorm cannot learn from one value a channel; x is {tuple(x.shape)}. Use larger batches.")
     if norm.track_running_stats and norm.running_mean is not None:
@@ -243,49 +266,34 @@ def sync_batch_norms(model: nn.Module) -> Iterator[None]:
             del norm.forward
 
 # %% ../../nbs/library/learner/distributed.ipynb #ee9005ec
-class SharedAverages(Averages):
-    """Means over the samples of all processes."""
-
-    def __init__(self, processes: Processes):
-        super().__init__()
-        self.processes = processes
-
-    def read(self) -> dict[str, float]:
-        sums = {name: (total.item(), self.counts[name]) for name, total in self.sums.items()}
-        every = self.processes.gather(sums)
-        names = dict.fromkeys(name for given in every for name in given)
-        pairs = {name: [given[name] for given in every if name in given] for name in names}
-        return {name: sum(total for total, _ in given) / sum(count for _, count in given)
-                for name, given in pairs.items()}
-
-
-def order_of_shards(count: int, batch_size: int, processes: int) -> torch.Tensor:
+def _order_of_shards(count: int, batch_size: int, world_size: int) -> torch.Tensor:
     """Where the samples of process 0, then of process 1 and so on, stand among all `count`: int64 (count,)."""
     batches = torch.arange(count).split(batch_size)
-    return torch.cat([rows[take_shard(len(rows), (rank, processes))] for rank in range(processes) for rows in batches])
+    shards = [(rank, world_size) for rank in range(world_size)]
+    return torch.cat([rows[take_shard(len(rows), shard)] for shard in shards for rows in batches])
 
 # %% ../../nbs/library/learner/distributed.ipynb #78034ceb
-def check_shards(loader: Iterable, processes: int, name: str = "training loader", every_batch: bool = True) -> None:
-    """Raises `TypeError` for a loader that cannot be shared, `ValueError` for one too small for so many processes.
-
-    Every process needs a row of every batch in training (`every_batch`), and of one batch in validation.
-    """
-    if not hasattr(loader, "share"):
+def _check_shards(loader: object, world_size: int, name: str = "training loader", every_batch: bool = True
+                  ) -> ShardedLoader:
+    """`loader` if so many processes can share it: see `Processes.shard`."""
+    if not isinstance(loader, ShardedLoader):
         raise TypeError(f"The {name} is a {type(loader).__name__}, which several processes cannot share. Use an "
                         "ImageLoader or a FeatureLoader.")
-    samples = len(loader.indices if hasattr(loader, "indices") else loader.targets)
+    samples = loader.num_samples
     last = min(samples, len(loader) * loader.batch_size) - (len(loader) - 1) * loader.batch_size
     smallest = min(loader.batch_size, last if every_batch else samples)
-    if smallest < processes:
-        raise ValueError(f"The {name} has a batch of {smallest}, but there are {processes} processes, and each needs a "
-                         f"share of it. Give a batch size of {processes} or more, more images, or launch fewer.")
+    if smallest < world_size:
+        raise ValueError(f"The {name} has a batch of {smallest}, but there are {world_size} processes, and each needs "
+                         "a share of it. Give a batch size of that many or more, more images, or launch fewer.")
+    return loader
 
 # %% ../../nbs/library/learner/distributed.ipynb #91571614
-def rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
+def _rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
     """The rows of every process, by rank, and where those of this one stand. They need not be equally many."""
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    counts = [int(count) for count in counts]
+    world_size = distributed.get_world_size()
+    every_count = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size)]
+    distributed.all_gather(every_count, torch.tensor([len(rows)], device=rows.device))
+    counts = [int(count) for count in every_count]
     most = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])]).contiguous()
     every = [torch.empty_like(most) for _ in counts]
     distributed.all_gather(every, most)
@@ -294,73 +302,65 @@ def rows_of_all(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
     return whole, slice(start, start + len(rows))
 
 # %% ../../nbs/library/learner/distributed.ipynb #ec31a0a7
-class SharedSteps(Learner):
-    """What a learner does otherwise when its batches are shares: the steps of `DistributedLearner`."""
+class DistributedStrategy(Strategy):
+    """The strategy of one of several processes, around the one of its precision."""
 
-    def call_model(self, x: torch.Tensor) -> torch.Tensor:
-        return self.precision.forward(self.wrapped if self.training else self.model, x)
+    def __init__(self, own: Strategy, processes: Processes):
+        self.own, self.processes = own, processes
+        self.parallel: nn.parallel.DistributedDataParallel | None = None
 
-    def change_whole_batch(self, change: Callable) -> None:
-        """Let `change` turn (x, target) of the whole batch into others, and keep this process's share.
-
-        `change` must draw the same random numbers in every process.
-        """
-        (x, own), (target, _) = rows_of_all(self.x), rows_of_all(self.target)
-        self.x, self.target = (part[own] for part in change(x, target))
-        if self.x.ndim == 4:
-            self.x = self.x.contiguous(memory_format=torch.channels_last)
-
-    def backward(self) -> None:
-        """The gradients of the whole batch's loss: their average over processes, once shares are weighted for it."""
-        own = self.loss.new_tensor(len(self.y))
-        whole = own.clone()
-        distributed.all_reduce(whole)
-        part = own / whole
-        self.precision.backward(self.loss * (part * self.processes.count), self.optimizer)
-        self.loss = self.loss.detach() * part
-        distributed.all_reduce(self.loss)
-
-    def predict(self, batches: Iterable | torch.Tensor | None = None) -> Predictions:
-        loader = self.valid_loader if batches is None else batches
-        own = super().predict(batches)
-        if getattr(loader, "share", (0, 1)) == (0, 1):
-            return own
-        every = self.processes.gather(tuple(own))
-        places = order_of_shards(sum(len(logits) for logits, _ in every), loader.batch_size, self.processes.count)
-        return Predictions(*(torch.cat(parts)[places.argsort()] for parts in zip(*every, strict=True)))
-
-# %% ../../nbs/library/learner/distributed.ipynb #301593ea
-class DistributedLearner(SharedSteps):
-    """A `Learner` for one of several processes, which together take the steps that one would take with whole batches.
-
-    Sets `share` of its loaders. Raises: as `check_shards`, and as `Learner`.
-    """
-
-    def __init__(self, model: nn.Module, train_loader: Iterable, valid_loader: Iterable | None = None, *,
-                 processes: Processes, progress: bool = True, **options: object):
-        super().__init__(model, train_loader, valid_loader, progress=progress and processes.is_main, **options)
-        self.processes, self.wrapped, self.make_averages = processes, None, partial(SharedAverages, processes)
-        for loader, name in ((train_loader, "training loader"), (valid_loader, "validation loader")):
-            if hasattr(loader, "share"):
-                check_shards(loader, processes.count, name, every_batch=name == "training loader")
-                loader.shard = processes.rank, processes.count
-
-    def start_fit(self, epochs: int, lr: float | list[float] | None) -> None:
-        check_shards(self.train_loader, self.processes.count)
-        super().start_fit(epochs, lr)
+    @contextmanager
+    def fitting(self, model: nn.Module, loader: object) -> Iterator[None]:
+        """Within it gradients are averaged over the processes, and BatchNorms see the rows of all."""
+        _check_shards(loader, self.processes.world_size)
         parallel = nn.parallel.DistributedDataParallel
         # BatchNorms learn the same statistics everywhere, so none need be sent; newer versions have a new word for it
         words = {"broadcast_buffers", "forward_sync_buffers"} & set(signature(parallel).parameters)
-        self.wrapped = parallel(self.model, **{max(words): False})
-
-    def fit(self, epochs: int, lr: float | list[float] | None = None, **options: object) -> None:
         try:
-            with sync_batch_norms(self.model):
-                super().fit(epochs, lr, **options)
+            with sync_batch_norms(model):
+                self.parallel = parallel(model, **{max(words): False})  # type: ignore[arg-type]
+                yield
         finally:
-            self.wrapped = None
+            self.parallel = None
 
-# %% ../../nbs/library/learner/distributed.ipynb #90e8b77e
-def learner_for(processes: Processes) -> Callable[..., Learner]:
-    """What makes a learner: `Learner` for a process on its own, `DistributedLearner` for one of several."""
-    return Learner if processes.count == 1 else partial(DistributedLearner, processes=processes)
+    def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        training = self.parallel is not None and self.parallel.module is model and torch.is_grad_enabled()
+        return self.own.forward(self.parallel if training else model, x)  # type: ignore[arg-type]
+
+    def backward(self, loss: torch.Tensor, count: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """The gradients of the whole batch's loss: their average over processes, once parts are weighted for it."""
+        own = loss.new_tensor(count)
+        whole = own.clone()
+        distributed.all_reduce(whole)
+        part = own / whole
+        self.own.backward(loss * (part * self.processes.world_size), count, optimizer)
+        loss = loss.detach() * part
+        distributed.all_reduce(loss)
+        return loss
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.own.step(optimizer)
+
+    def mean(self, averages: Averages) -> dict[str, float]:
+        every = self.processes.gather({name: (s.item(), averages.counts[name]) for name, s in averages.sums.items()})
+        names = dict.fromkeys(name for given in every for name in given)
+        pairs = {name: [given[name] for given in every if name in given] for name in names}
+        return {name: sum(total for total, _ in given) / sum(count for _, count in given)
+                for name, given in pairs.items()}
+
+    def gather(self, *rows: torch.Tensor, loader: object = None) -> tuple[list[torch.Tensor], slice]:
+        """The rows of every process by rank; after a pass over a shared `loader` in its order."""
+        if loader is not None and not (isinstance(loader, ShardedLoader) and loader.shard != (0, 1)):
+            return list(rows), slice(None)  # everybody has seen everything
+        found = [_rows_of_all(part.to(self.processes.device)) for part in rows]
+        every, own = [whole.to(part.device) for (whole, _), part in zip(found, rows, strict=True)], found[0][1]
+        if isinstance(loader, ShardedLoader):
+            places = _order_of_shards(len(every[0]), loader.batch_size, self.processes.world_size).argsort()
+            every = [whole[places.to(whole.device)] for whole in every]
+        return every, own
+
+    def state(self) -> dict:
+        return self.own.state()
+
+    def load_state(self, state: dict) -> None:
+        self.own.load_state(state)

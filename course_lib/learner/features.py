@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..data import BatchTransform, ImageLoader, shuffled_order, take_shard
+from ..core.checks import number, whole
+from ..core.files import lock, replacing
+from ..core.modes import preserve_modes
+from ..core.protocols import FixedLayer
+from ..data import BatchTransform, ImageLoader
+from ..data.loaders import shuffled_order, take_shard
+from .callbacks import Callback, ProgressBar
+from .loop import Learner
 from ..models import Classifier, GlobalPool, body_blocks
 
-if TYPE_CHECKING:
-    from course_lib.learner import Learner
-
 # %% auto #0
-__all__ = ['WITHOUT_CHANCE', 'FOLDER_LIMIT', 'train_last', 'CannotCutError', 'Rest', 'cut_classifier', 'fold_batch_norms',
-           'fold_if_equal', 'FeatureLoader', 'check_views', 'cache_features', 'pictures_digest', 'features_key',
-           'features_folder', 'find_or_compute', 'why_not_cached', 'cached_features']
+__all__ = ['train_last', 'CannotCutError', 'Rest', 'cut_classifier', 'fold_batch_norms', 'fold_if_equal', 'FeatureLoader',
+           'check_views', 'cache_features', 'pictures_digest', 'cached_features']
 
 # %% ../../nbs/library/learner/features.ipynb #a7a9260e
 def train_last(classifier: Classifier, fraction: float) -> int:
@@ -36,8 +39,7 @@ def train_last(classifier: Classifier, fraction: float) -> int:
 
     Gives the number of blocks that are frozen. Raises: `ValueError` for a fraction outside 0 to 1.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction = {fraction!r} must be from 0 (train the head alone) to 1 (train everything).")
+    number("fraction", fraction, least=0, most=1, hint="0 trains the head alone, 1 everything.")
     blocks = [block for block in body_blocks(classifier.body) if any(True for _ in block.parameters())]
     frozen = round(len(blocks) * (1 - fraction))
     for index, block in enumerate(blocks):
@@ -84,25 +86,25 @@ class Rest(nn.Module):
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The classifier's groups, so that rates and optimisers are the same as for the whole.
 
-        Raises: `ValueError` when a part was unfrozen whose features are kept: it could not learn from them.
+        Raises: `ValueError` when a part was unfrozen whose features are cached: it could not learn from them.
         """
         if any(parameter.requires_grad for parameter in self._front):
-            raise ValueError("A part of the network was unfrozen whose features are kept, so it would not learn. "
+            raise ValueError("A part of the network was unfrozen whose features are cached, so it would not learn. "
                              "Unfreeze after the `with cached_features(...)` block, and train there.")
         return self.whole_model.parameter_groups()
 
 # %% ../../nbs/library/learner/features.ipynb #9956aca4
-WITHOUT_CHANCE = (GlobalPool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Flatten,
+_FIXED = (GlobalPool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Flatten,
                   nn.Identity)
 
 
 def _cut_head(head: nn.Module) -> tuple[list[nn.Module], nn.Module]:
     """The first layers of a head, which neither learn nor draw random numbers, and the rest of it.
 
-    Such layers are `WITHOUT_CHANCE`, or say so of themselves: `learns_nothing = True`.
+    Such layers are `_FIXED`, or say so of themselves: see `FixedLayer`.
     """
     layers = list(head) if isinstance(head, nn.Sequential) else []
-    fixed = [isinstance(layer, WITHOUT_CHANCE) or getattr(layer, "learns_nothing", False) for layer in layers]
+    fixed = [isinstance(layer, _FIXED) or isinstance(layer, FixedLayer) and layer.learns_nothing for layer in layers]
     kept = fixed.index(False) if False in fixed else 0
     return layers[:kept], head[kept:] if kept else head
 
@@ -129,18 +131,14 @@ def cut_classifier(classifier: Classifier, example: torch.Tensor) -> tuple[nn.Mo
         raise ValueError("Nothing at the start of this classifier is frozen, so there are no features to keep. "
                          "Freeze a part first, for example with train_last(classifier, 1/3).")
     front, rest = parts
-    modes = [(module, module.training) for module in classifier.modules()]
     try:
-        with torch.no_grad():
-            whole, joined = classifier.eval()(example), rest.eval()(front.eval()(example))
+        with preserve_modes(classifier), torch.no_grad():
+            expected, joined = classifier.eval()(example), rest.eval()(front.eval()(example))
     except RuntimeError as error:
         raise CannotCutError(f"The blocks of this network do not fit one after the other: {error}") from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    if whole.shape != joined.shape or not torch.allclose(whole, joined, rtol=1e-3, atol=1e-4):
+    if expected.shape != joined.shape or not torch.allclose(expected, joined, rtol=1e-3, atol=1e-4):
         raise CannotCutError("The blocks of this network, one after the other, do not give what the network gives. "
-                             "Freeze the whole body, or train without kept features.")
+                             "Freeze the whole body, or train without cached features.")
     return front.requires_grad_(False).eval(), rest
 
 # %% ../../nbs/library/learner/features.ipynb #3c6c2386
@@ -187,12 +185,17 @@ class FeatureLoader:
     classes: tuple[str, ...] = ()
     epoch: int = 0
     drop_last: bool | None = None  # by default the same as `shuffle`, as in `ImageLoader`
-    share: tuple[int, int] = (0, 1)  # as in `ImageLoader`
+    shard: tuple[int, int] = (0, 1)  # as in `ImageLoader`
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.targets), self.batch_size)
         drop = self.shuffle if self.drop_last is None else self.drop_last
         return full if drop and full or not rest else full + 1
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples all processes see in a pass, before a last batch is dropped."""
+        return len(self.targets)
 
     def __repr__(self) -> str:
         views, count, *shape = self.features.shape
@@ -202,8 +205,8 @@ class FeatureLoader:
         epoch, self.epoch = self.epoch, self.epoch + 1
         views, count = self.features.shape[:2]
         order = shuffled_order(count, self.seed, epoch) if self.shuffle else torch.arange(count)
-        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        view = torch.randint(views, (count,), generator=chance) if self.shuffle else torch.zeros_like(self.targets)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        view = torch.randint(views, (count,), generator=generator) if self.shuffle else torch.zeros_like(self.targets)
         for batch in order[:len(self) * self.batch_size].split(self.batch_size):
             if len(rows := batch[take_shard(len(batch), self.shard)]) == 0:
                 continue  # the last batch is too small to give every process a sample
@@ -234,14 +237,12 @@ def _as_loader(features: torch.Tensor, loader: ImageLoader) -> FeatureLoader:
     """`features` in the order, batches, classes and epoch of `loader`."""
     return FeatureLoader(features, torch.from_numpy(np.asarray(loader.targets)[loader.indices]), loader.batch_size,
                          shuffle=loader.shuffle, seed=loader.seed, device=loader.device, classes=loader.classes,
-                         epoch=loader.epoch, drop_last=loader.drop_last, share=loader.shard)
+                         epoch=loader.epoch, drop_last=loader.drop_last, shard=loader.shard)
 
 
 def check_views(views: int) -> int:
     """`views` if it is a whole number of at least 1."""
-    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
-        raise ValueError(f"views = {views!r} must be a whole number of at least 1; 1 keeps the plain image alone.")
-    return views
+    return whole("views", views, hint="1 keeps the plain image alone.")
 
 
 def cache_features(
@@ -257,20 +258,24 @@ def cache_features(
     return _as_loader(_compute(front, loader, check_views(views)), loader)
 
 # %% ../../nbs/library/learner/features.ipynb #fc60310e
+_digests: WeakKeyDictionary[ImageLoader, tuple[np.ndarray, np.ndarray, bytes]] = WeakKeyDictionary()
+_in_memory: WeakKeyDictionary[ImageLoader, dict[str, torch.Tensor]] = WeakKeyDictionary()  # where there is no folder
+
+
 def pictures_digest(loader: ImageLoader) -> bytes:
     """A hash of the pixels that `loader` shows, in order. Pixels that nobody can change are hashed once."""
-    kept = vars(loader).get("_pictures_digest")
+    kept = _digests.get(loader)
     if kept and kept[0] is loader.images and kept[1] is loader.indices:
         return kept[2]
     digest, indices = hashlib.sha256(repr(loader.images.shape).encode()), np.asarray(loader.indices)
     for start in range(0, len(indices), 256):
         digest.update(np.ascontiguousarray(loader.images[indices[start:start + 256]]))
     if not loader.images.flags.writeable:
-        vars(loader)["_pictures_digest"] = loader.images, loader.indices, digest.digest()
+        _digests[loader] = loader.images, loader.indices, digest.digest()
     return digest.digest()
 
 
-def features_key(front: nn.Module, loader: ImageLoader, views: int) -> str:
+def _features_key(front: nn.Module, loader: ImageLoader, views: int) -> str:
     """A name for what `front` makes of the images of `loader`: equal only if weights, pixels and transform are."""
     digest = hashlib.sha256(f"1 {torch.__version__} {loader.device.type} {front}".encode())
     for name, tensor in front.state_dict().items():
@@ -282,10 +287,10 @@ def features_key(front: nn.Module, loader: ImageLoader, views: int) -> str:
     return digest.hexdigest()[:32]
 
 # %% ../../nbs/library/learner/features.ipynb #2f663214
-FOLDER_LIMIT = 2e9  # bytes of features kept on disk beside one set of images
+_FOLDER_LIMIT = 2e9  # bytes of features kept on disk beside one set of images
 
 
-def features_folder(loader: ImageLoader) -> Path | None:
+def _features_folder(loader: ImageLoader) -> Path | None:
     """Where the features of `loader` are kept: beside its images, if those are in a file."""
     file = getattr(loader.images, "filename", None)
     return Path(file).parent / "features" if file else None
@@ -307,34 +312,30 @@ def _write(path: Path, features: torch.Tensor, echo: Callable[[str], None]) -> N
     """Keep `features` in `path`, never half of them; a disk that does not want them is no reason to stop."""
     from safetensors.torch import save_file
 
-    partial = path.with_name(f"{path.stem}.{os.getpid()}-{time.time_ns()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"features": features.contiguous()}, partial)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file({"features": features.contiguous()}, partial)
         _make_room(path)
     except Exception as error:  # safetensors has an error of its own for a full disk
         echo(f"The features could not be kept on disk ({error}); they are kept in memory.")
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _make_room(newest: Path) -> None:
-    """Delete the files used longest ago, until all that stay are within `FOLDER_LIMIT`."""
+    """Delete the files used longest ago, until all that stay are within `_FOLDER_LIMIT`."""
     files = sorted(newest.parent.glob("*.safetensors"), key=lambda p: (p != newest, -p.stat().st_mtime))
     total = 0
     for file in files:
         total += file.stat().st_size
-        if total > FOLDER_LIMIT:
+        if total > _FOLDER_LIMIT:
             file.unlink(missing_ok=True)
 
 # %% ../../nbs/library/learner/features.ipynb #35200f35
-def find_or_compute(front: nn.Module, loader: ImageLoader, views: int, echo: Callable[[str], None]) -> FeatureLoader:
+def _find_or_compute(front: nn.Module, loader: ImageLoader, views: int, echo: Callable[[str], None]) -> FeatureLoader:
     """As `cache_features`, but features that were computed before are read from disk, or kept on by the loader."""
-    key, folder = features_key(front, loader, views), features_folder(loader)
+    key, folder = _features_key(front, loader, views), _features_folder(loader)
     path = folder / f"{key}.safetensors" if folder else None
-    held = vars(loader).setdefault("_held_features", {})
+    held = _in_memory.setdefault(loader, {})
     with _one_at_a_time(path):
         features = held.get(key) if path is None else _read(path)
         if features is None or features.shape[:2] != (views, len(loader.indices)):
@@ -353,23 +354,19 @@ def _one_at_a_time(path: Path | None) -> Iterator[None]:
 
     Where no lock can be had, such as in a folder that cannot be written, each goes on alone.
     """
-    from filelock import FileLock
-
     with ExitStack() as stack:
         if path is not None:
             with suppress(OSError, NotImplementedError):
-                stack.enter_context(FileLock(path.parent.with_suffix(".lock")))  # beside the folder of features
+                stack.enter_context(lock(path.parent.with_suffix(".lock")))  # beside the folder of features
         yield
 
 # %% ../../nbs/library/learner/features.ipynb #df04231b
-def _wants_images(callback: object) -> bool:
+def _wants_images(callback: Callback) -> bool:
     """Does this callback look at the batch before the model does?"""
-    from course_lib.learner import Callback
-
-    return type(callback).before_batch is not Callback.before_batch and not getattr(callback, "takes_features", False)
+    return type(callback).before_batch is not Callback.before_batch and not callback.takes_features
 
 
-def why_not_cached(learner: Learner, memory_limit: float, views: int) -> str:
+def _why_not_cached(learner: Learner, memory_limit: float, views: int) -> str:
     """The reason to train on images, in words; empty when there is none. For a model that is cut already."""
     loaders = [loader for loader in (learner.train_loader, learner.valid_loader) if loader is not None]
     if not all(isinstance(loader, ImageLoader) and isinstance(loader.transform, BatchTransform) for loader in loaders):
@@ -395,8 +392,6 @@ def _example(learner: Learner) -> torch.Tensor:
 # %% ../../nbs/library/learner/features.ipynb #e3f80df2
 def _voice(learner: Learner) -> Callable[[str], None]:
     """`print` for a learner that shows its progress, silence for another."""
-    from course_lib.learner import ProgressBar
-
     return print if any(isinstance(callback, ProgressBar) for callback in learner.callbacks) else lambda line: None
 
 
@@ -404,7 +399,7 @@ def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable
     """Model, training loader and validation loader on features; `None` where images are needed."""
     if not isinstance(learner.model, Classifier) or _cut(learner.model) is None:
         return None
-    if reason := why_not_cached(learner, memory_limit, views):
+    if reason := _why_not_cached(learner, memory_limit, views):
         echo(f"The frozen part is computed in every epoch, because {reason}.")
         return None
     example = _example(learner)
@@ -414,8 +409,8 @@ def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable
         echo("The frozen part is computed in every epoch, because this network cannot be cut there.")
         return None
     front, start = fold_if_equal(front, example), time.perf_counter()
-    train = find_or_compute(front, learner.train_loader, views, echo)
-    valid = None if learner.valid_loader is None else find_or_compute(front, learner.valid_loader, 1, echo)
+    train = _find_or_compute(front, learner.train_loader, views, echo)
+    valid = None if learner.valid_loader is None else _find_or_compute(front, learner.valid_loader, 1, echo)
     count = len(train.targets) + (0 if valid is None else len(valid.targets))
     echo(f"Frozen part: features of {count:,} images ready after {time.perf_counter() - start:.1f} s"
          f"{f', {views} views of each for training' if views > 1 else ''}; training runs on them.")

@@ -5,54 +5,39 @@
 # %% ../../nbs/03_training_loop.ipynb #fe5225a4
 from __future__ import annotations
 
-import copy
-import json
-import math
-import os
-import random
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-
-from ..core.device import choose_device, disable_malloc_trim, is_out_of_memory
+from ..core.device import choose_device, disable_malloc_trim
 from ..core.modes import evaluation_mode
-from ..core.random import random_state, set_random_state
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from course_lib.learner.precision import FullPrecision
+from course_lib.learner.callbacks import (
+    Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
+    report_error,
+)
+from course_lib.learner.checks import (
+    check_batch, check_device, check_epochs, check_loader, check_lrs,
+    check_scalar_loss, join_batches, loader_length, named_metrics, no_batch,
+    split_batch, trainable_groups, wide,
+)
+from .strategy import Strategy, create_strategy
 
 # %% auto #0
-__all__ = ['accuracy', 'error_rate', 'Averages', 'check_batch', 'check_scalar_loss', 'make_precision', 'BatchSteps',
-           'Predictions', 'split_batch', 'join_predictions', 'loader_length', 'check_loader', 'empty_message',
-           'check_device', 'trainable_groups', 'EvaluationSteps', 'EpochSteps', 'CancelFit', 'SkipStep', 'Callback',
-           'Recorder', 'smooth', 'plot_losses', 'NonFiniteLossError', 'StopOnNonFiniteLoss', 'ProgressBar',
-           'check_epochs', 'check_lrs', 'make_adamw', 'default_callbacks', 'named_metrics', 'FitSteps', 'Learner',
-           'loader_state', 'set_loader_state', 'CheckpointError', 'save_checkpoint', 'load_checkpoint', 'load_weights',
-           'resume_training', 'Watch', 'Checkpoint', 'preserved']
+__all__ = ['accuracy', 'error_rate', 'Averages', 'make_adamw', 'Predictions', 'Learner']
 
 # %% ../../nbs/03_training_loop.ipynb #54aadd9e
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    """`values` in the widest float type of their device, so that a long sum keeps its last digits."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-
-
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The fraction of a batch whose largest logit (N, classes) stands at the target (N,), as one number."""
-    return _wide(logits.argmax(dim=1) == targets).mean()
+    """The fraction of a batch whose largest logit (N, classes) stands at the target (N,)."""
+    return wide(logits.argmax(dim=1) == targets).mean()
 
 
 def error_rate(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The fraction of a batch that is classified wrongly: one minus `accuracy`."""
-    return _wide(logits.argmax(dim=1) != targets).mean()
+    return wide(logits.argmax(dim=1) != targets).mean()
 
 # %% ../../nbs/03_training_loop.ipynb #a259afcb
 class Averages:
@@ -63,8 +48,8 @@ class Averages:
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, value: torch.Tensor, count: int) -> None:
-        """Add a batch of `count` samples: `value` is its mean (one number) or holds one number a sample."""
-        total = _wide(value.detach())
+        """Add a batch of `count` samples: its mean (one number), or one number a sample."""
+        total = wide(value.detach())
         total = total.sum() if total.ndim else total * count
         self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.counts[name] = self.counts.get(name, 0) + count
@@ -74,159 +59,187 @@ class Averages:
         if not self.sums:
             return {}
         sums = torch.stack(list(self.sums.values())).tolist()
-        return {name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)}
+        return {k: s / self.counts[k] for k, s in zip(self.sums, sums, strict=True)}
 
-# %% ../../nbs/03_training_loop.ipynb #de48a425
-def check_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """`batch` as (x, y), two tensors of as many samples."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        what = f"{len(batch)} things" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
-        raise TypeError(f"A batch must be a pair (x, y) of inputs and targets, but the loader gave {what}.")
-    for name, part in zip("xy", batch, strict=True):
-        if not isinstance(part, torch.Tensor):
-            raise TypeError(f"A batch must hold two tensors, but {name} is a {type(part).__name__}. "
-                            "torch.as_tensor turns arrays and lists into tensors.")
-    x, y = batch
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"x and y must hold the same number of samples, at least one, but their shapes are "
-                         f"{tuple(x.shape)} and {tuple(y.shape)}.")
-    return x, y
+# %% ../../nbs/03_training_loop.ipynb #2a79bb24
+def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
+    """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where possible."""
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    fused = True if devices <= {"cpu", "cuda"} else None
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=fused)
 
 
-def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
-    """`loss` if it is one number."""
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"loss_fn must give one number as a tensor, the mean over the batch, but it gave {what}.")
-    return loss
+class Predictions(NamedTuple):
+    """What a model says about every sample, on the CPU, in the order of the batches."""
+    logits: torch.Tensor  # (N, classes)
+    targets: torch.Tensor | None  # (N,), or None where the batches held no targets
 
-# %% ../../nbs/03_training_loop.ipynb #8bd3de53
-def make_precision(mixed_precision: str, device: torch.device) -> FullPrecision:
-    """How to compute for "no", "bf16" or "fp16". Raises: `ValueError` for another word, or where `device` cannot."""
-    from course_lib.learner.precision import create_precision  # here, so that the learner imports little
+# %% ../../nbs/03_training_loop.ipynb #99ff2847
+class Learner:
+    """A model, its data, and how it learns. Everything optional is a callback.
 
-    return create_precision(mixed_precision, device)
+    Callbacks find: `epochs` asked for, `epoch` and `step` (batches) finished in this
+    fit, `batch_index`, `x`, `y`, `target`, `prediction`, `loss`, `results`, `recorder`.
+    """
 
-# %% ../../nbs/03_training_loop.ipynb #dc38b77e
-class BatchSteps:
-    """What a learner does with one batch. Each step is a method, so that a subclass or a callback can replace it."""
-    make_averages = Averages
+    def __init__(
+        self, model: nn.Module, train_loader: Iterable,
+        valid_loader: Iterable | None = None, *,
+        loss_fn: Callable | None = None,  # (prediction, target) -> mean; cross-entropy
+        make_optimizer: Callable | None = None,  # from parameter groups; AdamW
+        lr: float | Sequence[float] = 1e-3,  # one, or one per parameter group
+        metrics: Callable | Iterable[Callable] | Mapping[str, Callable] | None = None,
+        callbacks: Iterable[Callback] = (), progress: bool = True,
+        device: str | torch.device = "cpu",
+        mixed_precision: str = "no",  # or "bf16", "fp16"
+        strategy: Strategy | None = None,  # where and how to compute, if not the above
+    ):
+        self.model, self.lr = model, lr
+        self.train_loader, self.valid_loader = train_loader, valid_loader
+        self.loss_fn = loss_fn or nn.functional.cross_entropy
+        self.make_optimizer = make_optimizer or make_adamw
+        self.metrics = named_metrics(metrics)
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.strategy = strategy or create_strategy(mixed_precision, self.device)
+        self.optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]
+        self.averages, self.results = Averages(), dict[str, float]()
+        self.x = self.y = self.target = self.prediction = self.loss = torch.empty(0)
+        self.epochs = self.epoch = self.step = self.batch_index = 0
+        self.num_batches = loader_length(train_loader)
+        self.num_evaluate_batches: int | None = None
+        self.training = self.stop_training = False
+        self.callbacks: list[Callback] = []
+        own = list(callbacks)
+        for callback in [*default_callbacks(own, progress), *own]:
+            self.add_callback(callback)
+        self.recorder = next(c for c in self.callbacks if isinstance(c, Recorder))
+
+    def add_callback(self, callback: Callback) -> Callback:
+        """Keep the callbacks sorted by `order`; ties stay as they were added."""
+        callbacks = [*self.callbacks, check_callback(callback)]
+        self.callbacks = sorted(callbacks, key=lambda c: c.order)
+        return callback
+
+    def remove_callback(self, callback: Callback) -> None:
+        """Forget a callback; the others stay in their order."""
+        self.callbacks = [other for other in self.callbacks if other is not callback]
 
     def dispatch(self, hook: str) -> None:
         """Call `hook` of every callback, in their order."""
         for callback in tuple(self.callbacks):
             getattr(callback, hook)(self)
 
-    def take_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Put (x, y) on the device. The loss compares with `target`, metrics with `y`: a callback may change one."""
-        self.x, self.y = (part.to(self.device, non_blocking=True) for part in check_batch(batch))
-        self.target = self.y
+    def fit(self, epochs: int, lr: float | Sequence[float] | None = None, *,
+            callbacks: Iterable[Callback] = ()) -> None:
+        """Train for `epochs`, at one rate or one per parameter group.
 
-    def call_model(self, x: torch.Tensor) -> torch.Tensor:
-        return self.precision.forward(self.model, x)
+        On a CPU the process keeps freed memory from here on (`disable_malloc_trim`).
+        """
+        self.start_fit(epochs, lr)
+        extra = list(callbacks)
+        try:
+            for callback in extra:
+                self.add_callback(callback)
+            with self.strategy.fitting(self.model, self.train_loader):
+                with suppress(CancelFit):
+                    self.dispatch("before_fit")
+                    while self.epoch < self.epochs and not self.stop_training:
+                        self.run_epoch()
+                self.dispatch("after_fit")
+        except BaseException as error:  # Ctrl-C too: who holds a file or a bar lets go
+            report_error(self, error)
+            raise
+        finally:
+            self.training = False
+            for callback in extra:
+                self.remove_callback(callback)
 
-    def compute_loss(self) -> None:
-        self.prediction = self.call_model(self.x)
-        self.loss = check_scalar_loss(self.loss_fn(self.prediction, self.target))
+    def start_fit(self, epochs: int, lr: float | Sequence[float] | None) -> None:
+        """Check what can be checked before any work, and make the optimiser."""
+        self.epochs = check_epochs(epochs)
+        loader = check_loader(self.train_loader, "training loader")
+        self.num_batches = loader_length(loader)
+        if self.valid_loader is not None:
+            check_loader(self.valid_loader, "validation loader")
+        check_device(self.model, self.device)
+        groups = trainable_groups(self.model)
+        self.lrs = check_lrs(self.lr if lr is None else lr, len(groups))
+        pairs = zip(groups, self.lrs, strict=True)
+        self.optimizer = self.make_optimizer([{"params": g, "lr": r} for g, r in pairs])
+        self.model.zero_grad()  # an interrupted fit may have left some
+        self.epoch = self.step = self.batch_index = 0
+        self.results, self.stop_training = {}, False
+        if self.device.type == "cpu":
+            disable_malloc_trim()
 
-    def backward(self) -> None:
-        self.precision.backward(self.loss, self.optimizer)
+    def run_epoch(self) -> None:
+        """Train on every batch, then evaluate; the figures go to `results`."""
+        start = time.perf_counter()
+        self.dispatch("before_epoch")
+        self.results = {f"train_{k}": v for k, v in self.train_epoch().items()}
+        if self.valid_loader is not None:
+            self.results |= self.evaluate()
+        self.results["seconds"] = time.perf_counter() - start
+        self.epoch += 1
+        self.dispatch("after_epoch")
 
-    def optimizer_step(self) -> None:
-        self.precision.step(self.optimizer)
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training loader; the means of loss and metrics."""
+        self.averages, self.training = Averages(), True
+        self.model.train()
+        for index, batch in enumerate(self.train_loader):
+            self.batch_index = index
+            self.train_batch(batch)
+        self.training = False
+        values = self.strategy.mean(self.averages)
+        if not values:
+            raise no_batch("training loader")
+        return values
 
-    def zero_grad(self) -> None:
-        self.optimizer.zero_grad()
-
-    def update_weights(self) -> None:
+    def train_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Guess, measure, find the gradients, nudge."""
+        self.take_batch(batch)
+        self.dispatch("before_batch")
+        self.compute_loss()
+        self.loss = self.strategy.backward(self.loss, len(self.y), self.optimizer)
         with suppress(SkipStep):
             self.dispatch("after_backward")
-            self.optimizer_step()
+            self.strategy.step(self.optimizer)
             self.dispatch("after_step")
             self.zero_grad()
+        self.add_to_averages()
+        self.step += 1
+        self.dispatch("after_batch")
+
+    def take_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Put (x, y) on the device; a callback may change `target` and leave `y`."""
+        x, y = check_batch(batch)
+        self.x = x.to(self.device, non_blocking=True)
+        self.y = self.target = y.to(self.device, non_blocking=True)
+
+    def compute_loss(self) -> None:
+        """The prediction for x, and how far it is from `target`."""
+        self.prediction = self.strategy.forward(self.model, self.x)
+        self.loss = check_scalar_loss(self.loss_fn(self.prediction, self.target))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: PyTorch adds new ones to those that are there."""
+        self.optimizer.zero_grad()
 
     def add_to_averages(self) -> None:
+        """Count the batch's loss and metrics by its number of samples."""
         with torch.no_grad():
             self.averages.add("loss", self.loss, len(self.y))
             for name, metric in self.metrics.items():
                 self.averages.add(name, metric(self.prediction, self.y), len(self.y))
 
-# %% ../../nbs/03_training_loop.ipynb #97b89c5e
-class Predictions(NamedTuple):
-    """What a model says about every sample, on the CPU, in the order of the batches."""
-    logits: torch.Tensor  # (N, classes)
-    targets: torch.Tensor | None  # (N,), or None where the batches held no targets
-
-
-def split_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(x, y) of a batch; for a batch that is x alone, (x, None)."""
-    if isinstance(batch, (tuple, list)) and len(batch) == 1:
-        batch = batch[0]
-    return (batch, None) if isinstance(batch, torch.Tensor) else check_batch(batch)
-
-
-def join_predictions(pairs: list[tuple[torch.Tensor, torch.Tensor | None]]) -> Predictions:
-    """One `Predictions` from the logits and targets of the batches."""
-    without = sum(y is None for _, y in pairs)
-    if 0 < without < len(pairs):
-        raise ValueError(f"{without} of {len(pairs)} batches held x alone, the others (x, y). Give one kind.")
-    logits = torch.cat([logits for logits, _ in pairs]).cpu()
-    return Predictions(logits, None if without else torch.cat([y.cpu() for _, y in pairs]))
-
-# %% ../../nbs/03_training_loop.ipynb #143a2b05
-def loader_length(loader: Iterable) -> int | None:
-    """The number of batches, or `None` where the loader cannot tell (a stream, for instance)."""
-    try:
-        return len(loader)
-    except TypeError:
-        return None
-
-
-def check_loader(loader: Iterable, name: str) -> Iterable:
-    """`loader` if one can iterate over it and it is not known to be empty."""
-    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
-        raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
-                        "list of (x, y) batches.")
-    if loader_length(loader) == 0:
-        raise ValueError(f"The {name} is empty: it has no batch to offer. Are there fewer images than one batch holds?")
-    return loader
-
-
-def empty_message(name: str) -> str:
-    """What to say when a pass gave no batch, although this was not known before."""
-    return (f"The {name} gave no batch in this pass. A generator can be read only once: give a list or a loader, which "
-            "can be read again in every epoch.")
-
-# %% ../../nbs/03_training_loop.ipynb #a39d685f
-def check_device(model: nn.Module, device: torch.device) -> None:
-    """Raises `ValueError` when a part of `model` does not live on `device`."""
-    device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" may be the same device
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.device != device:
-            raise ValueError(f"The model is on {tensor.device} ({name!r}, for one), but the learner works on {device}. "
-                             f"Move it with model.to({str(device)!r}), or make the learner with "
-                             f"device={str(tensor.device)!r}.")
-
-
-def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
-    """The model's own `parameter_groups()`, or one group of all; frozen parameters are left out, empty groups stay."""
-    groups = model.parameter_groups() if hasattr(model, "parameter_groups") else [model.parameters()]
-    groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
-    if not any(groups):
-        raise ValueError("The model has no parameter to train: everything is frozen. "
-                         "Call requires_grad_(True) on the part that shall learn.")
-    return groups
-
-# %% ../../nbs/03_training_loop.ipynb #6812df41
-class EvaluationSteps(BatchSteps):
-    """What a learner does without training."""
-
     @contextmanager
     def evaluating(self, batches: Iterable) -> Iterator[None]:
-        """Evaluation mode, its start and end told to the callbacks; what was going on goes on afterwards."""
+        """Evaluation mode; afterwards what was going on goes on."""
         check_device(self.model, self.device)
         before = self.averages, self.training
-        self.averages, self.training, self.num_evaluate_batches = self.make_averages(), False, loader_length(batches)
+        self.averages, self.training = Averages(), False
+        self.num_evaluate_batches = loader_length(batches)
         self.dispatch("before_evaluate")
         try:
             with evaluation_mode(self.model):
@@ -236,871 +249,28 @@ class EvaluationSteps(BatchSteps):
             self.dispatch("after_evaluate")
 
     def evaluate(self, loader: Iterable | None = None) -> dict[str, float]:
-        """The loss, named `valid_loss`, and every metric by its name, over `loader` or else the validation loader."""
-        loader = check_loader(self.valid_loader if loader is None else loader, "validation loader")
+        """The loss, named `valid_loss`, and every metric by its name, over `loader`."""
+        loader = self.valid_loader if loader is None else loader
+        loader = check_loader(loader, "validation loader")
         with self.evaluating(loader):
             for batch in loader:
                 self.take_batch(batch)
                 self.compute_loss()
                 self.add_to_averages()
                 self.dispatch("after_evaluate_batch")
-            values = self.averages.read()
+            values = self.strategy.mean(self.averages)
         if not values:
-            raise ValueError(empty_message("validation loader"))
-        return {"valid_loss" if name == "loss" else name: value for name, value in values.items()}
+            raise no_batch("validation loader")
+        return {"valid_loss" if k == "loss" else k: v for k, v in values.items()}
 
     def predict(self, batches: Iterable | torch.Tensor | None = None) -> Predictions:
-        """The logits for batches of (x, y) or of x alone, by default the validation loader's. A tensor is one batch."""
-        batches = self.valid_loader if batches is None else [batches] if isinstance(batches, torch.Tensor) else batches
-        check_loader(batches, "loader to predict on")
-        pairs = []
-        with self.evaluating(batches):
-            for x, y in map(split_batch, batches):
-                pairs.append((self.call_model(x.to(self.device)), y))
+        """Logits for batches of (x, y) or of x alone; a tensor is one batch of x."""
+        batches = self.valid_loader if batches is None else batches
+        batches = [batches] if isinstance(batches, torch.Tensor) else batches
+        loader, pairs = check_loader(batches, "loader to predict on"), []
+        with self.evaluating(loader):
+            for x, y in map(split_batch, loader):
+                pairs.append((self.strategy.forward(self.model, x.to(self.device)), y))
                 self.dispatch("after_evaluate_batch")
-        if not pairs:
-            raise ValueError(empty_message("loader to predict on"))
-        return join_predictions(pairs)
-
-# %% ../../nbs/03_training_loop.ipynb #19105207
-class EpochSteps(EvaluationSteps):
-    """What a learner does in one epoch: train on every batch, then evaluate."""
-
-    def train_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.take_batch(batch)
-        self.dispatch("before_batch")
-        self.compute_loss()
-        self.backward()
-        self.update_weights()
-        self.add_to_averages()
-        self.step += 1
-        self.dispatch("after_batch")
-
-    def train_epoch(self) -> dict[str, float]:
-        self.averages, self.training = self.make_averages(), True
-        self.model.train()
-        for index, batch in enumerate(self.train_loader):
-            self.batch_index = index
-            self.train_batch(batch)
-        self.training = False
-        values = self.averages.read()
-        if not values:
-            raise ValueError(empty_message("training loader"))
-        return {f"train_{name}": value for name, value in values.items()}
-
-    def run_epoch(self) -> None:
-        start = time.perf_counter()
-        self.dispatch("before_epoch")
-        self.results = self.train_epoch()
-        if self.valid_loader is not None:
-            self.results |= self.evaluate()
-        self.results["seconds"] = time.perf_counter() - start
-        self.epoch += 1
-        self.dispatch("after_epoch")
-
-# %% ../../nbs/03_training_loop.ipynb #9b5325d3
-class CancelFit(Exception):
-    """Raised by a callback to end the fit at once, without an error: no further hook but `after_fit` is called."""
-
-
-class SkipStep(Exception):
-    """Raised by a callback in `after_backward`: the weights stay, and the gradients are kept for the next batch."""
-
-# %% ../../nbs/03_training_loop.ipynb #e35810ab
-class Callback:
-    """Something that happens during a fit. Override the hooks you need; each is given the learner.
-
-    Callbacks are called by rising `order`, those of equal order in the order in which they were added.
-    """
-    order = 50
-
-    def before_fit(self, learner: Learner) -> None: ...
-    def before_epoch(self, learner: Learner) -> None: ...
-    def before_batch(self, learner: Learner) -> None: ...
-    def after_backward(self, learner: Learner) -> None: ...
-    def after_step(self, learner: Learner) -> None: ...
-    def after_batch(self, learner: Learner) -> None: ...
-    def after_epoch(self, learner: Learner) -> None: ...
-    def after_fit(self, learner: Learner) -> None: ...
-    def on_error(self, learner: Learner, error: BaseException) -> None: ...
-    def before_evaluate(self, learner: Learner) -> None: ...
-    def after_evaluate_batch(self, learner: Learner) -> None: ...
-    def after_evaluate(self, learner: Learner) -> None: ...
-
-    def state(self) -> dict:
-        """What a checkpoint must keep of this callback: tensors of its own by name, the rest in a form for JSON."""
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        """Take back what `state` gave."""
-
-# %% ../../nbs/03_training_loop.ipynb #319fd93e
-def _lrs_and_momentum(optimizer: torch.optim.Optimizer) -> tuple[list[float], float]:
-    """The rate of each parameter group, and the momentum of the last one."""
-    last = optimizer.param_groups[-1]
-    momentum = last.get("momentum", last.get("betas", (0,))[0])
-    return [float(group["lr"]) for group in optimizer.param_groups], float(momentum)
-
-# %% ../../nbs/03_training_loop.ipynb #1df8af98
-class Recorder(Callback):
-    """Remembers what plots and tables need, over all fits of its learner.
-
-    For each step `losses`, `rates` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
-    """
-    order = 10
-
-    def __init__(self):
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.rows: list[dict] = []
-        self.lrs: list[list[float]] = []
-        self.momenta: list[float] = []
-        self._losses: list[float] = []
-        self._waiting: list[torch.Tensor] = []  # losses still on the device: reading each would wait for it
-        self._step: tuple[list[float], float] = [], 0.0
-
-    @property
-    def losses(self) -> list[float]:
-        """The training loss of every step."""
-        waiting, self._waiting = self._waiting, []
-        self._losses += torch.stack(waiting).tolist() if waiting else []
-        return self._losses
-
-    def after_backward(self, learner: Learner) -> None:
-        self._step = _lrs_and_momentum(learner.optimizer)  # before the step: a schedule may change them after it
-
-    def after_batch(self, learner: Learner) -> None:
-        self._waiting.append(learner.loss.detach())
-        self.lrs.append(self._step[0])
-        self.momenta.append(self._step[1])
-
-    def after_epoch(self, learner: Learner) -> None:
-        self.rows.append({"epoch": learner.epoch, "step": len(self.losses), **learner.results})
-
-    def state(self) -> dict:
-        return {name: list(getattr(self, name)) for name in ("rows", "losses", "rates", "momenta")}
-
-    def load_state(self, state: dict) -> None:
-        self.clear()
-        self.rows, self._losses, self.lrs, self.momenta = map(list, state.values())
-
-# %% ../../nbs/03_training_loop.ipynb #3d63f79b
-def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
-    """A running mean that forgets: each value counts `beta` times as much as the one after it.
-
-    The start is corrected, so that the first smoothed value is the first value (Kingma and Ba 2015, section 3).
-    """
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta = {beta} must be at least 0 and less than 1.")
-    smoothed, mean = [], 0.0
-    for n, value in enumerate(values, start=1):
-        mean = beta * mean + (1 - beta) * value
-        smoothed.append(mean / (1 - beta**n))
-    return smoothed
-
-# %% ../../nbs/03_training_loop.ipynb #2b77ce3c
-def plot_losses(recorder: Recorder, ax: Axes | None = None, *, beta: float = 0.9) -> Axes:
-    """Draw the training loss of every step, its smoothed curve, and the validation loss at the epochs' ends."""
-    if not recorder.losses:
-        raise ValueError("There are no losses to draw yet. Train first: learner.fit(epochs).")
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 3.5))[1]
-    steps = range(1, len(recorder.losses) + 1)
-    ax.plot(steps, recorder.losses, color="C0", alpha=0.25, linewidth=1)
-    ax.plot(steps, smooth(recorder.losses, beta), color="C0", label="training (smoothed)")
-    valid = [(row["step"], row["valid_loss"]) for row in recorder.rows if "valid_loss" in row]
-    if valid:
-        ax.plot(*zip(*valid, strict=True), "o-", color="C1", label="validation")
-    ax.set(xlabel="step (batches)", ylabel="loss")
-    ax.legend()
-    return ax
-
-# %% ../../nbs/03_training_loop.ipynb #fd4d6747
-class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or not a number; the message says when, at which rates, and what to try."""
-
-
-def _non_finite_advice(learner: Learner, step_taken: bool) -> str:
-    """What to do next, after a look at the batch and at the weights."""
-    if not bool(learner.x.isfinite().all()):
-        return "The batch itself holds values that are no numbers: look at the data and its normalisation."
-    if not all(bool(parameter.isfinite().all()) for parameter in learner.model.parameters()):
-        return "The weights are broken too: build the model again, and try a tenth of the learning rate."
-    if step_taken:
-        return "Build the model again, and try a tenth of the learning rate."
-    return "The weights did not take this step and are still finite. Try a tenth of the learning rate."
-
-# %% ../../nbs/03_training_loop.ipynb #88e9703f
-class StopOnNonFiniteLoss(Callback):
-    """Ends training with a `NonFiniteLossError` when the loss is infinite or not a number.
-
-    On the CPU every loss is checked before the weights change. Elsewhere a look would make Python wait for the
-    device, so the losses are gathered there and looked at after `every` batches and at the end of the epoch.
-    """
-    order = 20
-
-    def __init__(self, every: int | None = None):
-        self.every, self.waiting = every, []
-
-    def before_fit(self, learner: Learner) -> None:
-        self.waiting = []
-
-    def after_backward(self, learner: Learner) -> None:
-        place = learner.epoch + 1, learner.batch_index + 1, learner.step + 1
-        self.waiting.append((place, learner.loss.detach()))
-        if len(self.waiting) >= (self.every or (1 if learner.device.type == "cpu" else 10)):
-            self.look(learner, step_taken=False)
-
-    def before_evaluate(self, learner: Learner) -> None:
-        self.look(learner, step_taken=True)
-
-    def after_epoch(self, learner: Learner) -> None:
-        self.look(learner, step_taken=True)
-
-    def look(self, learner: Learner, step_taken: bool) -> None:
-        """Read the losses that wait on the device, and raise at the first that is no finite number."""
-        waiting, self.waiting = self.waiting, []
-        losses = torch.stack([loss for _, loss in waiting]).tolist() if waiting else []
-        for ((epoch, batch, step), _), loss in zip(waiting, losses, strict=True):
-            if not math.isfinite(loss):
-                rates = ", ".join(f"{group['lr']:.3g}" for group in learner.optimizer.param_groups)
-                advice = _non_finite_advice(learner, step_taken or step <= learner.step)
-                raise NonFiniteLossError(f"The training loss became {loss} in epoch {epoch} of {learner.epochs}, batch "
-                                         f"{batch} (step {step} of this fit), at learning rate {rates}. {advice}")
-
-# %% ../../nbs/03_training_loop.ipynb #f212ff4e
-def _row_text(values: Mapping[str, object]) -> str:
-    """One line of the table that training prints: right-aligned columns, wide enough for their names."""
-    cells = []
-    for name, value in values.items():
-        digits = 1 if name == "seconds" else 4
-        text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-        cells.append(f"{text:>{max(len(name), 7)}}")
-    return "  ".join(cells)
-
-
-def _row_values(learner: Learner) -> dict[str, object]:
-    """What a printed row shows: of the training figures only the loss."""
-    shown = {k: v for k, v in learner.results.items() if k == "train_loss" or not k.startswith("train_")}
-    shown["seconds"] = shown.pop("seconds")  # the last column
-    return {"epoch": learner.epoch} | {name.replace("_", " "): value for name, value in shown.items()}
-
-# %% ../../nbs/03_training_loop.ipynb #585aebe3
-class _Bars(Callback):
-    """The bars of a `ProgressBar`: one for training, one on top of it while the model is evaluated."""
-    refresh_seconds = 0.5  # reading the loss waits for the device, so it is done rarely
-
-    def __init__(self):
-        self.bars, self.refreshed = [], 0.0
-
-    def open_bar(self, total: int | None, description: str) -> None:
-        from tqdm.auto import tqdm
-
-        self.bars.append(tqdm(total=total, desc=description, unit="batch", leave=False, delay=self.refresh_seconds))
-
-    def close_bars(self) -> None:
-        while self.bars:
-            self.bars.pop().close()
-
-    def before_epoch(self, learner: Learner) -> None:
-        self.open_bar(learner.num_batches, f"epoch {learner.epoch + 1}/{learner.epochs}")
-
-    def after_batch(self, learner: Learner) -> None:
-        if time.monotonic() - self.refreshed > self.refresh_seconds:
-            self.bars[-1].set_postfix_str(f"loss {learner.loss.item():.3f}", refresh=False)
-            self.refreshed = time.monotonic()
-        self.bars[-1].update()
-
-    def before_evaluate(self, learner: Learner) -> None:
-        self.open_bar(learner.num_evaluate_batches, "evaluating")
-
-    def after_evaluate_batch(self, learner: Learner) -> None:
-        self.bars[-1].update()
-
-    def after_evaluate(self, learner: Learner) -> None:
-        self.bars.pop().close()
-
-# %% ../../nbs/03_training_loop.ipynb #cca083d5
-class ProgressBar(_Bars):
-    """A bar while an epoch runs, and one printed row when it is finished; in a notebook and in a terminal."""
-    order = 80
-
-    def before_fit(self, learner: Learner) -> None:
-        self.header_printed = False
-
-    def after_epoch(self, learner: Learner) -> None:
-        self.close_bars()
-        values = _row_values(learner)
-        if not self.header_printed:
-            print(_row_text({name: name for name in values}))
-            self.header_printed = True
-        print(_row_text(values), flush=True)
-
-    def after_fit(self, learner: Learner) -> None:
-        self.close_bars()
-
-    def on_error(self, learner: Learner, error: BaseException) -> None:
-        self.close_bars()
-
-# %% ../../nbs/03_training_loop.ipynb #88fc72e7
-def check_epochs(epochs: int) -> int:
-    """`epochs` if it is a whole number of at least 1, else an error that says so."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
-        raise TypeError(f"epochs = {epochs!r} must be a whole number, such as 5.")
-    if epochs < 1:
-        raise ValueError(f"epochs = {epochs} must be at least 1.")
-    return epochs
-
-
-def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
-    """One learning rate for each of `num_groups` parameter groups, from one rate or from exactly that many."""
-    single = not hasattr(lr, "__len__") or isinstance(lr, str) or getattr(lr, "shape", None) == ()
-    try:
-        rates = [float(lr)] if single else [float(rate) for rate in lr]
-    except (TypeError, ValueError):
-        raise TypeError(f"lr = {lr!r} must be a number, such as 1e-3, or a list of numbers.") from None
-    for rate in rates:
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"A learning rate must be a finite number above zero, but lr = {lr!r}.")
-    if len(rates) not in (1, num_groups):
-        raise ValueError(f"You gave {len(rates)} learning rates, but the model has {num_groups} parameter group"
-                         f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
-    return rates * num_groups if len(rates) == 1 else rates
-
-# %% ../../nbs/03_training_loop.ipynb #62dab351
-def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
-    """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where PyTorch can."""
-    devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
-
-
-def default_callbacks(own: Sequence[Callback], progress: bool) -> list[Callback]:
-    """What every learner has, less what it is given an `own` one of."""
-    usual = [Recorder(), StopOnNonFiniteLoss()] + ([ProgressBar()] if progress else [])
-    return [callback for callback in usual if not any(isinstance(mine, type(callback)) for mine in own)]
-
-
-def named_metrics(metrics: Iterable[Callable] | Mapping[str, Callable] | None) -> dict[str, Callable]:
-    """Metrics by name: a dict as it is, functions under their own names."""
-    if isinstance(metrics, Mapping):
-        return dict(metrics)
-    metrics = [metrics] if callable(metrics) else list(metrics or ())
-    return {getattr(metric, "__name__", type(metric).__name__): metric for metric in metrics}
-
-# %% ../../nbs/03_training_loop.ipynb #953cc799
-class FitSteps(EpochSteps):
-    """What a learner does around its epochs: keep its callbacks in order, get ready, report an error."""
-
-    def add_callback(self, callback: Callback) -> Callback:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"{callback!r} is no Callback. Derive its class from Callback, and give an instance of it.")
-        self.callbacks = sorted([*self.callbacks, callback], key=lambda c: c.order)  # stable: ties by insertion
-        return callback
-
-    def add_first_callbacks(self, own: Sequence[Callback], progress: bool) -> None:
-        """What every learner has, and its own callbacks; one of them is the recorder."""
-        self.callbacks = []
-        for callback in [*default_callbacks(own, progress), *own]:
-            self.add_callback(callback)
-        self.recorder = next(callback for callback in self.callbacks if isinstance(callback, Recorder))
-
-    def remove_callback(self, callback: Callback) -> None:
-        self.callbacks = [other for other in self.callbacks if other is not callback]
-
-    def start_fit(self, epochs: int, lr: float | Sequence[float] | None) -> None:
-        """Check what can be checked before any work, and make the optimiser."""
-        self.epochs = check_epochs(epochs)
-        self.num_batches = loader_length(check_loader(self.train_loader, "training loader"))
-        check_loader([None] if self.valid_loader is None else self.valid_loader, "validation loader")
-        check_device(self.model, self.device)
-        groups = trainable_groups(self.model)
-        self.lrs = check_lrs(self.lr if lr is None else lr, len(groups))
-        self.optimizer = self.make_optimizer([{"params": g, "lr": r} for g, r in zip(groups, self.lrs, strict=True)])
-        self.model.zero_grad()  # an interrupted fit may have left some
-        self.epoch, self.step, self.batch_index, self.results, self.stop_training = 0, 0, 0, {}, False
-
-    def report_error(self, error: BaseException) -> None:
-        """Call every `on_error`; one that fails itself neither keeps the others from cleaning up nor hides `error`."""
-        for callback in tuple(self.callbacks):
-            try:
-                callback.on_error(self, error)
-            except Exception as second:
-                warnings.warn(f"{type(callback).__name__} failed while it cleaned up: {second!r}", stacklevel=2)
-
-# %% ../../nbs/03_training_loop.ipynb #99ff2847
-class Learner(FitSteps):
-    """A model, its data, and how it learns. Everything optional is a callback.
-
-    What callbacks find: `model`, `optimizer`, `epochs` asked for, `epoch` and `step` (batches) finished in this fit,
-    `batch_index`, `x`, `y`, `target`, `prediction` and `loss` of the batch, `results` of the epoch, `recorder`.
-    """
-
-    def __init__(self, model: nn.Module, train_loader: Iterable, valid_loader: Iterable | None = None, *,
-                 loss_fn: Callable | None = None, make_optimizer: Callable | None = None, mixed_precision: str = "no",
-                 lr: float | Sequence[float] = 1e-3, metrics: Iterable[Callable] | Mapping[str, Callable] | None = None,
-                 callbacks: Iterable[Callback] = (), device: str | torch.device = "cpu", progress: bool = True):
-        self.model, self.train_loader, self.valid_loader, self.lr = model, train_loader, valid_loader, lr
-        self.loss_fn, self.make_optimizer = loss_fn or nn.functional.cross_entropy, make_optimizer or make_adamw
-        self.metrics, self.results, self.optimizer, self.averages = named_metrics(metrics), {}, None, Averages()
-        self.device = choose_device(device) if isinstance(device, str) else torch.device(device)
-        if self.device.type == "cpu":
-            disable_malloc_trim()  # or each step would ask the system for all its memory again
-        self.precision = make_precision(mixed_precision, self.device)
-        self.epochs = self.epoch = self.step = self.batch_index = 0
-        self.training = self.stop_training = False
-        self.add_first_callbacks(list(callbacks), progress)
-
-    def fit(self, epochs: int, lr: float | Sequence[float] | None = None, *,
-            callbacks: Iterable[Callback] = ()) -> None:
-        """Train for `epochs`, at one rate or one per parameter group, with extra `callbacks` for this fit alone."""
-        self.start_fit(epochs, lr)
-        extra = list(callbacks)
-        try:
-            for callback in extra:
-                self.add_callback(callback)
-            with suppress(CancelFit):
-                self.dispatch("before_fit")
-                while self.epoch < self.epochs and not self.stop_training:
-                    self.run_epoch()
-            self.dispatch("after_fit")
-        except BaseException as error:  # Ctrl-C too: a callback that holds a file or a bar must let go of it
-            self.report_error(error)
-            raise
-        finally:
-            self.training = False
-            for callback in extra:
-                self.remove_callback(callback)
-
-# %% ../../nbs/03_training_loop.ipynb #0086ec28
-def loader_state(loader: object) -> dict[str, torch.Tensor]:
-    """What decides the order of a loader's next pass: its `epoch`, and the state of a generator of its own."""
-    state = {}
-    for name, owner in (("loader", loader), ("sampler", getattr(loader, "sampler", None))):
-        if isinstance(getattr(owner, "epoch", None), int):
-            state[f"{name}.epoch"] = torch.tensor(owner.epoch)
-        if isinstance(getattr(owner, "generator", None), torch.Generator):
-            state[f"{name}.generator"] = owner.generator.get_state()
-    return state
-
-
-def set_loader_state(loader: object, state: Mapping[str, torch.Tensor]) -> None:
-    """Make a loader's next pass the one that was next when `loader_state` looked."""
-    for name, owner in (("loader", loader), ("sampler", getattr(loader, "sampler", None))):
-        if f"{name}.epoch" in state:
-            owner.epoch = int(state[f"{name}.epoch"])
-        if f"{name}.generator" in state:
-            owner.generator.set_state(state[f"{name}.generator"])
-
-# %% ../../nbs/03_training_loop.ipynb #926d72a6
-_FORMAT_VERSION = 1
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says why, and what differs."""
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    """The whole model behind what wraps it or stands in for it, so that its tensors keep their names."""
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif hasattr(model, "whole_model"):  # a part that is trained on the features of the rest
-            model = model.whole_model
-        else:
-            return model
-
-# %% ../../nbs/03_training_loop.ipynb #3a072568
-def _write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], document: dict) -> None:
-    """Write a checkpoint next to `path` and move it there when it is whole, so that `path` is never half a file."""
-    from safetensors.torch import save_file
-
-    try:
-        text = json.dumps(document)
-    except TypeError as error:
-        raise TypeError(f"A checkpoint's metadata must be text, numbers, lists or dicts: {error}.") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A copy of each: safetensors refuses tensors that share memory, and wants them in row-major order.
-    tensors = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}.part")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(tensors, partial, metadata={"format": "pt", "course_lib": text})
-        partial.chmod(mode & 0o777)  # safetensors makes files that nobody else may read
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:  # Ctrl-C too
-        partial.unlink(missing_ok=True)
-        if isinstance(error, Exception):
-            raise OSError(f"The checkpoint {path} could not be written: {error}. What was there before is still there; "
-                          "look for a full disk or a folder that is not yours.") from error
-        raise
-
-# %% ../../nbs/03_training_loop.ipynb #fdc96182
-def _safetensors_header(path: Path) -> dict | None:
-    """The header of a whole safetensors file, `None` for another kind of file, an error for a damaged one."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(9)
-        length = int.from_bytes(start[:8], "little")
-        if len(start) < 9 or start[8:] != b"{" or length > 100_000_000:
-            return None
-        text = start[8:] + file.read(length - 1)
-    damaged = CheckpointError(f"{path} is damaged or was cut off: it has {size} bytes, which is not what its beginning "
-                              "says. Use another checkpoint, or train again.")
-    try:
-        header = json.loads(text) if len(text) == length else None
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, AttributeError, TypeError, KeyError, IndexError):
-        raise damaged from None
-    if 8 + length + max(ends, default=0) != size:
-        raise damaged
-    return header
-
-# %% ../../nbs/03_training_loop.ipynb #fdea924c
-def _refuse(path: Path) -> CheckpointError:
-    """What to say of a file that is no safetensors file."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if not start:
-        return CheckpointError(f"{path} is empty. Use another checkpoint, or train again.")
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        return CheckpointError(f"{path} is a pickle, as torch.save writes it. A pickle can run any program while it is "
-                               "loaded, so it was not opened. Checkpoints of this course end in .safetensors.")
-    return CheckpointError(f"{path} is no checkpoint: it does not begin like a safetensors file.")
-
-
-def _read_document(path: Path) -> dict:
-    """What a checkpoint says of itself, in its header."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}. Check the path; Checkpoint(...) and "
-                                "save_checkpoint(...) write one.")
-    header = _safetensors_header(path)
-    if header is None:
-        raise _refuse(path)
-    text = (header.get("__metadata__") or {}).get("course_lib")
-    if text is None:
-        raise CheckpointError(f"{path} is a safetensors file, but was not written by save_checkpoint: it says nothing "
-                              "about the model, its classes and its images.")
-    document = json.loads(text)
-    if document["version"] != _FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {document['version']}, but this version of the course reads "
-                              f"{_FORMAT_VERSION}. Use the version that wrote it.")
-    return document
-
-
-def _read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """All tensors of a checkpoint, on the CPU, and its document."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    try:
-        document = _read_document(path)
-        with safe_open(path, framework="pt") as file:  # a copy of each, so that the file is free again
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, document
-    except CheckpointError:
-        raise
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Use another checkpoint, or train again.") from error
-
-# %% ../../nbs/03_training_loop.ipynb #e127a55e
-def _optimizer_names(learner: Learner) -> list[str]:
-    """The names of the parameters that the optimiser trains, in its own order."""
-    names = {id(parameter): name for name, parameter in _plain(learner.model).named_parameters()}
-    return [names.get(id(p), "?") for group in learner.optimizer.param_groups for p in group["params"]]
-
-
-def _optimizer_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
-    """The optimiser as tensors by name, and the rest of it as JSON can hold it."""
-    state = learner.optimizer.state_dict()
-    tensors, numbers = {}, {}
-    for index, values in state["state"].items():
-        for key, value in values.items():
-            place = tensors if isinstance(value, torch.Tensor) else numbers
-            place[f"{index}.{key}"] = value
-    groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-    for group in groups:
-        group["lr"] = float(group["lr"])
-    return tensors, {"class": type(learner.optimizer).__name__, "names": _optimizer_names(learner), "groups": groups,
-                     "numbers": numbers}
-
-# %% ../../nbs/03_training_loop.ipynb #07606c2f
-def _differences(saved: Iterable[str], here: Iterable[str], what: str) -> str:
-    """One or two sentences that name what stands only in the checkpoint and only here."""
-    saved, here = list(saved), list(here)
-    parts = []
-    for names, place in (([n for n in saved if n not in set(here)], "Only in the checkpoint"),
-                         ([n for n in here if n not in set(saved)], "Only here")):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            parts.append(f"{place}: {', '.join(names[:5])}{more}.")
-    if not parts:
-        at = next(i for i, (a, b) in enumerate(zip(saved, here, strict=True)) if a != b)
-        parts.append(f"The {what} are the same, but in another order: number {at} is {saved[at]} in the checkpoint and "
-                     f"{here[at]} here.")
-    return " ".join(parts)
-
-# %% ../../nbs/03_training_loop.ipynb #4f544a73
-def _restore_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], saved: dict, path: Path) -> None:
-    """Put a saved state into the learner's new optimiser, after checking that it is of the same kind."""
-    optimizer, names = learner.optimizer, _optimizer_names(learner)
-    if type(optimizer).__name__ != saved["class"]:
-        raise CheckpointError(f"{path} was trained with {saved['class']}, not with {type(optimizer).__name__}.")
-    if names != saved["names"]:
-        raise CheckpointError(f"{path} does not train the same parameters as this learner. "
-                              + _differences(saved["names"], names, "parameters"))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict] = {}
-    for place, value in (*tensors.items(), *saved["numbers"].items()):
-        index, key = place.split(".", 1)
-        like = parameters[int(index)]
-        if isinstance(value, torch.Tensor) and value.shape == like.shape:
-            value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # in the memory order of the parameter
-        state.setdefault(int(index), {})[key] = value
-    groups = [now | {k: tuple(v) if isinstance(v, list) else v for k, v in old.items()}
-              for now, old in zip(optimizer.state_dict()["param_groups"], saved["groups"], strict=True)]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-# %% ../../nbs/03_training_loop.ipynb #76371993
-def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with `prefix` and a slash, without it."""
-    return {name[len(prefix) + 1:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}
-
-
-def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
-    """What a resumed training needs besides the weights: tensors, and a document for JSON."""
-    moments, optimizer = _optimizer_state(learner)
-    parts = {"optimizer": moments, "random": random_state(), "train_loader": loader_state(learner.train_loader),
-             "valid_loader": loader_state(learner.valid_loader)}
-    states = [callback.state() for callback in learner.callbacks]
-    parts["callbacks"] = {f"{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()
-                          if isinstance(value, torch.Tensor)}
-    callbacks = [[type(callback).__name__, {k: v for k, v in state.items() if not isinstance(v, torch.Tensor)}]
-                 for callback, state in zip(learner.callbacks, states, strict=True)]
-    document = {"epoch": learner.epoch, "step": learner.step, "rates": learner.lrs, "optimizer": optimizer,
-                "callbacks": callbacks, "precision": learner.precision.state()}
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, document
-
-# %% ../../nbs/03_training_loop.ipynb #6b6e8505
-def save_checkpoint(
-    path: str | Path,
-    learner: Learner,
-    metadata: Mapping[str, object] | None = None,  # what predicting needs: classes, backbone, image size, mean, std ...
-    *,
-    training: bool = True,  # with the optimiser and the random state, so that training can be resumed
-) -> None:
-    """Write the learner's model to a safetensors file, whole or not at all.
-
-    `classes` (from the training loader, if it has them), `epoch` and `results` are added to the metadata.
-    """
-    tensors = {f"model/{name}": tensor for name, tensor in _plain(learner.model).state_dict().items()}
-    document = {"version": _FORMAT_VERSION, "training": None}
-    if training and learner.optimizer is not None:
-        state, document["training"] = _training_state(learner)
-        tensors |= state
-    known = {"epoch": learner.epoch, "results": learner.results}
-    if (classes := getattr(learner.train_loader, "classes", None)) is not None:
-        known["classes"] = list(classes)
-    document["metadata"] = known | dict(metadata or {})
-    _write_safetensors(Path(path), tensors, document)
-
-
-def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """The model's tensors by name, on the CPU, and the metadata of a checkpoint.
-
-    Raises: `FileNotFoundError`; `CheckpointError` for a file that is damaged, a pickle, or of another kind.
-    """
-    tensors, document = _read_safetensors(path)
-    return _part(tensors, "model"), document["metadata"]
-
-# %% ../../nbs/03_training_loop.ipynb #a784328e
-def _check_fit(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict, model: nn.Module,
-               classes: Sequence[str] | None) -> None:
-    """Raises `CheckpointError` saying what differs between a checkpoint and a model with its classes."""
-    saved_classes = metadata.get("classes")
-    if classes is not None and saved_classes is not None and list(classes) != list(saved_classes):
-        raise CheckpointError(f"{path} was trained for other classes. "
-                              + _differences(saved_classes, list(classes), "classes"))
-    here = _plain(model).state_dict()
-    origin = f" (it was saved from {metadata['backbone']})" if "backbone" in metadata else ""
-    if tensors.keys() != here.keys():
-        raise CheckpointError(f"{path} does not fit this model{origin}: the tensors have other names. "
-                              + _differences(tensors, here, "tensors"))
-    shapes = [f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(here[name].shape)} here"
-              for name, tensor in tensors.items() if tensor.shape != here[name].shape]
-    if shapes:
-        more = f", and {len(shapes) - 4} more" if len(shapes) > 4 else ""
-        raise CheckpointError(f"{path} does not fit this model{origin}: tensors have other shapes. "
-                              f"{'; '.join(shapes[:4])}{more}.")
-
-
-def load_weights(path: str | Path, model: nn.Module, *, classes: Sequence[str] | None = None) -> dict:
-    """Fill `model` with a checkpoint's weights and give back the metadata; `classes`, if given, must be those saved.
-
-    Raises: as `load_checkpoint`, and `CheckpointError` naming the tensors or classes that differ; nothing is changed.
-    """
-    tensors, metadata = load_checkpoint(path)
-    _check_fit(Path(path), tensors, metadata, model, classes)
-    _plain(model).load_state_dict(tensors)
-    return metadata
-
-# %% ../../nbs/03_training_loop.ipynb #1fc760d3
-class _Resume(Callback):
-    """Puts a training back where its checkpoint left it, at the start of the next fit, once."""
-    order = 0
-
-    def __init__(self, path: Path, tensors: dict[str, torch.Tensor], document: dict):
-        self.path, self.tensors, self.document = path, tensors, document
-
-    def before_fit(self, learner: Learner) -> None:
-        learner.remove_callback(self)
-        saved = self.document["training"]
-        if learner.lrs != saved["rates"]:
-            raise CheckpointError(f"{self.path} was trained with learning rates {saved['rates']}, this fit asks for "
-                                  f"{learner.lrs}. Give the same to go on, or start anew from its load_weights.")
-        _plain(learner.model).load_state_dict(_part(self.tensors, "model"))
-        _restore_optimizer(learner, _part(self.tensors, "optimizer"), saved["optimizer"], self.path)
-        waiting, kept = list(learner.callbacks), _part(self.tensors, "callbacks")
-        for number, (name, state) in enumerate(saved["callbacks"]):
-            if match := next((c for c in waiting if type(c).__name__ == name), None):
-                waiting.remove(match)
-                own = f"{number}."
-                match.load_state({**state, **{k.removeprefix(own): t for k, t in kept.items() if k.startswith(own)}})
-        set_loader_state(learner.train_loader, _part(self.tensors, "train_loader"))
-        set_loader_state(learner.valid_loader, _part(self.tensors, "valid_loader"))
-        learner.precision.load_state(saved.get("precision", {}))
-        learner.epoch, learner.step = saved["epoch"], saved["step"]
-        learner.results = dict(self.document["metadata"]["results"])
-        set_random_state(_part(self.tensors, "random"))  # last: nothing here may use it up
-
-# %% ../../nbs/03_training_loop.ipynb #564d457c
-def resume_training(path: str | Path, learner: Learner, *, classes: Sequence[str] | None = None) -> dict:
-    """Let the learner's next `fit` go on where the checkpoint was written; gives back the checkpoint's metadata.
-
-    Build the learner and call `fit` with the same arguments as before: `fit(10)` on a checkpoint of epoch 4 trains the
-    other 6. On a CPU the weights come out bit for bit as without the interruption.
-
-    Raises: as `load_weights`; `CheckpointError` when the checkpoint holds weights alone.
-    """
-    path = Path(path)
-    tensors, document = _read_safetensors(path)
-    classes = getattr(learner.train_loader, "classes", None) if classes is None else classes
-    _check_fit(path, _part(tensors, "model"), document["metadata"], learner.model, classes)
-    if document["training"] is None:
-        raise CheckpointError(f"{path} holds weights alone, so training cannot go on. load_weights starts from them.")
-    _plain(learner.model).load_state_dict(_part(tensors, "model"))
-    for callback in learner.callbacks:
-        if isinstance(callback, _Resume):
-            learner.remove_callback(callback)
-    learner.add_callback(_Resume(path, tensors, document))
-    return document["metadata"]
-
-# %% ../../nbs/03_training_loop.ipynb #cbd5600a
-class Watch(Callback):
-    """Remembers the best value of one of the figures of an epoch; the parent of callbacks that act on it.
-
-    `monitor` is a name in `learner.results`; by default the validation loss. Names that end in loss, error or rate
-    should fall, others rise; `mode` ("min" or "max") says otherwise.
-    """
-
-    def __init__(self, monitor: str | None = None, mode: str | None = None):
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode = {mode!r} must be 'min' or 'max'.")
-        self.monitor, self.mode = monitor, mode
-        self.best: float | None = None  # the smallest so far; of a figure that should rise, its negative
-
-    def improves(self, results: Mapping[str, float], by: float = 0.0) -> bool:
-        """Is this better than the best so far by more than `by`? A value that is no number never is."""
-        name = self.monitor or ("valid_loss" if "valid_loss" in results else "train_loss")
-        if name not in results:
-            raise ValueError(f"{type(self).__name__} cannot watch {name!r}. There is: {', '.join(results)}.")
-        falls = self.mode == "min" if self.mode else name.endswith(("loss", "error", "rate"))
-        value = results[name] if falls else -results[name]
-        if math.isnan(value) or (self.best is not None and value >= self.best - by):
-            return False
-        self.best = value
-        return True
-
-    def state(self) -> dict:
-        return {"best": self.best}
-
-    def load_state(self, state: dict) -> None:
-        self.best = state["best"]
-
-# %% ../../nbs/03_training_loop.ipynb #3f2acb73
-class Checkpoint(Watch):
-    """Writes `last.safetensors` after every epoch, and `best.safetensors` when `monitor` was never better.
-
-    `monitor` and `mode` as in `Watch`. While kept features are trained on, the whole model is written all the same.
-    """
-    order = 90
-
-    def __init__(self, folder: str | Path, metadata: Mapping[str, object] | None = None, *, monitor: str | None = None,
-                 mode: str | None = None):
-        super().__init__(monitor, mode)
-        self.folder, self.metadata = Path(folder), metadata
-
-    @property
-    def last_path(self) -> Path:
-        return self.folder / "last.safetensors"
-
-    @property
-    def best_path(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    def after_epoch(self, learner: Learner) -> None:
-        if self.improves(learner.results):
-            save_checkpoint(self.best_path, learner, self.metadata)
-        save_checkpoint(self.last_path, learner, self.metadata)
-
-# %% ../../nbs/03_training_loop.ipynb #1608841a
-@contextmanager
-def _preserved_model(model: nn.Module) -> Iterator[None]:
-    """Afterwards every tensor of `model` holds what it held, with its gradient, and every module has its mode."""
-    tensors = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in (*model.parameters(), *model.buffers())]
-    modes = [(module, module.training) for module in model.modules()]
-    for tensor, *_ in tensors:
-        tensor.grad = None  # what is tried gets gradients of its own
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value, requires_grad, gradient in tensors:
-                tensor.copy_(value)
-                tensor.requires_grad_(requires_grad).grad = gradient
-        for module, mode in modes:
-            module.training = mode
-
-# %% ../../nbs/03_training_loop.ipynb #6f23ba12
-@contextmanager
-def preserved(learner: Learner) -> Iterator[None]:
-    """Afterwards the learner is exactly as before: model, optimiser, callbacks, records, loaders, random numbers.
-
-    For trying something on it, such as a range of learning rates; it all comes back after an error, too.
-    """
-    attributes, callbacks = dict(vars(learner)), [(callback, callback.state()) for callback in learner.callbacks]
-    precision = learner.precision.state()
-    optimizer = None if learner.optimizer is None else copy.deepcopy(learner.optimizer.state_dict())
-    loaders = [(loader, loader_state(loader)) for loader in (learner.train_loader, learner.valid_loader)]
-    numbers = random_state()
-    try:
-        with _preserved_model(learner.model):
-            yield
-    finally:
-        vars(learner).clear()
-        vars(learner).update(attributes)
-        learner.precision.load_state(precision)
-        if optimizer is not None:
-            learner.optimizer.load_state_dict(optimizer)
-        for callback, state in callbacks:
-            callback.load_state(state)
-        for loader, state in loaders:
-            set_loader_state(loader, state)
-        set_random_state(numbers)
+        rows, _ = self.strategy.gather(*join_batches(pairs), loader=loader)
+        return Predictions(rows[0].cpu(), rows[1].cpu() if len(rows) > 1 else None)

@@ -30,7 +30,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(photos, tmp_path_factory) -> CourseSettings:
-    return CourseSettings(dataset=str(photos), data_dir=tmp_path_factory.mktemp("data"), profile="test", device="cpu")
+    return CourseSettings(dataset=str(photos), data_dir=tmp_path_factory.mktemp("data"), profile_name="test", device="cpu")
 
 
 @pytest.fixture
@@ -48,20 +48,20 @@ def small_backbone(monkeypatch):
 
 
 def run(settings: CourseSettings, **options) -> bench.BenchResult:
-    usual = dict(seconds=0.05, rounds=2, progress=False, image_size=32, batch_size=4)
+    usual = dict(seconds=0.05, repeats=2, progress=False, image_size=32, batch_size=4)
     return bench.bench_training(settings, **(usual | options))
 
 
 def result(data: float, model: float, combined: float, **more) -> bench.BenchResult:
-    rounds = {"data": (data,) * 3, "model": (model,) * 3, "combined": (combined,) * 3}
-    return bench.BenchResult(rounds | {name: (rate,) * 3 for name, rate in more.items() if name != "compile_seconds"},
+    repeats = {"data": (data,) * 3, "model": (model,) * 3, "combined": (combined,) * 3}
+    return bench.BenchResult(repeats | {name: (rate,) * 3 for name, rate in more.items() if name != "compile_seconds"},
                              compile_seconds=more.get("compile_seconds"))
 
 
 def test_a_real_backbone_on_an_own_folder(settings):
     found = run(settings)
-    assert list(found.rounds) == ["data", "model", "combined", "contiguous", "not fused"]
-    assert all(len(rates) == 2 and min(rates) > 0 for rates in found.rounds.values())
+    assert list(found.repeats) == ["data", "model", "combined", "contiguous", "not fused"]
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in found.repeats.values())
     assert found.bottleneck == "model"  # a whole network, against one interpolation to 32 pixels
     assert found.rates["combined"] < found.rates["data"]
     assert list(found.gains) == ["channels_last", "fused AdamW"] and found.compile_seconds is None
@@ -189,7 +189,7 @@ def test_a_compile_that_fails_is_one_line(settings, small_backbone, monkeypatch)
 
     monkeypatch.setattr(Classifier, "compile", fail)
     found = run(settings, compile=True)
-    assert found.compile_seconds is None and "compiled" not in found.rounds
+    assert found.compile_seconds is None and "compiled" not in found.repeats
     assert list(found.gains) == ["channels_last", "fused AdamW"]
     lines = [line for line in str(found).splitlines() if "compile" in line]
     assert len(lines) == 1 and lines[0].endswith("RuntimeError: No working C++ compiler found")
@@ -199,7 +199,7 @@ def test_a_compile_that_works_is_measured_on_a_model_of_its_own(settings, small_
     compiled = []
     monkeypatch.setattr(Classifier, "compile", lambda self: compiled.append(self))
     found = run(settings, compile=True)
-    assert len(compiled) == 1 and len(found.rounds["compiled"]) == 2 and found.compile_seconds > 0
+    assert len(compiled) == 1 and len(found.repeats["compiled"]) == 2 and found.compile_seconds > 0
     assert "Compiling took" in str(found) and "torch.compile " in str(found)
     run(settings)
     assert len(compiled) == 1  # not unless asked for
@@ -227,7 +227,7 @@ def test_another_error_stays_what_it_is(settings, small_backbone, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": 0}, {"seconds": -1.0}, {"seconds": float("nan")}, {"seconds": "5"},
-                                   {"seconds": float("inf")}, {"seconds": True}, {"rounds": 0}, {"rounds": 1.5}])
+                                   {"seconds": float("inf")}, {"seconds": True}, {"repeats": 0}, {"repeats": 1.5}])
 def test_times_that_make_no_sense(wrong, settings):
     (name, value), = wrong.items()
     with pytest.raises(ValueError, match=f"{name} = {value!r} must be"):

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from course_lib.app.cli import build_parser, main
-from course_lib.app.train import latest_model, load_classifier, predict_images
+from course_lib.app.predict import latest_model, load_classifier, predict_images
 from course_lib.learner import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

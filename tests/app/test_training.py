@@ -13,9 +13,12 @@ from PIL import Image, ImageOps
 import course_lib.app.train as training
 import course_lib.learner.features as features
 from course_lib.app.doctor import MEMORY_NEEDED
+from course_lib.app.predict import load_classifier, predict_images
 from course_lib.data import Loaders
 from course_lib.learner import Checkpoint, load_checkpoint
+from course_lib.learner.distributed import Processes
 from course_lib.models import create_backbone, create_classifier
+from course_lib.recipes import Recipe
 from course_lib.settings import CourseSettings, SettingsError, load_settings
 from course_lib.teach.results import read_record, recorded_file
 from course_lib.tuning import compare, complete_configs, read_trials, trial_key
@@ -40,7 +43,7 @@ def photos(tmp_path_factory) -> dict[str, Path]:
 def train(photos: Path, output: Path, data: Path | None = None, **options) -> tuple[training.TrainingResult, list[str]]:
     """A training of three epochs, and what it said."""
     said: list[str] = []
-    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos), data_dir=data or output / "data", profile_name="test", device="cpu")
     return training.train_classifier(settings, output=output, epochs=3, batch_size=6, echo=said.append, **options), said
 
 
@@ -65,7 +68,7 @@ def test_with_few_photos_the_head_alone_learns_from_several_views(photos, tmp_pa
 
 def test_with_more_photos_the_last_third_learns_too(photos, tmp_path):
     train(photos["many"], tmp_path)
-    used, usual = recipe_used(tmp_path), training.Recipe(3)
+    used, usual = recipe_used(tmp_path), Recipe("test", 3)
     assert {name: used[name] for name in ("trained_fraction", "views", "label_smoothing")} == {
         name: getattr(usual, name) for name in ("trained_fraction", "views", "label_smoothing")}
     before = create_backbone("efficientnet_lite0").state_dict()
@@ -112,7 +115,7 @@ def test_with_tricks_it_ends_with_the_same_model_too(tricks, live, photos, tmp_p
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     image = photos["many"] / "bright" / "0.png"
-    answer = training.predict_images(training.load_classifier(tmp_path / "cut" / "model.safetensors"), [image])[0]
+    answer = predict_images(load_classifier(tmp_path / "cut" / "model.safetensors"), [image])[0]
     assert answer.problem == "" and result.metrics["validation_images"] == 12
 
 
@@ -205,7 +208,7 @@ def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
 
 
 def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):
-    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos["many"]), data_dir=tmp_path, profile_name="test", device="cpu")
     shown = {}
     for name in ("mirror", "usual"):
         recipe = training.recipe_for(settings, augmentation=name, image_size=48, presize=48)
@@ -227,9 +230,9 @@ def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_p
     assert result.metrics["unmirrored"]["validation_loss"] != result.metrics["validation_loss"]
     image, turned = photos["many"] / "bright" / "0.png", tmp_path / "turned.png"
     ImageOps.mirror(Image.open(image)).save(turned)
-    classifier = training.load_classifier(tmp_path / "model.safetensors")
-    both = training.predict_images(classifier, [image, turned])
-    alone = training.predict_images(replace(classifier, model=classifier.model.model), [image, turned])
+    classifier = load_classifier(tmp_path / "model.safetensors")
+    both = predict_images(classifier, [image, turned])
+    alone = predict_images(replace(classifier, model=classifier.model.model), [image, turned])
     assert both[0].label == both[1].label == alone[0].label == alone[1].label
     assert both[0].probability == pytest.approx(both[1].probability, abs=1e-5)
     assert alone[0].probability != pytest.approx(alone[1].probability, abs=1e-5)
@@ -238,36 +241,36 @@ def test_with_mirror_the_answer_is_the_mean_over_the_mirror_images(photos, tmp_p
 
 def test_many_files_are_named_as_each_alone_and_a_damaged_one_stops_nothing(photos, tmp_path):
     train(photos["many"], tmp_path)
-    classifier = training.load_classifier(tmp_path / "model.safetensors")
+    classifier = load_classifier(tmp_path / "model.safetensors")
     files = sorted((photos["many"] / "bright").glob("*.png"))[:5]
     (tmp_path / "damaged.png").write_bytes(files[0].read_bytes()[:50])
     files[2:2] = [tmp_path / "damaged.png", tmp_path / "missing.png", files[0]]  # also one twice
-    alone = [training.predict_images(classifier, [file])[0] for file in files]
+    alone = [predict_images(classifier, [file])[0] for file in files]
     for batch_size in (1, 3, 100):
-        together = training.predict_images(classifier, files, batch_size)
+        together = predict_images(classifier, files, batch_size)
         assert [one.path for one in together] == files
         assert [one.label for one in together] == [one.label for one in alone]
         assert [one.problem for one in together] == [one.problem for one in alone]
         assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
     assert all(one.problem.startswith("cannot be read") for one in alone[2:4]) and not alone[4].problem
-    assert training.predict_images(classifier, []) == []
-    with pytest.raises(ValueError, match="batch_size = 0 must be at least 1"):
-        training.predict_images(classifier, files, 0)
+    assert predict_images(classifier, []) == []
+    with pytest.raises(ValueError, match="batch_size = 0 must be a whole number of at least 1"):
+        predict_images(classifier, files, 0)
 
 
 @pytest.mark.parametrize("name", ["views", "few_views", "epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_a_recipe_refuses_what_is_no_number_of_things(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
-        training.Recipe(**{"epochs": 3, name: value})
+        Recipe(**{"name": "test", "epochs": 3, name: value})
 
 
 def test_the_optimiser_is_fused_and_steps_like_the_plain_one():
     """Over a whole training the last digits grow into different weights, as with any change of rounding."""
     classifier = create_classifier("efficientnet_lite0", 3)
     batch = [(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))]
-    recipe = training.Recipe(1, trained_fraction=1 / 3, weight_decay=0.3)
-    learner = training.prepare_learner(classifier, Loaders(batch, batch, ("a", "b", "c")), recipe, torch.device("cpu"))
+    recipe = Recipe("test", 1, trained_fraction=1 / 3, weight_decay=0.3)
+    learner = training.prepare_learner(classifier, Loaders(batch, batch, ("a", "b", "c")), recipe, Processes())
     learner.start_fit(1, 1e-2)
     groups = learner.optimizer.param_groups
     assert all(group["fused"] and group["weight_decay"] == 0.3 for group in groups)

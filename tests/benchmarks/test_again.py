@@ -1,14 +1,10 @@
 """The comparison of a lesson's figures with those of a second run."""
 
-import importlib.util
-from pathlib import Path
+import json
+import sys
 
+import again
 import pytest
-
-spec = importlib.util.spec_from_file_location(
-    "again", Path(__file__).resolve().parents[2] / "benchmarks" / "again.py")
-again = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(again)
 
 
 def rows(unit="fraction", **values):
@@ -38,7 +34,7 @@ def test_only_figures_that_both_have_are_held_against_each_other():
     ([0.1], 2, None), ([0.2, 0.2], 2, 1), ([0.2, 0.3], 1, None)])
 def test_a_record_of_another_machine_is_told_from_runs_that_differ_here(monkeypatch, runs, same, elsewhere):
     values = list(runs)
-    monkeypatch.setattr(again, "run_again", lambda *_: rows(error=values.pop(0), loss=0.5))
+    monkeypatch.setattr(again, "run_lesson", lambda *_: rows(error=values.pop(0), loss=0.5))
     found = again.repeat("03", "laptop", 42, rows(error=0.1, loss=0.5), rows(error=0.1))
     assert not values and found["figures"] == 2 and found["same"] == same
     assert found["one_thread"] == {"figures": 1, "same": 1, "largest_difference": 0.0, "where": ""}
@@ -53,22 +49,22 @@ def test_a_record_of_another_machine_is_told_from_runs_that_differ_here(monkeypa
 def test_a_plain_run_stands_beside_the_others_and_replaces_none(monkeypatch, tmp_path):
     record = {"machine": "a machine", "profile": "laptop", "lessons": {
         "03": {"results": [row | {"seed": 42, "lesson": "03"} for row in rows(error=0.1)]}}}
-    (tmp_path / "lessons.json").write_text(again.json.dumps(record), encoding="utf-8")
+    (tmp_path / "lessons.json").write_text(json.dumps(record), encoding="utf-8")
     (tmp_path / "normal.jsonl").write_text("", encoding="utf-8")
     asked = []
 
-    def run_again(number, profile, seed, more):
+    def run_lesson(number, profile, seed, more=None):
         asked.append((number, profile, seed, bool(more)))
         return rows(error=0.15 if more else 0.1)
 
     monkeypatch.setattr(again, "RESULTS", tmp_path)
-    monkeypatch.setattr(again, "run_again", run_again)
+    monkeypatch.setattr(again, "run_lesson", run_lesson)
     for words in ([], ["--plain", "3"], ["3"]):  # the last keeps what the second found
-        monkeypatch.setattr(again.sys, "argv", ["again.py", *words])
+        monkeypatch.setattr(sys, "argv", ["again.py", *words])
         again.main()
-    lesson = again.json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["lessons"]["03"]
+    lesson = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["lessons"]["03"]
     assert asked == [("03", "laptop", 42, plain) for plain in (False, True, False)]
     assert lesson["same"] == 1 and lesson["plain"]["largest_difference"] == pytest.approx(0.05)
-    monkeypatch.setattr(again.sys, "argv", ["again.py", "17"])
-    with pytest.raises(SystemExit, match="Not recorded: 17"):
+    monkeypatch.setattr(sys, "argv", ["again.py", "17"])
+    with pytest.raises(SystemExit, match="no recorded lesson 17. There are: 03"):
         again.main()

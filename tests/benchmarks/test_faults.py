@@ -27,7 +27,7 @@ from course_lib.lr_finder import lr_find
 from course_lib.settings import CourseSettings, SettingsError, load_settings
 from course_lib.teach.practice import read_progress
 from course_lib.teach.results import is_normal, lesson_cost, read_results, recorded_lessons
-from course_lib.teach.runner import new_run_folder
+from course_lib.core.files import new_run_folder
 from course_lib.tuning import read_trials
 
 many = hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -21,8 +21,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from course_lib.data import archives
 from course_lib.data import download as module
-from course_lib.data.download import ArchiveError, DownloadError, download, file_checksum, has_checksum, unpack
+from course_lib.data.archives import ArchiveError, unpack
+from course_lib.data.download import DownloadError, download, file_checksum, has_checksum
 
 QUIET = dict(progress=False, backoff=0.001, timeout=10)
 BODY = bytes(range(256)) * 1200  # 307,200 bytes in which a shifted piece shows
@@ -589,7 +591,7 @@ def make_tar(files=FILES, mode="w:gz", members=(), format=tarfile.PAX_FORMAT) ->
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.is_file() and p.name != module.MARK}
+            if p.is_file() and p.name != archives.MARK}
 
 
 def refused(tmp_path: Path, data: bytes, match: str, name="evil.bin", **limits) -> None:
@@ -736,7 +738,12 @@ def test_zeros_that_shrink_a_thousandfold_are_refused_unless_one_asks_for_them(t
 def test_what_hardly_shrinks_may_be_large(tmp_path, monkeypatch):
     """A hundred times the archive's size is allowed, and 20 GB at most."""
     limits = []
-    monkeypatch.setattr(module, "_Inventory", lambda most, files: limits.append(most) or (_ for _ in ()).throw(OSError))
+
+    def refuse(max_bytes, max_files):
+        limits.append(max_bytes)
+        raise OSError
+
+    monkeypatch.setattr(archives, "_Inventory", refuse)
     for size in (1000, 5_000_000, 3 * 10**9):
         with open(tmp_path / "archive", "wb") as file:
             file.truncate(size)
@@ -748,7 +755,7 @@ def test_what_hardly_shrinks_may_be_large(tmp_path, monkeypatch):
 def test_a_zip_that_admits_its_size_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     def place(*_):
         raise AssertionError("it has begun to unpack")
-    monkeypatch.setattr(module._Inventory, "place", place)
+    monkeypatch.setattr(archives._Inventory, "place", place)
     refused(tmp_path, make_zip({str(i): bytes(1000) for i in range(20)}), "more than 10.0 kB", max_bytes=10_000)
 
 
@@ -874,7 +881,7 @@ def test_disk_full_while_unpacking(tmp_path, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "open", lambda path, mode, **_: Full(path, "x"), raising=False)
+    monkeypatch.setattr(archives, "open", lambda path, mode, **_: Full(path, "x"), raising=False)
     (tmp_path / "a.zip").write_bytes(make_zip())
     with pytest.raises(DownloadError, match="no room left") as caught:
         unpack(tmp_path / "a.zip", tmp_path / "out")
@@ -887,7 +894,7 @@ def test_disk_full_while_unpacking(tmp_path, monkeypatch):
 def test_a_real_limit_while_unpacking(tmp_path, limit, size):
     (tmp_path / "a.zip").write_bytes(make_zip({"a": os.urandom(size)}))
     code = (f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-            "from course_lib.data.download import DownloadError, unpack\n"
+            "from course_lib.data.archives import unpack\nfrom course_lib.data.download import DownloadError\n"
             "try: unpack(sys.argv[1], sys.argv[2], progress=False)\n"
             "except DownloadError as error: print(type(error).__name__, error)\n")
     said = start_python(code, tmp_path / "a.zip", tmp_path / "out").communicate(timeout=60)[0]
@@ -898,14 +905,14 @@ def test_a_real_limit_while_unpacking(tmp_path, limit, size):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_interrupted_while_unpacking(tmp_path, monkeypatch, error):
     (tmp_path / "a.zip").write_bytes(make_zip())
-    real, calls = module._Inventory.add_bytes, []
+    real, calls = archives._Inventory.add_bytes, []
 
     def interrupt(self, count):
         calls.append(count)
         if len(calls) == 2:
             raise error
         real(self, count)
-    monkeypatch.setattr(module._Inventory, "add_bytes", interrupt)
+    monkeypatch.setattr(archives._Inventory, "add_bytes", interrupt)
     with pytest.raises(error):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     assert "out" not in names(tmp_path) and "out.unpacking" not in names(tmp_path)
@@ -916,13 +923,13 @@ def test_interrupted_while_unpacking(tmp_path, monkeypatch, error):
 
 UNPACK = """
 import sys, time
-from course_lib.data import download
-real = download._Inventory.place
+from course_lib.data import archives
+real = archives._Inventory.place
 def slowly(self, name, kind):
     time.sleep(float(sys.argv[3]))
     return real(self, name, kind)
-download._Inventory.place = slowly
-download.unpack(sys.argv[1], sys.argv[2])
+archives._Inventory.place = slowly
+archives.unpack(sys.argv[1], sys.argv[2])
 """
 
 
@@ -974,5 +981,6 @@ def test_unknown_algorithm(tmp_path):
 
 
 def test_importing_it_is_cheap():
-    code = "import sys, course_lib.data.download; print([m for m in ('torch', 'numpy', 'PIL', 'tqdm') if m in sys.modules])"
+    code = ("import sys, course_lib.data.download, course_lib.data.archives\n"
+            "print([m for m in ('torch', 'numpy', 'PIL', 'tqdm') if m in sys.modules])")
     assert start_python(code).communicate(timeout=60)[0].strip() == "[]"

@@ -14,12 +14,13 @@ from filelock import FileLock
 from PIL import Image
 
 import course_lib.app.train as training
+from course_lib.app.predict import load_classifier, predict_images
 from course_lib.learner import load_checkpoint
 from course_lib.settings import CourseSettings
 
 HERE = Path(__file__).resolve().parent
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")} | {
-    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "TQDM_DISABLE": "1"}
+    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1]), "TQDM_DISABLE": "1"}
 
 
 def free_port() -> int:
@@ -111,7 +112,7 @@ def test_the_test_would_see_norms_of_the_processes_own(found):
 def alone(found, tmp_path_factory) -> Path:
     """The training of the two processes, by one."""
     photos, data, output = found[0] / "photos", found[0] / "data", tmp_path_factory.mktemp("alone")
-    settings = CourseSettings(dataset=str(photos), data_dir=data, profile="test", device="cpu")
+    settings = CourseSettings(dataset=str(photos), data_dir=data, profile_name="test", device="cpu")
     training.train_classifier(settings, output=output, epochs=2, batch_size=7, dropout=0.0,
                               echo=lambda text: None)
     return output
@@ -133,7 +134,7 @@ def test_course_train_gives_the_same_loss_and_metrics(found, alone):
 
 def test_tricks_mix_the_whole_batch(found, tmp_path):
     """Images of one process into those of the other, as one process would with all of them."""
-    settings = CourseSettings(dataset=str(found[0] / "photos"), data_dir=found[0] / "data", profile="test",
+    settings = CourseSettings(dataset=str(found[0] / "photos"), data_dir=found[0] / "data", profile_name="test",
                               device="cpu")
     training.train_classifier(settings, output=tmp_path, epochs=2, batch_size=7, dropout=0.0,
                               tricks="ricap,cutout,ema,adabound", echo=lambda text: None)
@@ -158,9 +159,9 @@ def test_one_process_writes_and_speaks(found):
 def test_what_two_processes_saved_one_can_use(found, alone):
     two, one = (load_checkpoint(folder / "model.safetensors") for folder in (found[0] / "two", alone))
     assert two[0].keys() == one[0].keys() and two[1].keys() == one[1].keys()
-    classifier = training.load_classifier(found[0] / "two" / "model.safetensors")
+    classifier = load_classifier(found[0] / "two" / "model.safetensors")
     image = found[0] / "photos" / "bright" / "0.png"
-    assert training.predict_images(classifier, [image])[0].problem == ""
+    assert predict_images(classifier, [image])[0].problem == ""
 
 
 def test_mirror_images_and_half_of_the_bits(found):

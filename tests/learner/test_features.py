@@ -253,7 +253,7 @@ def test_the_oldest_features_make_room(on_disk, monkeypatch):
     old = {file.name for file in folder.iterdir()}
     for file in folder.iterdir():
         os.utime(file, (1, 1))
-    monkeypatch.setattr(features, "FOLDER_LIMIT", size)
+    monkeypatch.setattr(features, "_FOLDER_LIMIT", size)
     learner = a_learner(pictures=on_disk)
     with torch.no_grad():
         next(learner.model.body.parameters())[0, 0, 0, 0] += 1
@@ -330,6 +330,6 @@ def test_what_cannot_be_done_inside_says_so():
             learner.predict(torch.zeros(2, 3, 64, 64))
         for parameter in learner.model.whole_model.parameters():
             parameter.requires_grad_(True)
-        with pytest.raises(ValueError, match="was unfrozen whose features are kept"):
+        with pytest.raises(ValueError, match="was unfrozen whose features are cached"):
             learner.fit(1)
     learner.fit(1)

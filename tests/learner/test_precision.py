@@ -16,7 +16,7 @@ from course_lib.learner import (
     resume_training,
     save_checkpoint,
 )
-from course_lib.learner.precision import FullPrecision, MixedPrecision, ScaledPrecision, create_precision
+from course_lib.learner.strategy import MixedPrecision, ScaledPrecision, Strategy, create_strategy
 from course_lib.lr_finder import lr_find
 from course_lib.settings import CourseSettings
 from course_lib.transfer import OneCycle
@@ -33,7 +33,7 @@ def make_learner(precision="no", **options) -> Learner:
 def make_scaled(scale=2.0**10, **options) -> Learner:
     """As on a GPU with fp16; PyTorch can do it on a CPU too, slowly."""
     learner = make_learner(**options)
-    learner.precision = ScaledPrecision(torch.autocast("cpu", dtype=torch.float16),
+    learner.strategy = ScaledPrecision(torch.autocast("cpu", dtype=torch.float16),
                                         torch.amp.GradScaler("cpu", init_scale=scale))
     return learner
 
@@ -64,7 +64,7 @@ def test_without_it_accelerate_is_not_imported():
             "learner.fit(1); import course_lib.app.train\n"
             "assert 'accelerate' not in sys.modules")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert type(make_learner().precision) is FullPrecision
+    assert type(make_learner().strategy) is Strategy
 
 
 def test_learners_of_each_kind_live_side_by_side():
@@ -75,7 +75,7 @@ def test_learners_of_each_kind_live_side_by_side():
         torch.manual_seed(1)
         learner.fit(2)
     assert learners[0].recorder.losses == learners[2].recorder.losses != learners[1].recorder.losses
-    assert type(learners[0].precision) is MixedPrecision
+    assert type(learners[0].strategy) is MixedPrecision
     assert AcceleratorState._shared_state == {} == PartialState._shared_state
 
 
@@ -113,21 +113,21 @@ def test_a_step_left_out_moves_nothing_and_the_schedule_goes_on(make_optimizer):
     before = [p.clone() for p in learner.model.parameters()]
     learner.fit(1, 0.1)
     assert all(torch.equal(p, old) for p, old in zip(learner.model.parameters(), before, strict=True))
-    assert learner.precision.state()["scale"] == 2.0**36 and len({rate[0] for rate in learner.recorder.lrs}) == 4
-    learner.precision.load_state({**learner.precision.state(), "scale": 2.0**10})
+    assert learner.strategy.state()["scale"] == 2.0**36 and len({rate[0] for rate in learner.recorder.lrs}) == 4
+    learner.strategy.load_state({**learner.strategy.state(), "scale": 2.0**10})
     learner.fit(1, 0.1)
     assert not any(torch.equal(p, old) for p, old in zip(learner.model.parameters(), before, strict=True))
 
 
 def test_trials_leave_the_scaler_as_it_was():
     learner = make_scaled(2.0**40)
-    state = learner.precision.state()
+    state = learner.strategy.state()
     with preserved(learner):
         learner.fit(1)
-        assert learner.precision.state() != state
-    assert learner.precision.state() == state
+        assert learner.strategy.state() != state
+    assert learner.strategy.state() == state
     lr_find(learner, iterations=12)
-    assert learner.precision.state() == state
+    assert learner.strategy.state() == state
     learner.fit(1)
 
 
@@ -145,7 +145,7 @@ def test_the_scaler_is_in_the_checkpoint(tmp_path):
     second = make_scaled(2.0**4)
     resume_training(tmp_path / "cut.safetensors", second)
     second.fit(3)
-    assert second.precision.state() == whole.precision.state()
+    assert second.strategy.state() == whole.strategy.state()
     assert second.recorder.losses == whole.recorder.losses
 
 
@@ -177,4 +177,4 @@ def test_bf16_where_it_is_not_computed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old GPU")
     with pytest.raises(ValueError, match="An old GPU does not compute bf16. Use 'fp16'"):
-        create_precision("bf16", torch.device("cuda"))
+        create_strategy("bf16", torch.device("cuda"))

@@ -6,7 +6,6 @@ import sys
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,11 @@ def fit(make, keep, epochs=2) -> dict:
 
 
 def fits() -> dict:
-    shared = partial(together.DistributedLearner, processes=PROCESSES)
+    def shared(model, train, valid, **options):
+        for loader in (train, valid):
+            PROCESSES.shard(loader)
+        return Learner(model, train, valid, strategy=PROCESSES.strategy(), **options)
+
     alone = PROCESSES.gather(fit(Learner, keep=RANK == 1))  # each process does one of the two
     found = {name: {"one": one, "two": fit(shared, keep)}
              for name, one, keep in zip(("images", "features"), alone, (False, True), strict=True)}
@@ -113,7 +116,7 @@ class PowerCut(Callback):
 
 
 def train(photos, output, **options):
-    settings = CourseSettings(dataset=str(photos), data_dir=FOLDER / "data", profile="test", device="cpu",
+    settings = CourseSettings(dataset=str(photos), data_dir=FOLDER / "data", profile_name="test", device="cpu",
                               seed=options.pop("seed", 42))
     options = {"epochs": 2, "batch_size": 7, "dropout": 0.0, "echo": SAID.append} | options
     return training.train_classifier(settings, output=output, **options).metrics

@@ -20,42 +20,33 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.interpret import (
-    HIGHEST_TEMPERATURE,
-    LOWEST_TEMPERATURE,
     Interpretation,
-    NoFeatureMapError,
-    Replay,
-    at_temperature,
     class_errors,
-    confused_pair,
     confusion_matrix,
-    describe_rows,
-    expected_calibration_error,
-    find_map_layer,
     fit_temperature,
     grad_cam,
     interpret,
     most_confused,
-    overlay_heat,
-    pictures_of,
     plot_class_errors,
     plot_confusion_matrix,
     plot_reliability,
-    reliability,
     show_grad_cam,
     show_most_confused,
-    show_rows,
     show_top_losses,
-    some_rows,
     top_losses,
 )
+from course_lib.interpret.answers import Replay
+from course_lib.interpret.cam import CamResult, NoFeatureMapError, find_map_layer
+from course_lib.interpret.measures import reliability
+from course_lib.interpret.plots import confused_pair
 from course_lib.learner import Callback, Learner
 from course_lib.learner.features import cached_features
 from course_lib.models import Classifier, GlobalPool, create_classifier
 from course_lib.transfer import freeze
 
-CHANCE = torch.Generator().manual_seed(0)
+GENERATOR = torch.Generator().manual_seed(0)
 PICTURES = np.random.default_rng(0).integers(0, 256, (30, 72, 72, 3), dtype=np.uint8)
+LOWEST, HIGHEST = 0.05, 20.0  # what fit_temperature searches by default
 QUICK = settings(max_examples=40, deadline=None)
 
 
@@ -93,9 +84,9 @@ def make_learner(loader=None, model: nn.Module | None = None, **options) -> Lear
 
 
 def some_answers(count: int = 60, classes: int = 4, seed: int = 0) -> Interpretation:
-    chance = torch.Generator().manual_seed(seed)
-    targets = torch.randint(classes, (count,), generator=chance)
-    logits = torch.randn(count, classes, generator=chance) + 1.5 * nn.functional.one_hot(targets, classes)
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator) + 1.5 * nn.functional.one_hot(targets, classes)
     return Interpretation(logits, targets, tuple(f"class {i}" for i in range(classes)))
 
 
@@ -273,7 +264,7 @@ def test_loaders_that_cannot_be_interpreted():
 
 
 def loaders_to_replay():
-    x = torch.rand(20, 3, 64, 64, generator=CHANCE)
+    x = torch.rand(20, 3, 64, 64, generator=GENERATOR)
     data_set = TensorDataset(x, torch.arange(20) % 3)
     return {
         "plain": make_loader(),
@@ -304,7 +295,7 @@ def test_every_image_is_found_again(name):
 def test_a_loader_that_gives_something_else_is_noticed():
     class Restless:
         def __iter__(self):
-            yield torch.rand(4, 3, 64, 64, generator=CHANCE), torch.tensor([0, 1, 2, 0])
+            yield torch.rand(4, 3, 64, 64, generator=GENERATOR), torch.tensor([0, 1, 2, 0])
 
     learner = make_learner(Restless())
     answers = interpret(learner)
@@ -346,7 +337,7 @@ def test_a_replay_that_fails_puts_everything_back():
 def test_the_normalisation_is_undone_exactly():
     transform = BatchTransform(72, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))  # the size of the stored images
     loader = ImageLoader(PICTURES, np.arange(30) % 3, np.arange(5, 15), transform, 4, prefetch=0)
-    shown = pictures_of(interpret(make_learner(loader)), [0, 9])
+    shown = interpret(make_learner(loader)).images([0, 9])
     assert shown.shape == (2, 72, 72, 3) and np.abs(shown - PICTURES[[5, 14]] / 255).max() < 1e-5
 
 
@@ -364,18 +355,18 @@ def test_normalisation_of_a_torchvision_transform_is_found():
             return self.transform(PICTURES[index]), index % 3
 
     answers = interpret(make_learner(DataLoader(Subset(Folder(), [2, 3, 4]), 2)))
-    assert np.abs(pictures_of(answers, [2]) - PICTURES[4] / 255).max() < 1e-5
+    assert np.abs(answers.images([2]) - PICTURES[4] / 255).max() < 1e-5
 
 
 def test_unknown_normalisation_is_stretched_and_grey_stays_grey():
-    x = 7 + 3 * torch.rand(4, 3, 64, 64, generator=CHANCE)
-    shown = pictures_of(interpret(make_learner([(x, torch.tensor([0, 1, 2, 0]))])), [1, 2])
+    x = 7 + 3 * torch.rand(4, 3, 64, 64, generator=GENERATOR)
+    shown = interpret(make_learner([(x, torch.tensor([0, 1, 2, 0]))])).images([1, 2])
     assert np.isclose(shown.min(), 0) and np.isclose(shown.max(), 1) and shown.dtype == np.float32
     grey_model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     grey = interpret(make_learner([(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0]))], grey_model))
-    assert pictures_of(grey, [0]).shape == (1, 8, 8, 3)
+    assert grey.images([0]).shape == (1, 8, 8, 3)
     flat = interpret(make_learner([(torch.ones(2, 3, 64, 64), torch.tensor([0, 1]))]))
-    assert np.isfinite(pictures_of(flat, [0])).all()  # an even picture has no spread to divide by
+    assert np.isfinite(flat.images([0])).all()  # an even picture has no spread to divide by
 
 
 def test_what_is_no_image_cannot_be_shown():
@@ -402,7 +393,7 @@ def all_plots(answers: Interpretation, model: nn.Module):
     yield lambda ax: plot_class_errors(answers, ax=ax), True
     yield lambda ax: plot_reliability(answers, ax=ax), True
     yield lambda ax: show_top_losses(answers, 5), False
-    yield lambda ax: show_rows(answers, describe_rows(answers, [2, 1])), False
+    yield lambda ax: show_top_losses(answers, 3, columns=2), False
     yield lambda ax: show_most_confused(answers), False
     yield lambda ax: show_most_confused(answers, ("cow", "ant"), count=2), False
     yield lambda ax: show_grad_cam(model, answers, [0, 3]), False
@@ -523,7 +514,7 @@ def test_a_feature_has_one_weight_the_mean_of_its_gradient():
 
 
 def test_a_layer_that_works_in_place_after_the_map_changes_nothing():
-    model, x = Tiny(), torch.randn(2, 3, 32, 32, generator=CHANCE)
+    model, x = Tiny(), torch.randn(2, 3, 32, 32, generator=GENERATOR)
     in_place = grad_cam(model, x, 1, layer="norm")
     model.relu.inplace = False
     torch.testing.assert_close(grad_cam(model, x, 1, layer="norm"), in_place)
@@ -671,9 +662,10 @@ def test_models_and_images_without_places_to_point_at():
 
 
 def test_an_overlay_leaves_cold_places_alone():
-    picture = np.full((8, 8, 3), 0.5, dtype=np.float32)
-    assert np.array_equal(overlay_heat(picture, torch.zeros(2, 2)), picture)
-    hot = overlay_heat(picture, torch.tensor([[0.0, 0.0], [0.0, 3.0]]))
+    picture, cold = np.full((8, 8, 3), 0.5, dtype=np.float32), torch.zeros(2, 2)
+    maps = torch.stack([cold, torch.tensor([[0.0, 0.0], [0.0, 3.0]])])
+    same, hot = CamResult(maps, torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)).over(np.stack([picture] * 2))
+    assert np.array_equal(same, picture)
     assert np.allclose(hot[0, 0], 0.5) and hot[-1, -1, 0] > 0.6 and hot[-1, -1, 2] < 0.4
     assert 0 <= hot.min() <= hot.max() <= 1
 
@@ -691,7 +683,7 @@ def test_calibration_error_of_a_case_solved_by_hand():
     assert math.isclose(result.accuracy[9], 0.75) and math.isclose(result.confidence[9], 0.9625)
     assert math.isclose(result.calibration_error, 2 / 6 * 0.065 + 4 / 6 * 0.2125, abs_tol=1e-12)
     # a single bin: the difference of the two means
-    assert math.isclose(expected_calibration_error(probabilities, targets, 1), 4.98 / 6 - 4 / 6, abs_tol=1e-12)
+    assert math.isclose(reliability(probabilities, targets, 1).calibration_error, 4.98 / 6 - 4 / 6, abs_tol=1e-12)
 
 
 def test_an_edge_belongs_to_the_bin_below_it():
@@ -711,7 +703,7 @@ def test_calibration_error_is_that_of_a_plain_loop(seed, classes, bins):
         if inside.any():
             right = (~answers.wrong[inside]).double().mean()
             expected += inside.double().mean().item() * abs(right - confidence[inside].mean()).item()
-    measured = expected_calibration_error(answers.probabilities, answers.targets, bins)
+    measured = reliability(answers.probabilities, answers.targets, bins).calibration_error
     assert math.isclose(measured, expected, abs_tol=1e-9) and 0 <= measured <= 1
 
 
@@ -722,7 +714,7 @@ def test_calibration_error_is_that_of_a_plain_loop(seed, classes, bins):
 ])
 def test_what_has_no_calibration_error(probabilities, bins, message):
     with pytest.raises(ValueError, match=message):
-        expected_calibration_error(probabilities, torch.zeros(4 if len(probabilities) else 0, dtype=torch.long), bins)
+        reliability(probabilities, torch.zeros(4 if len(probabilities) else 0, dtype=torch.long), bins)
 
 
 @QUICK
@@ -732,9 +724,9 @@ def test_the_temperature_is_the_best_one(seed, scale):
     logits = answers.logits * scale
     best = fit_temperature(logits, answers.targets)
     loss = lambda temperature: nn.functional.cross_entropy(logits.double() / temperature, answers.targets).item()
-    assert LOWEST_TEMPERATURE <= best <= HIGHEST_TEMPERATURE * (1 + 1e-9)
+    assert LOWEST <= best <= HIGHEST * (1 + 1e-9)
     assert loss(best) <= min(loss(best * 1.02), loss(best / 1.02), loss(1.0)) + 1e-9
-    cooled = at_temperature(Interpretation(logits, answers.targets, answers.classes), best)
+    cooled = Interpretation(logits, answers.targets, answers.classes).at_temperature(best)
     assert torch.equal(cooled.predicted, answers.predicted)
     assert math.isclose(cooled.losses.mean(), loss(best), rel_tol=1e-4)
 
@@ -747,19 +739,19 @@ def test_the_temperature_undoes_a_scale():
 
 def test_the_ends_of_the_temperature():
     right = torch.eye(3)
-    assert math.isclose(fit_temperature(right, torch.arange(3)), LOWEST_TEMPERATURE, rel_tol=1e-6)  # all right
-    assert math.isclose(fit_temperature(right, torch.tensor([1, 2, 0])), HIGHEST_TEMPERATURE, rel_tol=1e-6)  # all wrong
-    assert LOWEST_TEMPERATURE <= fit_temperature(torch.zeros(3, 3), torch.arange(3)) <= HIGHEST_TEMPERATURE * 1.0001
+    assert math.isclose(fit_temperature(right, torch.arange(3)), LOWEST, rel_tol=1e-6)  # all right
+    assert math.isclose(fit_temperature(right, torch.tensor([1, 2, 0])), HIGHEST, rel_tol=1e-6)  # all wrong
+    assert LOWEST <= fit_temperature(torch.zeros(3, 3), torch.arange(3)) <= HIGHEST * 1.0001
     with pytest.raises(ValueError, match="at least one"):
         fit_temperature(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
     for wrong in (0, -1, math.inf, math.nan):
         with pytest.raises(ValueError, match="temperature"):
-            at_temperature(some_answers(), wrong)
+            some_answers().at_temperature(wrong)
 
 
 def test_some_rows_keep_what_belongs_together():
     answers = some_answers(30)
-    part = some_rows(answers, [4, 20, 4])
+    part = answers.select([4, 20, 4])
     assert torch.equal(part.targets, answers.targets[[4, 20, 4]])
     assert torch.equal(part.losses, answers.losses[[4, 20, 4]])
     assert part.replay is None and part.classes == answers.classes

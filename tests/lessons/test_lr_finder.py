@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from course_lib.core.plots import is_interactive
 from course_lib.core.random import random_state
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.learner import (
@@ -28,36 +29,26 @@ from course_lib.learner import (
     NonFiniteLossError,
     SkipStep,
     accuracy,
-    loader_state,
     save_checkpoint,
     smooth,
 )
+from course_lib.learner.checkpoint import loader_state
 from course_lib.learner.features import train_last
 from course_lib.lr_finder import (
-    CUT_END,
-    MIN_ITERATIONS,
-    LRRun,
     LRSweep,
     explore_lrs,
-    group_ratios,
-    has_diverged,
-    longest_fall,
     lr_find,
-    make_lr_explorer,
-    nearest_run,
-    plot_lr_run,
     plot_lr_sweep,
-    slide_window,
-    somebody_looks,
-    step_callbacks,
     suggest_lrs,
     suggest_minimum,
     suggest_slide,
     suggest_steep,
     suggest_valley,
-    sweep_lrs,
     try_lrs,
 )
+from course_lib.lr_finder.explorer import LRRun, _make_explorer, _nearest_run, plot_lr_run
+from course_lib.lr_finder.finder import CUT_END, MIN_ITERATIONS, has_diverged, longest_fall, slide_window, sweep_lrs
+from course_lib.lr_finder.trial import group_ratios, step_callbacks
 from course_lib.models import create_classifier
 
 matplotlib.use("Agg")
@@ -108,9 +99,9 @@ class EpochLoader:
 
 
 def make_data(count=64):
-    chance = torch.Generator().manual_seed(0)
-    x = torch.randn(count, 6, generator=chance)
-    return x, (x @ torch.randn(6, 3, generator=chance)).argmax(1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 6, generator=generator)
+    return x, (x @ torch.randn(6, 3, generator=generator)).argmax(1)
 
 
 def make_loader(kind):
@@ -133,11 +124,11 @@ class Bump(Callback):
     """Shapes a step, counts, and has random numbers of its own."""
 
     def __init__(self):
-        self.count, self.seen, self.chance = 0, [], torch.Generator().manual_seed(4)
+        self.count, self.seen, self.generator = 0, [], torch.Generator().manual_seed(4)
 
     def after_backward(self, learner):
         self.count += 1
-        self.seen.append(float(torch.rand(1, generator=self.chance)))
+        self.seen.append(float(torch.rand(1, generator=self.generator)))
 
 
 class FailAt(Callback):
@@ -166,9 +157,9 @@ def snapshot(learner):
         "random": random_state(),
         "loader": loader_state(learner.train_loader),
         "recorder": learner.recorder.state(),
-        "callbacks": [(id(c), {k: v for k, v in vars(c).items() if k not in ("chance", "error", "_waiting", "_step")
+        "callbacks": [(id(c), {k: v for k, v in vars(c).items() if k not in ("generator", "error", "_waiting", "_step")
                                and not callable(v)}) for c in learner.callbacks],
-        "draws": [c.chance.get_state() for c in learner.callbacks if isinstance(c, Bump)],
+        "draws": [c.generator.get_state() for c in learner.callbacks if isinstance(c, Bump)],
         "objects": {k: id(v) for k, v in vars(learner).items()},
     })
 
@@ -469,10 +460,10 @@ def test_without_a_validation_loader_and_metrics():
     ({"iterations": MIN_ITERATIONS - 1}, ValueError, "too few"),
     ({"iterations": 20.5}, TypeError, "whole number"),
     ({"iterations": True}, TypeError, "whole number"),
-    ({"rates": [1.0, 1.0, 1.0]}, ValueError, "3 learning rates"),
-    ({"rates": [0.0, 1.0]}, ValueError, "above zero"),
-    ({"rates": [math.nan, 1.0]}, ValueError, "above zero"),
-    ({"rates": ["a", "b"]}, TypeError, "number"),
+    ({"lrs": [1.0, 1.0, 1.0]}, ValueError, "3 learning rates"),
+    ({"lrs": [0.0, 1.0]}, ValueError, "above zero"),
+    ({"lrs": [math.nan, 1.0]}, ValueError, "above zero"),
+    ({"lrs": ["a", "b"]}, TypeError, "number"),
     ({"beta": 1.0}, ValueError, "beta"),
     ({"views": 0}, ValueError, "views"),
 ])
@@ -665,9 +656,10 @@ def test_what_is_cut_off():
 
 
 def test_fastai_is_no_dependency():
-    import course_lib.lr_finder as module
+    from course_lib.lr_finder import explorer, finder, trial
 
-    assert "import fastai" not in inspect.getsource(module) and "from fastai" not in inspect.getsource(module)
+    for module in (finder, trial, explorer):
+        assert "import fastai" not in inspect.getsource(module) and "from fastai" not in inspect.getsource(module)
 
 
 # --------------------------------------------------------------------------------- real runs, plots, explorer
@@ -731,12 +723,12 @@ def test_a_sweep_too_short_for_a_suggestion_can_be_drawn():
 
 def test_the_nearest_run_is_nearest_by_factor():
     runs = [LRRun(rate, (1.0,), {}) for rate in (1e-3, 1e-2, 1e-1)]
-    assert nearest_run(runs, 4e-2).rate == 1e-1 and nearest_run(runs, 2.9e-2).rate == 1e-2
+    assert _nearest_run(runs, 4e-2).lr == 1e-1 and _nearest_run(runs, 2.9e-2).lr == 1e-2
 
 
 def test_the_slider_changes_the_picture(sweep_and_runs):
     pytest.importorskip("ipywidgets")
-    explorer = make_lr_explorer(*sweep_and_runs, rate=1e-2)
+    explorer = _make_explorer(*sweep_and_runs, lr=1e-2)
     slider, picture = explorer.children
     first = bytes(picture.value)
     slider.value = 1e-4
@@ -757,7 +749,7 @@ def displayed(monkeypatch):
 
 
 def test_without_a_kernel_the_explorer_is_a_picture(sweep_and_runs, displayed):
-    assert not somebody_looks()
+    assert not is_interactive()
     explore_lrs(*sweep_and_runs)
     assert type(displayed[0]).__name__ == "Image" and displayed[0].data.startswith(b"\x89PNG")
 
@@ -775,7 +767,7 @@ def test_a_run_whose_outputs_are_kept_has_nobody_who_looks(monkeypatch, kept, ex
     monkeypatch.delenv("COURSELIB_RESULTS", raising=False)
     if kept:
         monkeypatch.setenv("COURSELIB_RESULTS", os.devnull)
-    assert somebody_looks() is expected
+    assert is_interactive() is expected
 
 
 # ---------------------------------------------------------------------------------------------- on kept features

@@ -32,8 +32,8 @@ def estimates(x: torch.Tensor, y: torch.Tensor, dim: int, draws: int) -> torch.T
 
 
 def pair_of_vectors(seed: int, num_features: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
-    chance = torch.Generator().manual_seed(seed)
-    x, y = torch.randn(2, num_features, generator=chance, dtype=torch.double)
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(2, num_features, generator=generator, dtype=torch.double)
     return x / x.norm(), (y := x + y) / y.norm()
 
 
@@ -56,15 +56,15 @@ def test_the_inner_product_of_sketches_is_unbiased(seed):
 def test_the_error_falls_as_one_over_the_root_of_the_dimension():
     x, y = pair_of_vectors(3)
     dims = [16, 64, 256]
-    spreads = [float(estimates(x, y, dim, 600).std()) for dim in dims]
+    stds = [float(estimates(x, y, dim, 600).std()) for dim in dims]
     slope = torch.linalg.lstsq(torch.tensor([[math.log(d), 1.0] for d in dims]),
-                               torch.tensor(spreads).log()[:, None]).solution[0, 0]
+                               torch.tensor(stds).log()[:, None]).solution[0, 0]
     assert -0.6 < slope < -0.4
 
 
 def test_over_a_map_it_estimates_the_sum_over_all_pairs_of_places():
-    chance = torch.Generator().manual_seed(5)
-    maps = torch.randn(2, 12, 3, 5, generator=chance, dtype=torch.double)
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.randn(2, 12, 3, 5, generator=generator, dtype=torch.double)
     full = BilinearPool(12)(maps)
     found = torch.stack([a @ b for a, b in (CompactBilinearPool(12, 48, seed)(maps) for seed in range(1500))])
     assert abs(found.mean() - full[0] @ full[1]) < 4 * found.std() / math.sqrt(len(found))
@@ -171,7 +171,7 @@ def test_a_head_for_any_backbone(name, size):
     assert len(classifier.parameter_groups()[2]) == 2  # weight and bias of the one linear layer
 
 
-def test_kept_features_are_cut_after_the_pooling():
+def test_cached_features_are_cut_after_the_pooling():
     classifier = create_bilinear_classifier("resnet18", 3, dim=32, pretrained=False)
     freeze(classifier)
     front, rest = cut_classifier(classifier, torch.randn(2, 3, 64, 64))

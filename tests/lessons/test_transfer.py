@@ -15,7 +15,6 @@ from course_lib.learner import Callback, Checkpoint, Learner, load_weights, resu
 from course_lib.models import Classifier, create_classifier, create_head
 from course_lib.transfer import (
     EarlyStopping,
-    OneCycle,
     fine_tune,
     fit_one_cycle,
     freeze,
@@ -173,54 +172,11 @@ def test_the_schedule_is_torchs_step_for_step(epochs, batches, pct_start, div, d
     assert [momentum for _, momentum in expected] == learner.recorder.momenta
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_a_cycle_of_few_steps_reaches_no_division_by_zero(steps):
-    learner = Learner(nn.Linear(2, 2), [(torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))] * steps, progress=False)
-    fit_one_cycle(learner, 1, 1e-2)  # pct_start = 0.25: with 4 steps the rise has no step of its own
-    assert len(learner.recorder.lrs) == steps and all(0 < rate[0] <= 1e-2 for rate in learner.recorder.lrs)
-
-
-def test_an_optimiser_without_momentum_keeps_none():
-    sgd = lambda momentum: lambda groups: torch.optim.SGD(groups, momentum=momentum)
-    for momentum, expected in ((0, {0.0}), (0.9, None)):
-        learner = make_learner(make_optimizer=sgd(momentum))
-        fit_one_cycle(learner, 1, 1e-3)
-        seen = set(learner.recorder.momenta)
-        assert seen == expected if expected else len(seen) > 2 and max(seen) <= 0.95 and min(seen) >= 0.85
-
-
-def test_gathered_gradients_do_not_stretch_the_cycle():
-    from course_lib.learner import SkipStep
-
-    class EverySecond(Callback):
-        def after_backward(self, learner):
-            if learner.batch_index % 2 == 0:
-                raise SkipStep
-
-    plain, gathered = make_learner(), make_learner()
-    fit_one_cycle(plain, 2, 1e-3)
-    with pytest.warns(UserWarning, match="lr_scheduler.step"):  # torch's own, about the first step
-        fit_one_cycle(gathered, 2, 1e-3, callbacks=[EverySecond()])
-    assert plain.recorder.lrs[-1] == [group["lr"] for group in gathered.optimizer.param_groups]
-
-
 @pytest.mark.parametrize("numbers", [{"pct_start": 0}, {"pct_start": 1}, {"pct_start": math.nan}, {"div": 0.5},
                                      {"div_final": 0}, {"momenta": (1.0, 0.5)}, {"momenta": (0.9, -0.1)}])
 def test_numbers_that_are_no_cycle_are_named(numbers):
     with pytest.raises(ValueError, match=next(iter(numbers))):
         fit_one_cycle(make_learner(), 1, 1e-3, **numbers)
-
-
-def test_one_cycle_must_know_how_long_it_is():
-    def stream():
-        yield torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
-
-    class Stream:
-        def __iter__(self):
-            return stream()
-
-    with pytest.raises(ValueError, match="has no length"):
-        fit_one_cycle(Learner(nn.Linear(2, 2), Stream(), progress=False), 1, 1e-3)
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -332,26 +288,6 @@ def test_a_frozen_stage_resumes_bit_for_bit(tmp_path):
     assert undisturbed.recorder.lrs == resumed.recorder.lrs
 
 
-def test_the_schedule_is_drawn_for_every_group():
-    import matplotlib
-
-    matplotlib.use("agg")
-    learner = make_learner()
-    with pytest.raises(ValueError, match="Train first"):
-        plot_schedule(learner.recorder)
-    fit_one_cycle(learner, 1, (1e-5, 1e-3))
-    rate_axes, momentum_axes = plot_schedule(learner.recorder)
-    curves = [list(rates) for rates in zip(*learner.recorder.lrs, strict=True)]
-    assert [list(line.get_ydata()) for line in rate_axes.lines] == curves
-    assert list(momentum_axes.lines[0].get_ydata()) == learner.recorder.momenta
-
-
-def test_one_cycle_as_a_callback_of_a_plain_fit():
-    learner = make_learner(callbacks=[OneCycle(div=2)])
-    learner.fit(1, 1e-2)
-    assert math.isclose(learner.recorder.lrs[0][0], 5e-3)
-
-
 def test_a_real_backbone_is_fine_tuned():
     torch.manual_seed(0)
     learner = make_learner()
@@ -388,12 +324,6 @@ def test_callbacks_from_a_generator_take_part_in_both_stages():
     counter, learner = CountSteps(), make_learner()
     fine_tune(learner, 1, callbacks=(one for one in [counter]))
     assert counter.steps == len(learner.recorder.losses) == 10
-
-
-@pytest.mark.parametrize("momenta", [0.9, (0.9,), (0.9, "x"), (0.9, math.nan), (0.9, 1.0)])
-def test_momenta_must_be_two_numbers(momenta):
-    with pytest.raises(ValueError, match="momenta"):
-        OneCycle(momenta=momenta)
 
 
 def test_a_model_is_no_learner_and_true_is_no_rate():

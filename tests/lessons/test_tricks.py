@@ -36,26 +36,24 @@ from course_lib.tricks import (
     OneOf,
     Ricap,
     WeightAverage,
-    check_trick_names,
     create_trick,
     distillation_loss,
-    draw_trick,
     explore_tricks,
-    make_trick_playground,
+    parse_trick_names,
     plot_tricks,
     rate_bounds,
     soft_targets,
-    target_text,
 )
+from course_lib.tricks.playground import _draw_trick, _make_playground, _target_text
 
 MIXING = {"mixup": Mixup, "cutmix": CutMix, "ricap": Ricap}
 
 
 def batch(count=6, height=20, width=32, classes=4, seed=0):
     """Noise from -1 to 1, and a class for each image."""
-    chance = torch.Generator().manual_seed(seed)
-    x = torch.rand(count, 3, height, width, generator=chance) * 2 - 1
-    return x, soft_targets(torch.randint(classes, (count,), generator=chance), classes)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, 3, height, width, generator=generator) * 2 - 1
+    return x, soft_targets(torch.randint(classes, (count,), generator=generator), classes)
 
 
 def numbered(count, height, width):
@@ -74,9 +72,9 @@ def shares_shown(x):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.integers(2, 9), st.floats(0.001, 1.0), st.integers(0, 99))
 def test_label_smoothing_is_torchs(count, classes, amount, seed):
-    chance = torch.Generator().manual_seed(seed)
-    logits, y = torch.randn(count, classes, generator=chance), torch.randint(classes, (count,), generator=chance)
-    soft = torch.randn(count, classes, generator=chance).softmax(1)
+    generator = torch.Generator().manual_seed(seed)
+    logits, y = torch.randn(count, classes, generator=generator), torch.randint(classes, (count,), generator=generator)
+    soft = torch.randn(count, classes, generator=generator).softmax(1)
     theirs = nn.CrossEntropyLoss(label_smoothing=amount)
     for target in (y, soft):
         smoothed = LabelSmoothing(amount)(torch.zeros(count, 1), soft_targets(target, classes))[1]
@@ -135,10 +133,10 @@ def test_classes_are_counted(number):
 def test_every_trick_takes_every_batch(name, count, height, width):
     images, y = batch(count, height, width)
     for x in (images, images.contiguous(memory_format=torch.channels_last)):
-        kept = x.clone(), y.clone()
+        before = x.clone(), y.clone()
         torch.manual_seed(1)
         after_x, after_y = create_trick(name)(x, y)
-        assert torch.equal(x, kept[0]) and torch.equal(y, kept[1])  # not in place
+        assert torch.equal(x, before[0]) and torch.equal(y, before[1])  # not in place
         assert after_x.shape == x.shape and after_x.dtype == x.dtype and after_x.isfinite().all()
         if x is not images:
             assert after_x.is_contiguous(memory_format=torch.channels_last)  # the order that convolutions want
@@ -313,8 +311,8 @@ def test_the_area_of_a_hole_is_distributed_as_it_must_be(height, width, length):
     chances = chances / len(possible)
     counts = np.array([(found == area).sum() for area in areas])
     assert counts.sum() == count  # no other area comes up
-    spread = np.sqrt(count * chances * (1 - chances))
-    assert (np.abs(counts - count * chances) <= 5 * spread + 1e-9).all()
+    std = np.sqrt(count * chances * (1 - chances))
+    assert (np.abs(counts - count * chances) <= 5 * std + 1e-9).all()
     assert abs(found.mean() - possible.mean()) <= 5 * possible.std() / math.sqrt(count) + 1e-9
     assert found.max() == length**2 and found.min() >= ((length + 1) // 2 if length > 1 else 1) * (length // 2 or 1)
 
@@ -476,9 +474,9 @@ def test_taken_up_again_it_ends_with_the_same_model(make, optimizer, tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.2, 50), st.floats(0, 1), st.integers(2, 6), st.integers(0, 99))
 def test_the_gradient_of_distillation_is_the_formulas(temperature, weight, classes, seed):
-    chance = torch.Generator().manual_seed(seed)
-    z, v = torch.randn(2, 5, classes, generator=chance, dtype=torch.double)
-    y = torch.randint(classes, (5,), generator=chance)
+    generator = torch.Generator().manual_seed(seed)
+    z, v = torch.randn(2, 5, classes, generator=generator, dtype=torch.double)
+    y = torch.randint(classes, (5,), generator=generator)
     z.requires_grad_()
     (found,) = torch.autograd.grad(distillation_loss(z, v, y, temperature, weight), z)
     soft = temperature * ((z / temperature).softmax(1) - (v / temperature).softmax(1))
@@ -575,16 +573,16 @@ SHAPES = ((7, 3), (5,), (), (2, 3, 3, 3))
 
 
 def parameters(dtype=torch.double):
-    chance = torch.Generator().manual_seed(0)
-    return [nn.Parameter(torch.randn(shape, generator=chance, dtype=dtype)) for shape in SHAPES]
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in SHAPES]
 
 
 def walk(optimizers, sets, steps, after=lambda step: None, scale=1.0):
     """The same gradients for each set of parameters."""
-    chance = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     for step in range(steps):
         for one, *others in zip(*sets, strict=True):
-            one.grad = scale * torch.randn(one.shape, generator=chance, dtype=one.dtype)
+            one.grad = scale * torch.randn(one.shape, generator=generator, dtype=one.dtype)
             for other in others:
                 other.grad = one.grad.clone()
         for optimizer in optimizers:
@@ -787,7 +785,7 @@ def test_the_answer_is_the_mean_over_the_views():
         torch.testing.assert_close(FlipTTA(model, axes)(x).exp().sum(1), torch.ones(4))
 
 
-# ---------------------------------------------------------------------------------------------- kept features
+# ---------------------------------------------------------------------------------------------- cached features
 
 @pytest.fixture
 def image_learner():
@@ -803,19 +801,19 @@ def image_learner():
     return make
 
 
-@pytest.mark.parametrize("tricks, kept", [
+@pytest.mark.parametrize("tricks, cached", [
     ([BatchTricks(LabelSmoothing(0.1))], True), ([WeightAverage(0.9)], True), ([BatchTricks(Mixup())], False),
     ([BatchTricks(LabelSmoothing(0.1), Cutout(0.5))], False),
     ([Distillation(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3)))], False)])
-def test_only_what_leaves_images_alone_runs_on_kept_features(tricks, kept, image_learner):
+def test_only_what_leaves_images_alone_runs_on_cached_features(tricks, cached, image_learner):
     learner, said = image_learner(*tricks), []
     with cached_features(learner, echo=said.append) as found:
-        assert found is kept
+        assert found is cached
         learner.fit(1)
-    assert kept or f"{type(tricks[0]).__name__} wants to see the images" in said[0]
+    assert cached or f"{type(tricks[0]).__name__} wants to see the images" in said[0]
 
 
-def test_an_average_over_kept_features_reaches_the_whole_model(image_learner):
+def test_an_average_over_cached_features_reaches_the_whole_model(image_learner):
     learner = image_learner(WeightAverage(0.9))
     with cached_features(learner):
         learner.fit(2, lr=0.01)
@@ -829,13 +827,13 @@ def test_an_average_over_kept_features_reaches_the_whole_model(image_learner):
                                         ("randaugment", "'rand_augment'"), ("zzz", "There are: label_smoothing")])
 def test_an_unknown_name_is_answered_with_the_nearest(name, said):
     with pytest.raises(ValueError, match=f"no trick '{name}'.*{said}"):
-        check_trick_names(["ema", name])
-    assert check_trick_names(" Mixup,,ema ,mixup") == ("mixup", "ema") and check_trick_names(()) == ()
+        parse_trick_names(["ema", name])
+    assert parse_trick_names(" Mixup,,ema ,mixup") == ("mixup", "ema") and parse_trick_names(()) == ()
 
 
 def test_targets_in_words():
-    assert target_text(torch.tensor([0.001, 0.999])) == "1 100%"
-    assert target_text(torch.tensor([0.4, 0.4, 0.2]), "abc") == "a 40%\nb 40% …"
+    assert _target_text(torch.tensor([0.001, 0.999])) == "1 100%"
+    assert _target_text(torch.tensor([0.4, 0.4, 0.2]), "abc") == "a 40%\nb 40% …"
 
 
 def picture_options():
@@ -856,7 +854,7 @@ def test_the_rows_show_batches_before_and_after():
 def test_the_sliders_change_the_picture():
     pytest.importorskip("ipywidgets")
     arguments, options = picture_options()
-    playground = make_trick_playground(*arguments, **options)
+    playground = _make_playground(*arguments, **options)
     choice, strength, seed, picture = playground.children
     pictures = [bytes(picture.value)]
     for name in BATCH_TRICKS:
@@ -871,7 +869,7 @@ def test_the_sliders_change_the_picture():
     pictures.append(bytes(picture.value))
     assert len(set(pictures)) == 4 and all(one.startswith(b"\x89PNG") and len(one) < 100_000 for one in pictures)
     (x, y, classes), before = arguments, torch.get_rng_state()
-    assert draw_trick("cutout", 0.2, 5, x, y, classes, **options) == pictures[-1]
+    assert _draw_trick("cutout", 0.2, 5, x, y, classes, **options) == pictures[-1]
     assert torch.equal(torch.get_rng_state(), before)
     playground.close()
 

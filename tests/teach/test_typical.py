@@ -70,7 +70,7 @@ def fake_course(seed_of):
 
 
 def test_the_script_gives_each_seed_to_the_kernels_and_goes_on_where_it_was(script, monkeypatch):
-    monkeypatch.setattr(script, "run_course", fake_course(lambda seed: seed))
+    monkeypatch.setattr("frame.run_course", fake_course(lambda seed: seed))
     script.main()
     rows = read_results(script.RECORD)
     assert [row["seed"] for row in rows] == list(script.SEEDS) and {row["name"] for row in rows} == {"error"}
@@ -80,7 +80,7 @@ def test_the_script_gives_each_seed_to_the_kernels_and_goes_on_where_it_was(scri
 
 
 def test_the_script_refuses_a_lesson_that_ran_with_another_seed(script, monkeypatch):
-    monkeypatch.setattr(script, "run_course", fake_course(lambda seed: 42))
+    monkeypatch.setattr("frame.run_course", fake_course(lambda seed: 42))
     with pytest.raises(SystemExit, match="did not run with seed 1042"):
         script.main()
     assert [row["seed"] for row in read_results(script.RECORD)] == [42]

@@ -1,0 +1,13 @@
+"""What a trained network gets wrong, where it looked, and whether its probabilities can be trusted."""
+
+from .measures import class_errors, confusion_matrix, fit_temperature, grad_cam, most_confused, top_losses
+from .answers import Interpretation, interpret
+from .plots import (
+    plot_class_errors, plot_confusion_matrix, plot_reliability, show_grad_cam, show_most_confused, show_top_losses,
+)
+
+__all__ = [
+    "class_errors", "confusion_matrix", "fit_temperature", "grad_cam", "most_confused", "top_losses",
+    "Interpretation", "interpret", "plot_class_errors", "plot_confusion_matrix", "plot_reliability",
+    "show_grad_cam", "show_most_confused", "show_top_losses",
+]
