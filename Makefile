@@ -36,7 +36,7 @@ lab: $(READY)
 	@$(BIN)/course lab
 
 notebooks: $(READY)
-	@$(BIN)/course run --all --save
+	@$(BIN)/python website/record.py
 
 bench: .venv/bench
 	@$(BIN)/python benchmarks/peers/compare.py

@@ -136,14 +136,17 @@ def slim(site: Path, words: set[str]) -> None:
 
 
 def complete(site: Path, builder: str) -> None:
-    """What both builders leave to do: the notebooks to take away, fonts from here, a page for every reader."""
-    from pages import RECORDS, lesson_paths, take_away
+    """What both builders leave to do: notebooks to take away, old addresses, own fonts, a page for every reader."""
+    from pages import RECORDS, lesson_paths, redirect_page, redirects, take_away
 
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
     (site / "results").mkdir(exist_ok=True)
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, site / "results" / record.name)
+    for old, new in redirects().items():
+        (site / old).parent.mkdir(parents=True, exist_ok=True)
+        (site / old).write_text(redirect_page(old, new), encoding="utf-8")
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()
     for page in pages:

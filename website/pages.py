@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import textwrap
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
@@ -79,12 +80,13 @@ def lesson_paths() -> dict[str, Path]:
 
 def page_notebooks() -> list[Path]:
     """The notebooks that are pages. Those of nbs/practice/ are not: the answers to the exercises stand there."""
-    return sorted([*NBS.glob("*.ipynb"), *NBS.glob("reference/*.ipynb")])
+    found = [*NBS.glob("*.ipynb"), *NBS.glob("library/**/*.ipynb"), *NBS.glob("pages/*.ipynb")]
+    return sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
 
 
 @cache
 def module_notebooks() -> dict[str, Path]:
-    """The notebook that each module of the library is exported from."""
+    """The notebook that each module of the library is exported from: `settings`, `data.download`, ..."""
     found = {}
     for path in page_notebooks():
         if name := default_exp(json.loads(path.read_text(encoding="utf-8"))):
@@ -126,15 +128,39 @@ def loaded(module: str):
     return library
 
 
+def module_source(module: str) -> str:
+    """The Python text of a module."""
+    return Path(loaded(module).__file__).read_text(encoding="utf-8")
+
+
+@cache
+def documented_names(module: str) -> list[str]:
+    """The names that a module defines and that a page explains, in the order of its source: all without underscore."""
+    return [name for name in dict.fromkeys(defined(module_source(module))) if not name.startswith("_")]
+
+
+@cache
 def public_names(module: str) -> list[str]:
-    """The names that a module exports, in the order of its source."""
-    text = Path(loaded(module).__file__).read_text(encoding="utf-8")
-    return sorted(loaded(module).__all__, key=lambda name: _position(text, name))
+    """The names that a module both defines and exports, in the order of its source."""
+    return [name for name in documented_names(module) if name in loaded(module).__all__]
 
 
-def _position(text: str, name: str) -> int:
-    found = re.search(rf"^(?:class\s+|def\s+)?{re.escape(name)}\b(?!['\"])", text, re.M)
-    return found.start() if found else len(text)
+@cache
+def offers() -> dict[str, list[str]]:
+    """What a reader can import, by where from: packages with a list of names of their own, and all other modules."""
+    found = {}
+    for module in module_notebooks():
+        package = importlib.import_module(f"course_lib.{module}".rpartition(".")[0])
+        whole = package.__name__ != "course_lib" and hasattr(package, "__all__")
+        place = package if whole else loaded(module)
+        found[place.__name__.removeprefix("course_lib.")] = list(place.__all__)
+    return found
+
+
+def import_place(module: str) -> str:
+    """Where a reader imports the public names of a module from: its package, if that offers them all, or itself."""
+    package = module.rpartition(".")[0]
+    return package if package and set(public_names(module)) <= set(offers().get(package, ())) else module
 
 
 def public_methods(thing: type) -> list[str]:
@@ -143,20 +169,39 @@ def public_methods(thing: type) -> list[str]:
             if not name.startswith("_") and inspect.isfunction(value) and value.__doc__]
 
 
+MACHINERY = "core."  # names such as `number` and `lock` are also words of every lesson: linked with their module only
+
+
 @cache
 def references() -> dict[str, str]:
-    """Where to read about a name: `Learner` to `api/learner.ipynb#lib-Learner`, `Learner.fit`, `course_lib.learner`."""
-    found = {}
+    """Where to read about a name: `Learner` to `api/learner.loop.ipynb#lib-Learner`, `Learner.fit`,
+    `course_lib.learner.Learner`, `course_lib.learner.loop.Learner`, `course_lib.learner.loop`."""
+    found = {f"course_lib.{module}": reference_page(module) for module in module_notebooks()}
     for module in module_notebooks():
-        page = reference_page(module)
-        found[f"course_lib.{module}"] = page
-        for name in public_names(module):
-            thing = getattr(loaded(module), name)
-            methods = public_methods(thing) if isinstance(thing, type) else ()
-            for each in [name, *(f"{name}.{method}" for method in methods)]:
-                found.setdefault(each, f"{page}#{anchor(each)}")
-                found[f"course_lib.{module}.{each}"] = f"{page}#{anchor(each)}"
+        page, lesson = reference_page(module), LESSON.fullmatch(module_notebooks()[module].name)
+        for name in public_names(module) if lesson else documented_names(module):
+            found |= {f"course_lib.{module}.{each}": f"{page}#{anchor(each)}" for each in with_methods(module, name)}
+    homes = {name: module for module in module_notebooks() for name in public_names(module)}
+    for place, names in offers().items():
+        for name in names:
+            home = place if name in public_names_of(place) else homes.get(name)
+            for each in with_methods(home, name) if home else ():
+                target = found[f"course_lib.{home}.{each}"]
+                found.setdefault(f"course_lib.{place}.{each}", target)
+                if not f"{place}.".startswith(MACHINERY):
+                    found.setdefault(each, target)
     return found
+
+
+def public_names_of(place: str) -> list[str]:
+    """The public names of a module; none for a package, which defines nothing itself."""
+    return public_names(place) if place in module_notebooks() else []
+
+
+def with_methods(module: str, name: str) -> list[str]:
+    """A name, and its public methods if it is a class."""
+    thing = getattr(loaded(module), name)
+    return [name, *(f"{name}.{method}" for method in public_methods(thing))] if isinstance(thing, type) else [name]
 
 
 def anchor(name: str) -> str:
@@ -212,7 +257,7 @@ def mathml(text: str) -> str:
 
 def glossary() -> dict[str, str]:
     """The glossary's terms, each with its anchor."""
-    notebook = json.loads((NBS / "reference" / "glossary.ipynb").read_text(encoding="utf-8"))
+    notebook = json.loads((NBS / "pages" / "glossary.ipynb").read_text(encoding="utf-8"))
     text = "\n".join(source(cell) for cell in notebook["cells"])
     return {term: term.lower().replace(" ", "-") for term in re.findall(r"^### (.+)$", text, re.M)}
 
@@ -255,8 +300,62 @@ def link_terms(cells: list, up: str = "") -> dict[str, str]:
 
 # ---- Reference entries
 
+class Written:
+    """Stands for a default in a signature: shown as it is written in the source, not as what it is here and now."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def says_nothing_of_this_computer(value: object) -> bool:
+    """A number, a word, a name of the library or the like; no environment, no folder, no object made at import."""
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(map(says_nothing_of_this_computer, value))
+    if isinstance(value, str):
+        return len(Path.home().parts) < 2 or str(Path.home()) not in value
+    plain = (type(None), bool, int, float, complex, bytes, Enum, type)
+    return isinstance(value, plain) or inspect.isroutine(value)
+
+
+def written_default(thing: object, name: str) -> str:
+    """The default of a parameter, or of a dataclass's field, as the source has it; `...` where it cannot be found."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(thing))))
+    except (OSError, TypeError, SyntaxError):
+        return "..."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name and node.value is not None:
+            return ast.unparse(node.value)
+        if isinstance(node, ast.arguments):
+            placed = [*node.posonlyargs, *node.args]
+            pairs = [*zip(placed[len(placed) - len(node.defaults):], node.defaults, strict=True),
+                     *zip(node.kwonlyargs, node.kw_defaults, strict=True)]
+            for argument, default in pairs:
+                if argument.arg == name and default is not None:
+                    return ast.unparse(default)
+    return "..."
+
+
 class Entry(BasicMarkdownRenderer):
-    """What nbdev's `show_doc` shows, under a heading with a name of its own for links, without the line above it."""
+    """What nbdev's `show_doc` shows, under a heading with a name of its own for links, without the line above it.
+
+    A default that could tell something of the computer on which the site is built, such as `os.environ`, is shown as
+    it is written in the source.
+    """
+
+    def __init__(self, thing: object):
+        super().__init__(thing)
+        given = getattr(self.dm, "dm", None)
+        if given is None:  # no signature could be made; what stands there in its place shows values
+            self.dm = f"{self.nm}(...)"
+            return
+        for name, parameter in given.items():
+            default = parameter.get("default", inspect.Parameter.empty)
+            if default is not inspect.Parameter.empty and not says_nothing_of_this_computer(default):
+                parameter["default"] = Written(written_default(thing, name))
 
     def _repr_markdown_(self) -> str:
         shown = super()._repr_markdown_()
@@ -268,7 +367,7 @@ def entry(module: str, name: str, level: int = 3) -> str:
     thing = getattr(loaded(module), name)
     head = f"{'#' * level} {name} {{#{anchor(name)}}}\n\n"
     if not callable(thing):
-        return head + constant(Path(loaded(module).__file__).read_text(encoding="utf-8"), name)
+        return head + constant(module_source(module), name)
     shown = [head + (Entry(thing)._repr_markdown_() if callable_with_signature(thing) else inspect.getdoc(thing) or "")]
     for method in public_methods(thing) if isinstance(thing, type) else ():
         full = f"{name}.{method}"
@@ -324,18 +423,37 @@ class hide_default_exp(Processor):
             cell.source = None
 
 
+def exported(cell) -> bool:
+    """Is this cell part of the library, for all (`#| export`) or for its other modules (`#| exporti`)?"""
+    return cell.cell_type == "code" and bool({"export", "exporti"} & cell.directives_.keys())
+
+
 class show_docs(Processor):
     """On the page of a module that is no lesson: its reference in place of the exported source, as nbdev does."""
 
     def begin(self) -> None:
         module = module_of(self.nb.path_)
-        names = set(public_names(module)) if module else set()
-        for cell in [cell for cell in self.nb.cells if cell.cell_type == "code" and "export" in cell.directives_]:
+        names = set(documented_names(module)) if module else set()
+        for cell in filter(exported, list(self.nb.cells)):
             entries = [mk_cell(entry(module, name), "markdown") for name in defined(cell.source) if name in names]
             for made in entries:
                 made.directives_ = {}
             place = self.nb.cells.index(cell)
             self.nb.cells[place + 1:place + 1] = entries
+
+
+class say_module(Processor):
+    """At the end of a library page's first text: which module it is, and where its names are imported from."""
+
+    def begin(self) -> None:
+        module = module_of(self.nb.path_)
+        if module is None:
+            return
+        words = f"*This page documents the module `course_lib.{module}`.*"
+        if public_names(module):
+            words = words[:-2] + f"; to use it: `from course_lib.{import_place(module)} import ...`.*"
+        first = next(cell for cell in self.nb.cells if cell.cell_type == "markdown")
+        first.source = f"{first.source.rstrip()}\n\n{words}\n"
 
 
 class say_reference(Processor):
@@ -405,7 +523,7 @@ class fresh_cost(Processor):
     """The sentence on a lesson's time and hardware comes from the recorded run of today, not from a saved output."""
 
     def cell(self, cell) -> None:
-        from course_lib.teach.results import lesson_cost
+        from course_lib.teach import lesson_cost
 
         match = re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)
         if cell.cell_type == "code" and match:
@@ -446,8 +564,8 @@ class finish(Processor):
                 data["text/markdown"] = self.finished(joined(data["text/markdown"]))
 
     def finished(self, text: str) -> str:
-        """The recorded files lie beside the pages."""
-        return mathml(self.links.linkify(text)).replace("](../../benchmarks/results/", "](../results/")
+        """The recorded files lie beside the pages: `results/`, one folder nearer than `benchmarks/` is to nbs/."""
+        return re.sub(r"\]\(\.\./((?:\.\./)*)benchmarks/results/", r"](\1results/", mathml(self.links.linkify(text)))
 
 
 # ---- Figures and widgets
@@ -482,7 +600,7 @@ def widget_makers() -> dict[str, str]:
     """Public names that make or show a widget, each with a sentence on what the widget does."""
     found: dict[str, str] = {}
     for module in module_notebooks():
-        own = {name: getattr(loaded(module), name) for name in loaded(module).__all__}
+        own = {name: getattr(loaded(module), name) for name in documented_names(module)}
         own = {name: thing for name, thing in own.items() if inspect.isfunction(thing) or isinstance(thing, type)}
         makes = {name: inspect.getdoc(thing).split("\n")[0] for name, thing in own.items()
                  if "import ipywidgets" in inspect.getsource(thing)}
@@ -516,7 +634,7 @@ class lesson_top(Processor):
     """Time, hardware, and the links to take the notebook away."""
 
     def begin(self) -> None:
-        from course_lib.teach.results import lesson_cost
+        from course_lib.teach import lesson_cost
 
         path = Path(self.nb.path_)
         repository, _ = addresses()
@@ -560,7 +678,7 @@ def processors(path: Path) -> list:
                 finish]
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
-    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, Front, finish]
+    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, Front, finish]
 
 
 def process(path: Path, target: Path) -> None:
@@ -587,7 +705,7 @@ def api_page(module: str) -> dict:
                            allow_unicode=True, width=1000, sort_keys=False)
     links = Links("../", skip=f"api/{module}.ipynb")
     texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: "
-             f"`from course_lib.{module} import ...`"]
+             f"`from course_lib.{import_place(module)} import ...`"]
     texts += [links.linkify(entry(module, name, 2)) for name in public_names(module)]
     cells = [{"cell_type": "raw", "metadata": {}, "source": f"---\n{front}---"}]
     cells += [{"cell_type": "markdown", "metadata": {}, "source": text} for text in texts]
@@ -604,8 +722,17 @@ def without_folder(value):
     return value.removeprefix("nbs/") if isinstance(value, str) else value
 
 
-def stage_config(api: list[str], folder: Path) -> None:
-    """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the reference pages of the lessons."""
+def room_sections() -> list:
+    """The reference in the sidebar: modules that stand alone, then a section for each package."""
+    alone, rooms = [], {}
+    for module in sorted(module_notebooks()):
+        package, page = module.rpartition(".")[0], reference_page(module)
+        (rooms.setdefault(package, []) if package else alone).append(page)
+    return [*alone, *({"section": f"course_lib.{package}", "contents": pages} for package, pages in rooms.items())]
+
+
+def stage_config(folder: Path) -> None:
+    """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the library's pages after api.ipynb."""
     config = without_folder(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8")))
     repository, site = addresses()
     website = config["website"]
@@ -615,9 +742,50 @@ def stage_config(api: list[str], folder: Path) -> None:
         website["site-url"] = site
     for section in website["sidebar"]["contents"]:
         if isinstance(section, dict) and "pages/api.ipynb" in section["contents"]:
-            place = section["contents"].index("pages/api.ipynb") + 1
-            section["contents"][place:place] = api
+            section["contents"] += room_sections()
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+# ---- Old addresses
+
+def redirects() -> dict[str, str]:
+    """Where each old address leads now, as redirects.toml says it: from `api/data.html` to `api/data.items.html`.
+
+    A target is a lesson's number (the reference of its module), a module, or a page. What has the same address as
+    before needs no redirect. Raises: `ValueError` for a target that there is not.
+    """
+    found, lessons = {}, lesson_paths()
+    for old, target in tomllib.loads((ROOT / "website" / "redirects.toml").read_text(encoding="utf-8")).items():
+        if target in lessons:
+            page = reference_page(module_of(lessons[target]))
+        elif target in module_notebooks():
+            page = reference_page(target)
+        elif (NBS / f"{target}.ipynb").is_file():
+            page = f"{target}.ipynb"
+        else:
+            raise ValueError(f"website/redirects.toml sends {old} to {target!r}, which is no lesson's number, no "
+                             "module and no page. Say where it is now.")
+        if (new := page.replace(".ipynb", ".html")) != old:
+            found[old] = new
+    return found
+
+
+def redirect_page(old: str, new: str) -> str:
+    """A small page at an old address: it leads on by itself, with a script to the same place on the page."""
+    target = os.path.relpath(new, Path(old).parent).replace(os.sep, "/")
+    return textwrap.dedent(f"""\
+        <!doctype html>
+        <html lang="en">
+        <head>
+        <meta charset="utf-8">
+        <title>This page has moved</title>
+        <link rel="canonical" href="{target}">
+        <script>location.replace("{target}" + location.hash)</script>
+        <meta http-equiv="refresh" content="0; url={target}">
+        </head>
+        <body><main><p>This page has moved: <a href="{target}">{new}</a></p></main></body>
+        </html>
+        """)
 
 
 def take_away(path: Path, target: Path) -> None:
@@ -627,7 +795,7 @@ def take_away(path: Path, target: Path) -> None:
     if site:
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = re.sub(r"\]\(((?:reference/)?\w+)\.ipynb", rf"]({site}/\1.html", source(cell))
+                cell["source"] = re.sub(r"\]\(([\w/.]+)\.ipynb", rf"]({site}/\1.html", source(cell))
     if repository:
         notebook["cells"].insert(0, {"cell_type": "code", "execution_count": None, "id": "colab-install",
                                      "metadata": {}, "outputs": [], "source": colab_cell(repository)})
@@ -635,19 +803,17 @@ def take_away(path: Path, target: Path) -> None:
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def stage(folder: Path) -> list[str]:
-    """Write all pages, their settings and their files to `folder`; gives the pages made for the lessons' modules."""
+def stage(folder: Path) -> None:
+    """Write all pages, their settings and their files to `folder`."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in page_notebooks():
         process(path, folder / path.relative_to(NBS))
-    api = []
     for module, path in module_notebooks().items():
         if LESSON.fullmatch(path.name):
-            api.append(reference_page(module))
-            target = folder / api[-1]
+            target = folder / reference_page(module)
             target.parent.mkdir(exist_ok=True)
             target.write_text(json.dumps(api_page(module), indent=1, ensure_ascii=False), encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -659,5 +825,4 @@ def stage(folder: Path) -> list[str]:
     (folder / "website").mkdir()
     for name in ("styles.css", "favicon.svg"):
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
-    stage_config(api, folder)
-    return api
+    stage_config(folder)

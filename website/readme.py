@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "website")]
 NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not this file. -->"
 
 
 def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
-    from course_lib.teach.results import peers_table
-    from course_lib.teach.runner import lessons_table
+    from page_tables import lessons_table, peers_table
 
     tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": lambda: peers_table(ROOT)}
     parts = []

@@ -40,15 +40,12 @@ def settings_from(arguments: argparse.Namespace) -> CourseSettings:
 
 # %% ../../nbs/library/app/cli.ipynb #b05ef5d3
 def _run(arguments: argparse.Namespace) -> int:
-    from course_lib.teach.runner import QUIET, find_lessons, record_home, record_lessons, run_course, select_lessons
+    from course_lib.teach.runner import find_lessons, run_course, select_lessons
 
     settings = settings_from(arguments)
     notebooks = select_lessons(find_lessons(), arguments.lesson, arguments.all)
     environ = {f"COURSE_{key.upper()}": str(value) for key, value in settings.values().items()}
-    lessons, folder = run_course(settings, notebooks, arguments.runs, environ | (QUIET if arguments.save else {}))
-    if arguments.save:
-        print(record_lessons(lessons, notebooks, folder, settings))
-        record_home(notebooks[0].parent / "index.ipynb", folder)
+    lessons, _ = run_course(settings, notebooks, arguments.runs, environ)
     return int(not all(lesson.passed for lesson in lessons))
 
 
@@ -148,20 +145,17 @@ def _bench(arguments: argparse.Namespace) -> int:
 # %% ../../nbs/library/app/cli.ipynb #ab53c6bc
 def _pack(arguments: argparse.Namespace) -> int:
     from course_lib.teach.runner import find_lessons
-    from course_lib.teach.pack import pack_course, update_lessons
+    from course_lib.teach.pack import pack_course
 
     folder = next(iter(find_lessons().values())).parent
-    if arguments.lessons_only:
-        changed = update_lessons(folder, arguments.lesson)
-        print("\n".join(f"{path} was brought up to date." for path in changed) or "The lessons are up to date.")
-        return 0
     written = pack_course(folder, arguments.output, arguments.lesson, arguments.exam_seed)
     print("\n".join(map(str, written)))
     return 0
 
 
 def _progress(arguments: argparse.Namespace) -> int:
-    from course_lib.teach.practice import progress_path, progress_table, read_progress
+    from course_lib.teach.practice import progress_table
+    from course_lib.teach.progress import progress_path, read_progress
 
     path = progress_path(settings_from(arguments))
     print(progress_table(read_progress(path), arguments.lesson))
@@ -230,7 +224,6 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("lesson", nargs="*", help="lesson numbers such as 03 (default: the core lessons, 01 to 06)")
     run.add_argument("--all", action="store_true", help="run every lesson")
     run.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
-    run.add_argument("--save", action="store_true", help="also save the outputs in the notebooks (for authors)")
     run.set_defaults(do=_run)
     lab = commands.add_parser("lab", help="open the lessons in JupyterLab")
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
@@ -249,8 +242,6 @@ def build_parser() -> argparse.ArgumentParser:
     pack.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all that have exercises)")
     pack.add_argument("--output", default="pack", metavar="DIR", help="a new folder (default: pack)")
     pack.add_argument("--exam-seed", type=int, default=1000, metavar="N", help="the exam's examples come from it")
-    pack.add_argument("--lessons", dest="lessons_only", action="store_true",
-                      help="only bring the exercise cells of the lessons up to date (for authors)")
     pack.set_defaults(do=_pack)
     commands.add_parser("doctor", parents=[shared], help="check this computer and say what to do about each problem"
                         ).set_defaults(do=_doctor)

@@ -6,17 +6,19 @@ times, the list of misconceptions, and nbgrader assignments."""
 # %% ../../nbs/library/teach/pack.ipynb #934d7ab3
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .practice import (exercise_lessons, function_source, load_exercises, stub_source, task_text,
-                                 with_practice)
+from ..core.files import replacing
+from .exercise import Exercise, function_source, solution_source, stub_source
+from .lab import lab_text
+from .practice import exercise_lessons, load_exercises, load_labs
 from .results import recorded_lessons
 
 # %% auto #0
-__all__ = ['NBGRADER_SETTINGS', 'make_cell', 'make_notebook', 'write_notebook', 'lesson_notebook', 'exam_notebook',
-           'nbgrader_notebook', 'timing_plan', 'misconceptions', 'update_lessons', 'pack_course']
+__all__ = []
 
 # %% ../../nbs/library/teach/pack.ipynb #b14c585b
 def make_cell(kind: str, source: str, name: str, **metadata: object) -> dict:
@@ -36,7 +38,8 @@ def write_notebook(notebook: dict, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    with replacing(path) as partial:
+        partial.write_bytes(text.encode())  # with the same line ends on every system
     return path
 
 
@@ -47,17 +50,83 @@ def lesson_notebook(lesson: str, folder: Path) -> Path:
         raise ValueError(f"lesson {lesson!r}: {len(found)} notebooks {lesson}_*.ipynb in {folder}; one is wanted.")
     return found[0]
 
+# %% ../../nbs/library/teach/pack.ipynb #48f3746e
+WORDS = {1: "fill in lines", 2: "write a function", 3: "put things together", 4: "find out by experiment"}
+
+
+def task_text(exercise: Exercise) -> str:
+    """The task as Markdown: title, kind, minutes, what to do."""
+    return (f"### Exercise {exercise.id}: {exercise.title}\n\n*{WORDS[exercise.difficulty].capitalize()}; about "
+            f"{exercise.minutes} minutes.*\n\n{exercise.task.strip()}")
+
+
+def stub_cell(exercise: Exercise, solved: bool = False, seed: int | None = None) -> str:
+    """The code cell of an exercise: the stub (or the solution), and the check, with examples of `seed` if one is given.
+    """
+    body = solution_source(exercise) if solved else stub_source(exercise)
+    head = f"{exercise.needs}\n\n\n" if exercise.needs else ""
+    examples = "" if seed is None else f", seed={seed}"
+    return f'{head}{body}\n\n\ncheck("{exercise.id}", {exercise.answer.__name__}{examples})'
+
+# %% ../../nbs/library/teach/pack.ipynb #65ebead5
+INTRODUCTION = """## Exercises
+
+Fill in a function, run its cell, and the check says what is wrong, if anything. `hint("{first}")` helps in
+three steps, `solution("{first}")` shows one way, and `course progress` on the command line shows how far
+you are."""
+
+
+def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
+    """The cells of a lesson's exercises, lab and quiz, as (kind, source); `solved` puts solutions in place of stubs."""
+    exercises, labs = load_exercises(lesson), load_labs(lesson)
+    mended = [lab.exercise.id for lab in labs]
+    cells = [("markdown", INTRODUCTION.format(first=exercises[0].id)),
+             ("code", "from course_lib.teach import check, hint, name_cause, quiz, show_lab, solution")]
+    for exercise in exercises:
+        if exercise.id not in mended:
+            cells += [("markdown", task_text(exercise)), ("code", stub_cell(exercise, solved))]
+    for lab in labs:
+        name = lab.exercise.answer.__name__
+        cells += [("markdown", lab_text(lab)), ("code", f'show_lab("{lab.id}");'),
+                  ("markdown", task_text(lab.exercise)),
+                  ("code", stub_cell(lab.exercise, solved)),
+                  ("markdown", f'The curves of your function beside the broken ones: `show_lab("{lab.id}", {name})`.')]
+    return [*cells, ("markdown", "### Five questions\n\nWith a running kernel every choice answers at once; on a page "
+                                 "you can unfold the answers."), ("code", f'quiz("{lesson}")')]
+
+# %% ../../nbs/library/teach/pack.ipynb #2e69b7e6
+def _place_of(heading: str, sources: Sequence[str], lesson: str) -> int:
+    """The number of the cell that begins with `heading`."""
+    for place, source in enumerate(sources):
+        if source.startswith(heading):
+            return place
+    raise ValueError(f"lesson {lesson} has no cell that begins with {heading!r}.")
+
+
+def with_practice(cells: Sequence[dict], lesson: str, solved: bool = False) -> list[dict]:
+    """The cells of a lesson with its exercises made anew, between the headings Exercises and Recap.
+
+    A cell that is as before keeps its id and its output. Raises: `ValueError` when a heading is missing.
+    """
+    sources = ["".join(cell["source"]) for cell in cells]
+    start, end = (_place_of(heading, sources, lesson) for heading in ("## Exercises", "## Recap"))
+    kept = {source: cell for source, cell in zip(sources[start:end], cells[start:end], strict=True)}
+    made = []
+    for kind, source in practice_cells(lesson, solved):
+        name = hashlib.sha256(f"{lesson}{source}".encode()).hexdigest()[:8]
+        made.append(kept.get(source) or make_cell(kind, source, name))
+    return [*cells[:start], *made, *cells[end:]]
+
 # %% ../../nbs/library/teach/pack.ipynb #dfb6bd8a
 def exam_notebook(lesson: str, seed: int) -> dict:
     """A notebook with the tasks, stubs and checks of a lesson, on the examples of `seed`."""
     title = f"# Exam: lesson {lesson}\n\nFill in the functions and run each cell. The check says what is wrong."
     cells = [make_cell("markdown", title, "title"),
-             make_cell("code", "from course_lib.teach.practice import check", "imports")]
+             make_cell("code", "from course_lib.teach import check", "imports")]
     for exercise in load_exercises(lesson):
         name = exercise.id.replace(".", "-")
-        head = f"{exercise.needs}\n\n\n" if exercise.needs else ""
-        code = f'{head}{stub_source(exercise)}\n\n\ncheck("{exercise.id}", {exercise.answer.__name__}, seed={seed})'
-        cells += [make_cell("markdown", task_text(exercise), f"{name}-task"), make_cell("code", code, name)]
+        cells += [make_cell("markdown", task_text(exercise), f"{name}-task"),
+                  make_cell("code", stub_cell(exercise, seed=seed), name)]
     return make_notebook(cells)
 
 # %% ../../nbs/library/teach/pack.ipynb #da9c1139
@@ -76,7 +145,7 @@ def _graded(kind: str, source: str, name: str, *, grade: bool = False, solution:
 def nbgrader_notebook(lesson: str, seed: int = 0) -> dict:
     """An assignment in nbgrader's source format, with the solutions and one point for each step of difficulty."""
     cells = [_graded("markdown", f"# Lesson {lesson}\n\nFill in the functions.", f"lesson-{lesson}"),
-             _graded("code", "from course_lib.teach.practice import require", f"lesson-{lesson}-imports")]
+             _graded("code", "from course_lib.teach import require", f"lesson-{lesson}-imports")]
     for exercise in load_exercises(lesson):
         name, task = exercise.id.replace(".", "-"), task_text(exercise)
         if exercise.wrong_start is not None:
@@ -114,18 +183,6 @@ def misconceptions(lessons: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/library/teach/pack.ipynb #f811c1a2
-def update_lessons(folder: Path, lessons: Sequence[str] | None = None) -> list[Path]:
-    """Make the exercise cells of the lessons in `folder` anew after an exercise changed; the notebooks that did."""
-    changed = []
-    for lesson in lessons or exercise_lessons():
-        path = lesson_notebook(lesson, folder)
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        cells = with_practice(notebook["cells"], lesson)
-        if cells != notebook["cells"]:
-            changed.append(write_notebook({**notebook, "cells": cells}, path))
-    return changed
-
-
 def pack_course(
     folder: Path,  # the lessons' notebooks
     output: str | Path,

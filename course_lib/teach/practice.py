@@ -5,681 +5,25 @@
 # %% ../../nbs/library/teach/practice.ipynb #b3e5a642
 from __future__ import annotations
 
-import ast
-import contextlib
-import ctypes
-import difflib
-import functools
-import hashlib
 import importlib
-import inspect
-import io
-import json
-import os
 import pkgutil
-import sys
 import textwrap
-import threading
-import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from ..core.checks import nearest, whole
+from .exercise import Exercise, solution_source
+from .lab import Lab, judge_cause, plot_lab
+from .progress import note_progress, read_progress
+from .questions import Quiz
+from .verdict import examine
 
 if TYPE_CHECKING:
-    from ipywidgets import VBox
     from matplotlib.axes import Axes
 
-from ..core.files import json_object
-from ..settings import CourseSettings, load_settings, seed_everything
-
 # %% auto #0
-__all__ = ['BEGIN', 'END', 'PROGRESS_FILE', 'WORDS', 'INTRODUCTION', 'Mistake', 'Exercise', 'function_source', 'solution_source',
-           'stub_source', 'stub_function', 'TookTooLong', 'time_limit', 'Run', 'run_answer', 'show_value', 'difference',
-           'Verdict', 'examine', 'prove_exercise', 'Cause', 'Lab', 'lab_text', 'diagnosis', 'plot_lab', 'Question',
-           'Quiz', 'progress_path', 'read_progress', 'note_progress', 'exercise_lessons', 'load_exercises',
-           'find_exercise', 'find_lab', 'quiz', 'check', 'diagnose', 'show_lab', 'require', 'hint', 'solution',
-           'progress_table', 'task_text', 'stub_cell', 'practice_cells', 'with_practice']
-
-# %% ../../nbs/library/teach/practice.ipynb #62c1394f
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer that students give: what to say about it, and the answer itself."""
-
-    says: str
-    answer: Callable
-
-# %% ../../nbs/library/teach/practice.ipynb #ca360280
-@dataclass
-class Exercise:
-    """A task whose answer is a function, with everything that is needed to check it and to help."""
-
-    id: str  # the lesson's number and the function's name, such as "04.lr_sweep"
-    title: str
-    task: str  # in Markdown
-    examples: Callable[[int], Sequence[tuple]]  # from a seed to the arguments of each call, the smallest example first
-    verified: str  # what has been shown when the check passes
-    hints: tuple[str, str, str]  # each helps more than the one before
-    why: str  # said with the solution
-    difficulty: int = 1  # 1: fill in lines, 2: write a function, 3: put things together, 4: find out by experiment
-    minutes: int = 5
-    needs: str = ""  # imports that the stub begins with
-    outcome: Callable[..., object] | None = None  # (answer, *arguments) to what is compared; by default the call
-    may_change: bool = False  # whether the answer may change its arguments
-    seconds: float = 10.0  # after which the answer is stopped, for each example
-    tolerance: float = 1e-4  # relative, and absolute for what is smaller than 1
-    absolute: float = 0.0  # added to it, where a true value is 0 but for rounding or chance
-    answer: Callable = field(default=None, init=False)
-    wrong_start: Callable | None = field(default=None, init=False)  # what the stub holds, if it is to be mended
-    mistakes: list[Mistake] = field(default_factory=list, init=False)
-
-    def reference(self, function: Callable) -> Callable:
-        """Decorator of the reference answer, whose name is the name of the answer."""
-        self.answer = function
-        return function
-
-    def mistake(self, says: str) -> Callable[[Callable], Callable]:
-        """Decorator of a wrong answer: `says` names the misconception and what to do."""
-        def note(function: Callable) -> Callable:
-            self.mistakes.append(Mistake(says, function))
-            return function
-        return note
-
-    def broken(self, function: Callable) -> Callable:
-        """Decorator of a wrong answer that the stub shows, to be mended."""
-        self.wrong_start = function
-        return self.mistake("This still does what the one you were given does. Which line is it?")(function)
-
-# %% ../../nbs/library/teach/practice.ipynb #be1c3fe2
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-
-
-def function_source(function: Callable) -> str:
-    """The source of a function from its `def` on, without decorators and indentation."""
-    source = textwrap.dedent(inspect.getsource(function))
-    return "\n".join(source.splitlines()[ast.parse(source).body[0].lineno - 1:])
-
-
-def solution_source(exercise: Exercise) -> str:
-    """The reference answer as a student would write it."""
-    lines = function_source(exercise.answer).splitlines()
-    return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
-
-
-def stub_source(exercise: Exercise) -> str:
-    """The reference answer with the lines to be found left out, or what is to be mended.
-
-    Raises: `ValueError` when the lines are not marked.
-    """
-    if exercise.wrong_start is not None:
-        source, name = function_source(exercise.wrong_start), exercise.wrong_start.__name__
-        head, quotes, body = source.partition('"""')  # the lines of the head stay below its bracket
-        old, new = f"def {name}(", f"def {exercise.answer.__name__}("
-        return head.replace(old, new, 1).replace("\n" + " " * len(old), "\n" + " " * len(new)) + quotes + body
-    lines, stub, inside, found = function_source(exercise.answer).splitlines(), [], False, 0
-    for line in lines:
-        if line.strip() == BEGIN:
-            inside, found = True, found + 1
-            stub.append(line.replace(BEGIN, "...  # your code"))
-        elif line.strip() == END:
-            inside = False
-        elif not inside:
-            stub.append(line)
-    if not found or inside:
-        raise ValueError(f"{exercise.id}: mark the lines to be found with {BEGIN!r} and {END!r}.")
-    return "\n".join(stub)
-
-# %% ../../nbs/library/teach/practice.ipynb #cd2650e2
-def stub_function(exercise: Exercise) -> Callable:
-    """The stub as a function, as a student has it before the first line is written."""
-    names: dict = {}
-    exec(f"{exercise.needs}\n{stub_source(exercise)}", names)  # no other import: the cell has to stand alone
-    return names[exercise.answer.__name__]
-
-# %% ../../nbs/library/teach/practice.ipynb #0cbc2371
-class TookTooLong(BaseException):
-    """The answer was stopped. No `Exception`, so that an answer does not catch it by accident.
-
-    A bare `except:` catches it all the same. Then, and only then, it is made while the answer still runs: from there
-    on every line of the functions that run asks for it again, until one is outside of every `try`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        frame = sys._getframe(1)
-        if frame.f_globals is not globals():
-            while frame is not None and frame.f_globals is not globals():
-                frame.f_trace, frame = _insist, frame.f_back
-            sys.settrace(_insist)
-
-
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Let Python raise `kind` in a thread before its next step; None takes back what has not been raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind and ctypes.py_object(kind))
-
-
-def _insist(frame: FrameType, event: str, argument: object) -> Callable | None:
-    """The trace function of an answer that caught `TookTooLong`. Functions called from now on are left alone."""
-    if event == "call":
-        return None
-    if event == "line":
-        _raise_in(threading.get_ident(), TookTooLong)
-    return _insist
-
-# %% ../../nbs/library/teach/practice.ipynb #66569853
-class time_limit:
-    """Context manager: raise `TookTooLong` in this thread if what is within takes more than `seconds`.
-
-    Time in which modules were imported is given once more, and an import is not broken off.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.thread, self.tracing = seconds, threading.get_ident(), sys.gettrace()
-        self.over, self.lock = threading.Event(), threading.Lock()
-
-    def _watch(self) -> None:
-        wait, loaded = self.seconds, len(sys.modules)
-        while not self.over.wait(wait):
-            if wait == self.seconds and len(sys.modules) > loaded:
-                loaded = len(sys.modules)
-                continue
-            with self.lock:
-                if not self.over.is_set():
-                    _raise_in(self.thread, TookTooLong)
-            wait = 0.05  # again and again, because a bare `except:` swallows it
-
-    def end(self) -> None:
-        """Nothing is raised after this. May be called twice, for the case that it was raised on the way here."""
-        sys.settrace(self.tracing)
-        with self.lock:
-            self.over.set()
-            _raise_in(self.thread, None)
-
-    def __enter__(self) -> None:
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def __exit__(self, *error: object) -> None:
-        self.end()
-
-# %% ../../nbs/library/teach/practice.ipynb #55854ed7
-@dataclass(frozen=True)
-class Run:
-    """What an answer did on one example."""
-
-    value: object = None
-    error: BaseException | None = None
-    printed: str = ""
-    changed: str = ""  # what became of an argument that should have stayed as it was
-    returned: tuple = ()  # what the answer itself gave back, at each of its calls
-
-# %% ../../nbs/library/teach/practice.ipynb #569456f9
-def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0) -> Run:
-    """Run `answer` on example `index`, made anew, with the random numbers of `seed`.
-
-    The reference has no limit of time: its first run may have to import what the answer then finds ready.
-    """
-    arguments, before = exercise.examples(seed)[index], exercise.examples(seed)[index]
-    call, returned = exercise.outcome or (lambda answer, *given: answer(*given)), []
-    limit = time_limit(exercise.seconds if answer is not exercise.answer else threading.TIMEOUT_MAX)
-    output, state, folder = io.StringIO(), torch.get_rng_state(), Path.cwd()
-    grad, default = torch.is_grad_enabled(), torch.get_default_dtype()
-    value, error, changed = None, None, ""
-
-    @functools.wraps(answer)
-    def noted(*given: object, **named: object) -> object:
-        returned.append(answer(*given, **named))
-        return returned[-1]
-
-    try:
-        seed_everything(seed)
-        with contextlib.redirect_stdout(output), limit:
-            value = call(noted, *arguments)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as raised:  # also SystemExit: an answer must not end the notebook
-        error = raised
-    finally:
-        limit.end()
-        torch.set_rng_state(state)
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(default)
-        os.chdir(folder)
-    if not exercise.may_change and error is None:
-        changed = next(filter(None, map(difference, before, arguments)), "")
-    return Run(value, error, output.getvalue(), changed, tuple(returned))
-
-# %% ../../nbs/library/teach/practice.ipynb #c5265c70
-def _shorten(text: str, length: int = 160) -> str:
-    """`text` in one line of at most `length` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[:length - 4]} ..."
-
-
-def show_value(value: object) -> str:
-    """A value as a check shows it: short, tensors with few digits, large ones by their shape."""
-    if isinstance(value, torch.Tensor) and value.numel() > 16:
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, torch.Tensor):
-        return _shorten(str(torch.round(value.detach(), decimals=4)) if value.is_floating_point() else str(value))
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        inside = ", ".join(map(show_value, value)) + ("," if isinstance(value, tuple) and len(value) == 1 else "")
-        return _shorten(f"[{inside}]" if isinstance(value, list) else f"({inside})")
-    if isinstance(value, Mapping):
-        return _shorten("{" + ", ".join(f"{show_value(key)}: {show_value(v)}" for key, v in value.items()) + "}")
-    if isinstance(value, (nn.Module, torch.optim.Optimizer)):
-        return type(value).__name__
-    return _shorten(repr(value))
-
-
-def _numbers(value: object) -> torch.Tensor | None:
-    """A number, an array or a tensor as a tensor of float64, or None for anything else."""
-    if isinstance(value, torch.Tensor):
-        value = torch.view_as_real(value) if value.is_complex() else value
-        return value.detach().cpu().to(torch.float64)
-    if isinstance(value, bool) or isinstance(value, (str, bytes)):
-        return None
-    if isinstance(value, (int, float)):
-        return torch.tensor(float(value), dtype=torch.float64)
-    if hasattr(value, "__array__") and getattr(value, "dtype", None) is not None and value.dtype.kind in "biuf":
-        return torch.from_numpy(value.astype("float64")) if value.ndim else torch.tensor(float(value)).double()
-    return None
-
-# %% ../../nbs/library/teach/practice.ipynb #3326333a
-def _number_difference(expected: torch.Tensor, got: torch.Tensor, tolerance: float, absolute: float) -> str:
-    if expected.shape != got.shape:
-        return f"the shape is {tuple(got.shape)} and should be {tuple(expected.shape)}"
-    margin = absolute + tolerance * min(1.0, _size(expected))
-    wrong = ~torch.isclose(got, expected, rtol=tolerance, atol=margin, equal_nan=True)
-    if not wrong.any():
-        return ""
-    if not expected.ndim:
-        return f"{show_value(got.item())} in place of {show_value(expected.item())}"
-    place = tuple(wrong.nonzero()[0].tolist())
-    return (f"{int(wrong.sum())} of {wrong.numel()} numbers differ, the first at {list(place)}: "
-            f"{show_value(got[place].item())} in place of {show_value(expected[place].item())}")
-
-
-def _size(numbers: torch.Tensor) -> float:
-    """The largest finite absolute value, or 1 where there is none."""
-    finite = numbers[torch.isfinite(numbers)].abs()
-    return float(finite.max()) if finite.numel() and finite.max() > 0 else 1.0
-
-# %% ../../nbs/library/teach/practice.ipynb #3215b6fc
-def difference(expected: object, got: object, tolerance: float = 1e-4, absolute: float = 0.0) -> str:
-    """Where `got` differs from `expected`, in words; empty when they are the same within the tolerances."""
-    expected, got = (bool(one) if getattr(getattr(one, "dtype", None), "kind", "") == "b" and not one.shape else one
-                     for one in (expected, got))  # NumPy's True is True
-    if isinstance(expected, nn.Module) and isinstance(got, nn.Module):
-        expected, got = dict(expected.state_dict()), dict(got.state_dict())
-    numbers, others = _numbers(expected), _numbers(got)
-    if numbers is not None and others is not None:
-        return _number_difference(numbers, others, tolerance, absolute)
-    if isinstance(expected, Mapping) and isinstance(got, Mapping):
-        rest = [f"{show_value(key)} is missing" for key in expected if key not in got]
-        rest += [f"{show_value(key)} should not be there" for key in got if key not in expected]
-        pairs = [(f"at {show_value(key)}", expected[key], got[key]) for key in expected if key in got]
-    elif isinstance(expected, (list, tuple)) and isinstance(got, (list, tuple)):
-        if len(expected) != len(got):
-            return f"{len(got)} element{'s' * (len(got) != 1)} in place of {len(expected)}"
-        rest, pairs = [], [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))]
-    else:
-        same = callable(expected) and callable(got) or type(expected) is type(got) and expected == got
-        parts = expected if isinstance(expected, tuple) and got is not None else ()
-        only = next((k for k, part in enumerate(parts) if not difference(part, got, tolerance, absolute)), None)
-        if only is not None:
-            return f"only what belongs at [{only}] comes back; {len(parts)} things are wanted, with commas between them"
-        return "" if same else _other_kind(expected, got)
-    found = (f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance, absolute)))
-    return next(found, next(iter(rest), ""))
-
-
-def _other_kind(expected: object, got: object) -> str:
-    """Two values that are no numbers, or not of one kind, in words."""
-    kinds = type(got).__name__, type(expected).__name__
-    alike = kinds[0] == kinds[1] or expected is None or got is None
-    kind = "" if alike else ", of type {} in place of {}".format(*kinds)
-    listed = isinstance(expected, list) or isinstance(expected, tuple) and None not in map(_numbers, expected)
-    if listed and getattr(got, "ndim", 0) and hasattr(got, "tolist"):
-        kind += " (its `.tolist()` makes a list of it)"
-    return f"{show_value(got)} in place of {show_value(expected)}{kind}"
-
-# %% ../../nbs/library/teach/practice.ipynb #448edbb2
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found."""
-
-    id: str
-    passed: bool
-    message: str
-    call: str = ""  # the example on which the answer fails
-    expected: str = ""
-    got: str = ""
-    printed: str = ""
-    mistake: int | None = None  # which known mistake was recognised, counted from 0
-
-    def __str__(self) -> str:
-        lines = [f"{self.id}: {'right' if self.passed else 'not yet'}.", *textwrap.wrap(self.message, 110)]
-        if self.call:
-            lines += [f"On {self.call}", f"  expected {self.expected}", f"  got      {self.got}"]
-        if self.printed:
-            lines.append(f"It also printed: {_shorten(self.printed)}")
-        if not self.passed:
-            lines.append(f'hint("{self.id}") gives the next of three hints.')
-        return "\n".join(lines)
-
-# %% ../../nbs/library/teach/practice.ipynb #fe9892fa
-def _in_words(run: Run) -> str:
-    """What came of a run, for the line `got`."""
-    if isinstance(run.error, TookTooLong):
-        return "nothing: it was stopped"
-    return show_value(run.value) if run.error is None else f"{type(run.error).__name__}: {_shorten(str(run.error))}"
-
-
-def _codes(code: object) -> list[CodeType]:
-    """The code of a function with that of the functions and classes within it."""
-    return [code, *(one for part in code.co_consts for one in _codes(part))] if isinstance(code, CodeType) else []
-
-
-def _raised(error: BaseException, answer: Callable) -> str:
-    """Where an error arose: in a line of the answer, or in what was done with it afterwards."""
-    code, trace = getattr(inspect.unwrap(answer), "__code__", None), error.__traceback__
-    codes, frames = _codes(code), zip(traceback.walk_tb(trace), traceback.extract_tb(trace), strict=True)
-    lines = [told for (frame, _), told in frames if frame.f_code in codes]
-    if code and not lines:
-        return f"It runs, but what it gives back or leaves behind does not work: {type(error).__name__} in its use."
-    where = f" in the line `{lines[-1].line}`" if lines and lines[-1].line else ""
-    return f"It raised {type(error).__name__}{where}."
-
-# %% ../../nbs/library/teach/practice.ipynb #25f2fc08
-def _in_short(expected: Run, got: Run) -> tuple[str, str]:
-    """Both runs in words; of mappings that are too long to be shown only what differs."""
-    words, values = (_in_words(expected), _in_words(got)), (expected.value, got.value)
-    if not all(isinstance(value, Mapping) for value in values) or not any(each.endswith(" ...") for each in words):
-        return words
-    differ = [key for key in {**values[0], **values[1]}
-              if any(key not in value for value in values) or difference(*(value[key] for value in values))]
-    return tuple(show_value({key: value[key] for key in differ if key in value}) for value in values)
-
-# %% ../../nbs/library/teach/practice.ipynb #a003e11f
-def _differs(exercise: Exercise, expected: Run, got: Run) -> str:
-    """Why a run is not as the reference's, in words; empty when it is."""
-    if expected.error is not None or got.error is not None:
-        same = type(expected.error) is type(got.error)
-        return "" if same else f"{_in_words(got)} in place of {_in_words(expected)}"
-    if got.changed and not expected.changed:
-        return f"it changes what it is given: {got.changed}"
-    return difference(expected.value, got.value, exercise.tolerance, exercise.absolute)
-
-
-def _runs(exercise: Exercise, answer: Callable, seed: int) -> list[Run]:
-    return [run_answer(exercise, answer, index, seed) for index in range(len(exercise.examples(seed)))]
-
-
-def _same(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run]) -> bool:
-    return not any(_differs(exercise, *pair) for pair in zip(expected, got, strict=True))
-
-
-def _does(exercise: Exercise, function: Callable, got: Sequence[Run], seed: int) -> bool:
-    """Whether a wrong answer does what `got` does on every example, also in the words of its errors."""
-    def alike(known: Run, run: Run) -> bool:
-        same = str(known.error) == str(run.error) and bool(known.changed) == bool(run.changed)
-        return same and not _differs(exercise, known, run)
-    return all(alike(run_answer(exercise, function, index, seed), run) for index, run in enumerate(got))
-
-
-def _recognise(exercise: Exercise, got: Sequence[Run], seed: int) -> int | None:
-    """The known mistake that does what `got` does on every example."""
-    return next((number for number, mistake in enumerate(exercise.mistakes)
-                 if _does(exercise, mistake.answer, got, seed)), None)
-
-# %% ../../nbs/library/teach/practice.ipynb #356efaaf
-def _silence(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run], seed: int) -> str:
-    """What to say to an answer that gives nothing back or does no more than the stub; nothing to any other."""
-    kinds = lambda runs: [[type(value).__name__ for value in run.returned] for run in runs]
-    mute = lambda runs: all(run.returned and all(value is None for value in run.returned) for run in runs)
-    name, lost = exercise.answer.__name__, mute(got) and not mute(expected)
-    if lost and any(run.printed for run in got):
-        return f"`{name}` prints, but gives nothing back. Put `return` where it prints."
-    if any(_does(exercise, function, got, seed) and kinds(_runs(exercise, function, seed)) == kinds(got)
-           for function in (stub_function(exercise), lambda *given: None)):
-        return f"`{name}` does nothing yet. Fill in what is marked `# your code`; it needs a `return` to give " \
-               "something back."
-    return f"`{name}` gives nothing back. It needs a `return` with the value." if lost else ""
-
-
-def _same_signature(exercise: Exercise, answer: Callable) -> str:
-    """What is wrong with the arguments that `answer` takes, or nothing."""
-    try:
-        wanted, given = inspect.signature(exercise.answer), inspect.signature(answer)
-        wanted_names, names = list(wanted.parameters), list(given.parameters)
-        given.bind(*wanted_names)
-    except (TypeError, ValueError):
-        return f"`{exercise.answer.__name__}` is called with ({', '.join(wanted_names)}) and takes " \
-               f"({', '.join(names)}). Keep the first line of the stub."
-    return ""
-
-# %% ../../nbs/library/teach/practice.ipynb #de6641e2
-def _explain(exercise: Exercise, answer: Callable, expected: Sequence[Run], got: Sequence[Run], seed: int) -> Verdict:
-    """The verdict on an answer that is wrong on at least one example."""
-    index, why = next((k, words) for k, pair in enumerate(zip(expected, got, strict=True))
-                      if (words := _differs(exercise, *pair)))
-    run, name = got[index], exercise.answer.__name__
-    arguments = ", ".join(map(show_value, exercise.examples(seed)[index]))
-    number = _recognise(exercise, got, seed)
-    if number is None and (silence := _silence(exercise, expected, got, seed)):
-        message = silence
-    elif isinstance(run.error, TookTooLong):
-        message = f"It was stopped after {exercise.seconds:g} seconds. Does a loop never end?"
-    elif number is not None:
-        message = exercise.mistakes[number].says
-    elif run.error is not None and expected[index].error is None:
-        message = _raised(run.error, answer)
-    elif run.changed and not expected[index].changed:
-        message = "It changes one of its arguments, so the caller's value is no longer what it was. Work on a copy."
-    else:
-        message = f"Not what was expected: {why}."
-    wanted, came = _in_short(expected[index], run)
-    return Verdict(exercise.id, False, message, f"{name}({_shorten(arguments)})", wanted, came, run.printed, number)
-
-
-def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:
-    """Try `answer` on all examples and say what is wrong. Writes nothing down; `check` does."""
-    if not callable(answer):
-        name = exercise.answer.__name__
-        return Verdict(exercise.id, False, "The check takes the function itself, not what it gives back: "
-                       f'check("{exercise.id}", {name}) and not check("{exercise.id}", {name}(...)).')
-    if wrong := _same_signature(exercise, answer):
-        return Verdict(exercise.id, False, wrong)
-    expected, got = _runs(exercise, exercise.answer, seed), _runs(exercise, answer, seed)
-    if not _same(exercise, expected, got):
-        return _explain(exercise, answer, expected, got, seed)
-    for mistake in exercise.mistakes:  # a check that lets a wrong answer pass says nothing about a right one
-        if _does(exercise, mistake.answer, expected, seed):
-            return Verdict(exercise.id, False, "The check no longer tells right from wrong: something that it uses "
-                                               "was replaced. Restart the kernel, run your cell again, and check "
-                                               "once more.")
-    return Verdict(exercise.id, True, exercise.verified, printed=got[0].printed)
-
-# %% ../../nbs/library/teach/practice.ipynb #9d8e16cb
-def prove_exercise(exercise: Exercise, seed: int = 0, fewest: int = 3) -> list[str]:
-    """What is wrong with an exercise, in words: an empty list when its check tells right from wrong."""
-    problems = []
-    if not examine(exercise, exercise.answer, seed).passed:
-        problems.append(f"the reference fails: {examine(exercise, exercise.answer, seed)}")
-    if len(exercise.mistakes) < fewest:
-        problems.append(f"{len(exercise.mistakes)} known mistakes; at least {fewest} are wanted")
-    for number, mistake in enumerate(exercise.mistakes):
-        verdict = examine(exercise, mistake.answer, seed)
-        if verdict.passed or verdict.message != mistake.says:
-            problems.append(f"mistake {number} ({mistake.answer.__name__}) is not recognised: {verdict}")
-    verdict = examine(exercise, stub_function(exercise), seed)
-    polite = verdict.mistake is not None if exercise.wrong_start else "does nothing" in verdict.message
-    if verdict.passed or not polite:
-        problems.append(f"the stub does not fail politely: {verdict}")
-    if len({*exercise.hints, exercise.why}) < 4 or not exercise.id[:3].rstrip(".").isdigit():
-        problems.append("three hints and a reason that differ are wanted, and an id such as 04.lr_sweep")
-    return [f"{exercise.id}: {problem}" for problem in problems]
-
-# %% ../../nbs/library/teach/practice.ipynb #08ea1216
-@dataclass(frozen=True)
-class Cause:
-    """Something that could be wrong, and why the curves speak for or against it."""
-
-    text: str
-    why: str
-    right: bool = False
-
-
-@dataclass
-class Lab:
-    """A broken run: its curves, four causes of which one is right, and the exercise in which it is mended."""
-
-    id: str  # such as "04.lab"
-    title: str
-    story: str  # in Markdown
-    curves: Callable[[Callable], Mapping[str, Sequence[float]]]  # from the function to what a run with it recorded
-    causes: tuple[Cause, ...]
-    exercise: Exercise
-    ylabel: str = "loss"
-
-    def __post_init__(self) -> None:
-        if len(self.causes) != 4 or sum(cause.right for cause in self.causes) != 1:
-            raise ValueError(f"{self.id}: a lab has four causes, of which one is right.")
-
-
-def lab_text(lab: Lab) -> str:
-    """The story and the four causes, as Markdown."""
-    causes = "\n".join(f"{number}. {cause.text}" for number, cause in enumerate(lab.causes, start=1))
-    return (f"### Lab {lab.id}: {lab.title}\n\n{lab.story.strip()}\n\nRun the cell and look at the curves. Which of "
-            f"these is the cause?\n\n{causes}\n\nSay `diagnose(\"{lab.id}\", 1)`, or 2, 3, 4. Then mend the function.")
-
-
-def diagnosis(lab: Lab, cause: int) -> tuple[bool, str]:
-    """Whether cause 1, 2, 3 or 4 is the right one, and what the curves say of it; if it is right, of the others too."""
-    if not isinstance(cause, int) or cause not in range(1, 5):
-        raise ValueError(f"cause = {cause!r}: choose 1, 2, 3 or 4.")
-    chosen = lab.causes[cause - 1]
-    if not chosen.right:
-        return False, f"Not this one. {chosen.why}"
-    others = [f"Not {number}: {other.why}" for number, other in enumerate(lab.causes, start=1) if not other.right]
-    return True, "\n".join([f"Yes. {chosen.why}", *others])
-
-# %% ../../nbs/library/teach/practice.ipynb #cec639bd
-def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -> Axes:
-    """The curves of the broken run, and with `answer` those of the mended one beside them."""
-    import matplotlib.pyplot as plt
-
-    ax = ax or plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
-    runs = {"as given": lab.exercise.wrong_start} | ({"mended": answer} if answer else {})
-    for style, (title, function) in zip(("-", "--"), runs.items(), strict=False):
-        for number, (name, values) in enumerate(lab.curves(function).items()):
-            ax.plot(range(1, len(values) + 1), values, style, color=f"C{number}",
-                    label=f"{name}, {title}" if answer else name)
-    ax.set(title=lab.title, xlabel="epoch" if len(ax.lines[0].get_xdata()) < 40 else "step", ylabel=lab.ylabel)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # curves pass behind it
-    return ax
-
-# %% ../../nbs/library/teach/practice.ipynb #6cdf0111
-@dataclass(frozen=True)
-class Question:
-    """A question, its choices with what to say to each, and which is right (counted from 0)."""
-
-    text: str
-    choices: tuple[tuple[str, str], ...]  # a choice, and the answer to it
-    right: int
-
-# %% ../../nbs/library/teach/practice.ipynb #fbd05eec
-@dataclass(frozen=True)
-class Quiz:
-    """The questions of a lesson: shown as widgets where a kernel runs, and as text elsewhere."""
-
-    title: str
-    questions: tuple[Question, ...]
-
-    def text(self) -> str:
-        """All questions, choices and answers, as HTML that needs no kernel."""
-        from html import escape
-
-        parts = [f"<h4>{escape(self.title)}</h4>"]
-        for number, question in enumerate(self.questions, start=1):
-            choices = "".join(f"<li>{escape(choice)}</li>" for choice, _ in question.choices)
-            answers = "".join(f"<li>{'<b>Right.</b> ' if k == question.right else ''}{escape(says)}</li>"
-                              for k, (_, says) in enumerate(question.choices))
-            parts.append(f"<p><b>{number}.</b> {escape(question.text)}</p><ol type='a'>{choices}</ol>"
-                         f"<details><summary>Answers</summary><ol type='a'>{answers}</ol></details>")
-        return "\n".join(parts)
-
-    def widget(self) -> VBox:
-        """The questions as radio buttons, each choice with its answer below."""
-        import ipywidgets as widgets
-
-        def box(number: int, question: Question) -> widgets.VBox:
-            buttons = widgets.RadioButtons(options=[choice for choice, _ in question.choices], index=None,
-                                           layout=widgets.Layout(width="auto"))
-            said = widgets.HTML()
-
-            def answer(change: dict) -> None:
-                k = change["new"]
-                said.value = f"<b>{'Right.' if k == question.right else 'No.'}</b> {question.choices[k][1]}"
-
-            buttons.observe(answer, "index")
-            return widgets.VBox([widgets.HTML(f"<b>{number}.</b> {question.text}"), buttons, said])
-
-        return widgets.VBox([box(*pair) for pair in enumerate(self.questions, start=1)])
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
-        return {**self.widget()._repr_mimebundle_(), "text/html": self.text()}
-
-# %% ../../nbs/library/teach/practice.ipynb #f8962691
-PROGRESS_FILE = "progress.jsonl"
-
-
-def progress_path(settings: CourseSettings | None = None) -> Path:
-    """Where progress is kept: in the data folder of the settings."""
-    return (settings or load_settings()).data_dir / PROGRESS_FILE
-
-
-def _event(line: str) -> dict | None:
-    """An event from a line, or None when it is none."""
-    event = json_object(line)
-    good = isinstance(event.get("id"), str) and event.get("did") in ("passed", "failed", "hint", "solution")
-    return event if good else None
-
-# %% ../../nbs/library/teach/practice.ipynb #dd38111b
-def read_progress(path: str | Path | None = None, echo: Callable[[str], None] = print) -> list[dict]:
-    """All events so far, oldest first. A damaged file is kept aside, and what can be read of it starts a new one."""
-    path = Path(path or progress_path())
-    if not path.exists():
-        return []
-    lines = [line for line in path.read_bytes().decode("utf-8", "replace").splitlines() if line.strip()]
-    events = [_event(line) for line in lines]
-    if None in events:
-        aside = next(name for k in range(1, 10_000)
-                     if not (name := path.with_name(f"{path.stem}.damaged-{k}{path.suffix}")).exists())
-        os.replace(path, aside)
-        path.write_text("".join(json.dumps(event) + "\n" for event in events if event), encoding="utf-8")
-        echo(f"{path.name} was damaged: {len(lines) - events.count(None)} of {len(lines)} lines could be read and are "
-             f"used on; the old file is kept as {aside.name}.")
-    return [event for event in events if event]
-
-
-def note_progress(id: str, did: str, path: str | Path | None = None, **more: object) -> None:
-    """Add an event. A folder that cannot be written to costs the note, not the check."""
-    path = Path(path or progress_path())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"id": id, "did": did, "when": round(time.time()), **more}) + "\n")
-    except OSError as error:
-        print(f"Your progress could not be kept in {path.parent} ({error.strerror}).")
+__all__ = ['check', 'require', 'hint', 'solution', 'show_lab', 'name_cause', 'quiz']
 
 # %% ../../nbs/library/teach/practice.ipynb #6f322acd
 def exercise_lessons() -> list[str]:
@@ -701,33 +45,34 @@ def load_exercises(lesson: str) -> list[Exercise]:
     return [value for value in vars(_lesson_module(lesson)).values() if isinstance(value, Exercise)]
 
 
+def load_labs(lesson: str) -> list[Lab]:
+    """The labs of a lesson. Raises: `ValueError` for a lesson without exercises."""
+    return [value for value in vars(_lesson_module(lesson)).values() if isinstance(value, Lab)]
+
+# %% ../../nbs/library/teach/practice.ipynb #4c8c4760
 def find_exercise(id: str) -> Exercise:
     """The exercise of that name. Raises: `ValueError`, naming the nearest, when there is none."""
-    if isinstance(id, str) and id[:2] in exercise_lessons():
-        for exercise in load_exercises(id[:2]):
+    lessons = exercise_lessons()
+    if isinstance(id, str) and id[:2] in lessons:  # the others need not be imported
+        lessons = [id[:2], *lessons]
+    for lesson in lessons:
+        for exercise in load_exercises(lesson):
             if exercise.id == id:
                 return exercise
-    names = [exercise.id for lesson in exercise_lessons() for exercise in load_exercises(lesson)]
-    for lesson in exercise_lessons():
-        for lab in vars(_lesson_module(lesson)).values():
-            if isinstance(lab, Lab) and lab.id == id:
-                raise ValueError(f"{id!r} is a lab; its function is exercise {lab.exercise.id!r}.")
-    near = difflib.get_close_matches(str(id).strip().lower(), names, 3, 0.4) or names[:3]
-    raise ValueError(f"There is no exercise {id!r}. Near it: {', '.join(near)}.")
+    labs = {lab.id: lab for lesson in lessons for lab in load_labs(lesson)}
+    if id in labs:
+        raise ValueError(f"{id!r} is a lab; its function is exercise {labs[id].exercise.id!r}.")
+    names = sorted({exercise.id for lesson in lessons for exercise in load_exercises(lesson)})
+    guess = nearest(str(id).strip(), names) or f"There are, for example: {', '.join(names[:3])}."
+    raise ValueError(f"There is no exercise {id!r}. {guess}")
 
-# %% ../../nbs/library/teach/practice.ipynb #412f79c2
+
 def find_lab(id: str) -> Lab:
     """The lab of that name. Raises: `ValueError` when there is none."""
-    lessons = exercise_lessons()
-    labs = {lab.id: lab for lesson in lessons for lab in vars(_lesson_module(lesson)).values() if isinstance(lab, Lab)}
+    labs = {lab.id: lab for lesson in exercise_lessons() for lab in load_labs(lesson)}
     if id not in labs:
         raise ValueError(f"There is no lab {id!r}, only: {', '.join(labs)}.")
     return labs[id]
-
-
-def quiz(lesson: str) -> Quiz:
-    """The quiz of a lesson, to be shown as a cell's last line."""
-    return _lesson_module(lesson).QUIZ
 
 # %% ../../nbs/library/teach/practice.ipynb #bfb5be4e
 def check(id: str, answer: Callable, seed: int = 0) -> None:
@@ -738,36 +83,26 @@ def check(id: str, answer: Callable, seed: int = 0) -> None:
     exercise = find_exercise(id)
     verdict = examine(exercise, answer, seed)
     print(verdict)
-    more = {} if verdict.mistake is None else {"mistake": verdict.mistake}
-    note_progress(exercise.id, "passed" if verdict.passed else "failed", **more)
+    if verdict.mistake is None:
+        note_progress(exercise.id, "passed" if verdict.passed else "failed")
+    else:
+        note_progress(exercise.id, "failed", mistake=verdict.mistake)
 
 
-def diagnose(id: str, cause: int) -> None:
-    """Say whether cause 1, 2, 3 or 4 explains the curves of lab `id`, and why or why not."""
-    right, words = diagnosis(find_lab(id), cause)
-    print("\n".join(line for part in words.splitlines() for line in textwrap.wrap(part, 110)))
-    note_progress(id, "passed" if right else "failed", cause=cause)
-
-
-def show_lab(id: str, answer: Callable | None = None) -> Axes:
-    """Plot the curves of lab `id`, with `answer` also those of the run with your function."""
-    return plot_lab(find_lab(id), answer)
-
-# %% ../../nbs/library/teach/practice.ipynb #57c88546
 def require(id: str, answer: Callable, seed: int = 0) -> None:
     """For automatic grading: raise `AssertionError` with all that `check` would say unless `answer` is right."""
     verdict = examine(find_exercise(id), answer, seed)
     if not verdict.passed:
         raise AssertionError(str(verdict))
 
-
+# %% ../../nbs/library/teach/practice.ipynb #57c88546
 def hint(id: str, number: int | None = None) -> None:
     """Print a hint for exercise `id`: the next one, or the first, second or third."""
     exercise = find_exercise(id)
-    if number is not None and number not in (1, 2, 3):
-        raise ValueError(f"number = {number!r}: there are the hints 1, 2 and 3.")
-    used = sum(event["id"] == id and event["did"] == "hint" for event in read_progress())
-    number = number or min(used + 1, 3)
+    if number is None:
+        used = sum(event["id"] == id and event["did"] == "hint" for event in read_progress())
+        number = min(used + 1, 3)
+    number = whole("number", number, most=3, hint="There are the hints 1, 2 and 3.")
     print(f"{id}, hint {number} of 3: {exercise.hints[number - 1]}")
     if number == 3:
         print(f'After that there is solution("{id}").')
@@ -781,7 +116,34 @@ def solution(id: str) -> None:
                      *textwrap.wrap(exercise.why, 110)]))
     note_progress(id, "solution")
 
+# %% ../../nbs/library/teach/practice.ipynb #ec653c62
+def show_lab(id: str, answer: Callable | None = None) -> Axes:
+    """Plot the curves of lab `id`, with `answer` also those of the run with your function."""
+    return plot_lab(find_lab(id), answer)
+
+
+def name_cause(id: str, cause: int) -> None:
+    """Say whether cause 1, 2, 3 or 4 explains the curves of lab `id`, and why or why not."""
+    right, words = judge_cause(find_lab(id), cause)
+    print("\n".join(line for part in words.splitlines() for line in textwrap.wrap(part, 110)))
+    note_progress(id, "passed" if right else "failed", cause=cause)
+
+
+def quiz(lesson: str) -> Quiz:
+    """The quiz of a lesson, to be shown as a cell's last line."""
+    return _lesson_module(lesson).QUIZ
+
 # %% ../../nbs/library/teach/practice.ipynb #087a0a32
+def _effort(did: Sequence[str]) -> str:
+    """Tries until an exercise was solved, hints, and whether the solution was seen, in brackets."""
+    tries = did[:did.index("passed") + 1] if "passed" in did else did
+    count = sum(one in ("passed", "failed") for one in tries)
+    hints = did.count("hint")
+    words = [f"{count} {'try' if count == 1 else 'tries'}"] * (count > 0)
+    words += [f"{hints} hint{'s' * (hints > 1)}"] * (hints > 0) + ["solution seen"] * ("solution" in did)
+    return f"  ({', '.join(words)})" if words else ""
+
+
 def progress_table(events: Sequence[Mapping], lesson: str | None = None) -> str:
     """How far you are, as lines of text: an exercise, whether it is solved, how many tries and hints it took."""
     lines, solved, total = [], 0, 0
@@ -791,79 +153,5 @@ def progress_table(events: Sequence[Mapping], lesson: str | None = None) -> str:
         passed = [id for id, did in done.items() if "passed" in did]
         lines.append(f"lesson {number}: {len(passed)} of {len(exercises)} solved")
         solved, total = solved + len(passed), total + len(exercises)
-        for exercise in exercises:
-            did = done[exercise.id]
-            tries = (did[:did.index("passed") + 1] if "passed" in did else did)
-            words = [f"{n} {word}{'s' if n > 1 and word != 'tries' else ''}" for n, word in
-                     ((sum(d in ("passed", "failed") for d in tries), "tries"), (did.count("hint"), "hint")) if n]
-            words = ["1 try" if w == "1 tries" else w for w in words] + ["solution seen"] * ("solution" in did)
-            lines.append(f"  [{'x' if exercise.id in passed else ' '}] {exercise.id:<28} {exercise.title}"
-                         + (f"  ({', '.join(words)})" if words else ""))
+        lines += [f"  [{'x' if e.id in passed else ' '}] {e.id:<28} {e.title}{_effort(done[e.id])}" for e in exercises]
     return "\n".join([*lines, "", f"{solved} of {total} exercises solved."])
-
-# %% ../../nbs/library/teach/practice.ipynb #bebc4912
-WORDS = {1: "fill in lines", 2: "write a function", 3: "put things together", 4: "find out by experiment"}
-
-
-def task_text(exercise: Exercise) -> str:
-    """The task as Markdown: title, kind, minutes, what to do."""
-    return (f"### Exercise {exercise.id}: {exercise.title}\n\n*{WORDS[exercise.difficulty].capitalize()}; about "
-            f"{exercise.minutes} minutes.*\n\n{exercise.task.strip()}")
-
-
-def stub_cell(exercise: Exercise, solved: bool = False) -> str:
-    """The code cell of an exercise: the stub (or the solution), and the check."""
-    body = solution_source(exercise) if solved else stub_source(exercise)
-    head = f"{exercise.needs}\n\n\n" if exercise.needs else ""
-    return f'{head}{body}\n\n\ncheck("{exercise.id}", {exercise.answer.__name__})'
-
-# %% ../../nbs/library/teach/practice.ipynb #466efb18
-INTRODUCTION = """## Exercises
-
-Fill in a function, run its cell, and the check says what is wrong, if anything. `hint("{first}")` helps in
-three steps, `solution("{first}")` shows one way, and `course progress` on the command line shows how far
-you are."""
-
-
-def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
-    """The cells of a lesson's exercises, lab and quiz, as (kind, source); `solved` puts solutions in place of stubs."""
-    module, exercises = _lesson_module(lesson), load_exercises(lesson)
-    labs = [value for value in vars(module).values() if isinstance(value, Lab)]
-    mended = [lab.exercise.id for lab in labs]
-    cells = [("markdown", INTRODUCTION.format(first=exercises[0].id)),
-             ("code", "from course_lib.teach.practice import check, diagnose, hint, quiz, show_lab, solution  # noqa: "
-                      "F401")]
-    for exercise in exercises:
-        if exercise.id not in mended:
-            cells += [("markdown", task_text(exercise)), ("code", stub_cell(exercise, solved))]
-    for lab in labs:
-        name = lab.exercise.answer.__name__
-        cells += [("markdown", lab_text(lab)), ("code", f'show_lab("{lab.id}");'),
-                  ("markdown", task_text(lab.exercise)),
-                  ("code", stub_cell(lab.exercise, solved)),
-                  ("markdown", f'The curves of your function beside the broken ones: `show_lab("{lab.id}", {name})`.')]
-    if getattr(module, "QUIZ", None):
-        cells += [("markdown", "### Five questions\n\nWith a running kernel every choice answers at once; on a page "
-                               "you can unfold the answers."), ("code", f'quiz("{lesson}")')]
-    return cells
-
-# %% ../../nbs/library/teach/practice.ipynb #2eecbd80
-def with_practice(cells: Sequence[dict], lesson: str, solved: bool = False) -> list[dict]:
-    """The cells of a lesson with its exercises made anew, between the headings Exercises and Recap.
-
-    A cell that is as before keeps its id and its output. Raises: `ValueError` when a heading is missing.
-    """
-    sources = ["".join(cell["source"]) for cell in cells]
-    heads = {head: next((k for k, source in enumerate(sources) if source.startswith(f"## {head}")), None)
-             for head in ("Exercises", "Recap")}
-    if missing := [head for head, place in heads.items() if place is None]:
-        raise ValueError(f"lesson {lesson} has no cell that begins with '## {missing[0]}'.")
-    start, end = heads["Exercises"], heads["Recap"]
-    kept = {source: cell for source, cell in zip(sources[start:end], cells[start:end], strict=True)}
-    made = []
-    for kind, source in practice_cells(lesson, solved):
-        fresh = {"cell_type": kind, "id": hashlib.sha256(f"{lesson}{source}".encode()).hexdigest()[:8], "metadata": {},
-                 "source": source.splitlines(True)}
-        fresh |= {"execution_count": None, "outputs": []} if kind == "code" else {}
-        made.append(kept.get(source, fresh))
-    return [*cells[:start], *made, *cells[end:]]

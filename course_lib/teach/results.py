@@ -6,28 +6,23 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import json_object
+from ..core.files import append_line, json_object
 from ..core.text import format_value
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['RESULTS_VARIABLE', 'TIMES_FILE', 'RECORDED_HERE', 'NORMAL_FILE', 'FEWEST_SEEDS', 'REASONS', 'PEERS', 'PEER_QUESTIONS',
-           'record_result', 'is_number', 'read_results', 'results_table', 'recorded_lessons', 'lesson_cost',
-           'recorded_file', 'read_record', 'Normality', 'is_normal', 'normal_table', 'format_ratio', 'peers_table']
+__all__ = ['record_result', 'lesson_cost', 'recorded_file', 'read_record']
 
 # %% ../../nbs/library/teach/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
 TIMES_FILE = Path("benchmarks") / "results" / "lessons.json"  # the recorded run that the site's figures come from
+NORMAL_FILE = "normal.jsonl"  # beside it: the lessons' figures with several seeds
 RECORDED_HERE: list[dict] = []  # what this process recorded, oldest first
 
 # %% ../../nbs/library/teach/results.ipynb #d92d007e
@@ -51,12 +46,11 @@ def record_result(
     row |= {"details": details}
     RECORDED_HERE.append(row)
     if file := os.environ.get(RESULTS_VARIABLE):
-        with open(file, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_line(file, json.dumps(row))
     return row
 
 # %% ../../nbs/library/teach/results.ipynb #860fb442
-def is_number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     """Whether this is a number: no truth value, and not `nan`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
@@ -65,18 +59,8 @@ def read_results(path: str | Path) -> list[dict]:
     """The rows of a results file that are whole, oldest first; an empty list when there is no such file."""
     path = Path(path)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [row for row in map(json_object, lines) if is_number(row.get("value"))
+    return [row for row in map(json_object, lines) if _is_number(row.get("value"))
             and isinstance(row.get("lesson"), str) and isinstance(row.get("name"), str)]
-
-# %% ../../nbs/library/teach/results.ipynb #6132438b
-def results_table(rows: Iterable[dict]) -> str:
-    """The rows as a Markdown table: lesson, what, value, data set, backbone, profile."""
-    lines = ["| lesson | what | value | data set | backbone | profile |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        cells = (row["lesson"], row["name"], format_value(row["value"], row.get("unit", "")),
-                 *(row.get(key, "") for key in ("dataset", "backbone", "profile")))
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
 
 # %% ../../nbs/library/teach/results.ipynb #f5b45765
 def recorded_lessons(start: str | Path | None = None) -> dict:
@@ -90,12 +74,12 @@ def recorded_lessons(start: str | Path | None = None) -> dict:
             return record if whole else {}
     return {}
 
-
+# %% ../../nbs/library/teach/results.ipynb #7ede95f0
 def lesson_cost(lesson: str, start: str | Path | None = None) -> str:
     """One sentence: how long a lesson took in the recorded run, and on what."""
     record = recorded_lessons(start)
     seconds = record.get("lessons", {}).get(lesson, {}).get("seconds")
-    if not is_number(seconds) or not {"profile", "machine"} <= record.keys():
+    if not _is_number(seconds) or not {"profile", "machine"} <= record.keys():
         return "How long this takes has not been recorded yet."
     took = format_value(seconds, "seconds")
     return f"Runs in {took} in the {record['profile']} profile, measured on {record['machine']}."
@@ -112,153 +96,3 @@ def read_record(name: str, start: str | Path | None = None) -> dict:
     """What the recorded file `name` holds, such as `again.json`; `{}` if there is none, or if it is damaged."""
     path = recorded_file(name, start)
     return json_object(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
-
-# %% ../../nbs/library/teach/results.ipynb #1911f399
-NORMAL_FILE = "normal.jsonl"
-FEWEST_SEEDS = 5
-REASONS = {
-    ("fraction", "worse"): (
-        "the learning rate: sweep it again, for what is being trained now",
-        "the pretrained weights or their normalisation: check `pretrained`, `body.mean` and `body.std`",
-        "less work than the profile does: fewer images, epochs or pixels, or labels that do not belong to the images"),
-    ("fraction", "better"): (
-        "the network has seen the validation images: check the split, and what the cache was made from",
-        "it was measured on the training images",
-        "it is another question: fewer classes, another seed's split, or a larger training part"),
-    ("seconds", "worse"): (
-        "something else is running: close it, and measure again",
-        "nothing was cached yet: the second run is the one to compare",
-        "another machine than the recorded one: compare ratios, not seconds"),
-    ("images/s", "worse"): (
-        "something else is running: close it, and measure again",
-        "the first pass, which fills the cache: measure the second",
-        "another machine than the recorded one: compare ratios, not images per second"),
-}
-
-# %% ../../nbs/library/teach/results.ipynb #f13a91f0
-@dataclass(frozen=True)
-class Normality:
-    """How a result compares with the recorded ones."""
-
-    verdict: str  # within, better, worse, or unknown
-    value: float
-    unit: str
-    mean: float = math.nan
-    spread: float = math.nan  # standard deviation over the seeds, n - 1 in the denominator
-    low: float = math.nan  # a further run lies between low and high with a probability of 95 %
-    high: float = math.nan
-    seeds: int = 0
-    why: str = ""  # when nothing can be said
-
-    def __str__(self) -> str:
-        if self.verdict == "unknown":
-            return f"Nothing to compare with: {self.why}"
-        low, high, mine = (format_value(value, self.unit) for value in (max(self.low, 0.0), self.high, self.value))
-        words = (f"{self.seeds} recorded runs: {format_value(self.mean, self.unit)} ± "
-                 f"{format_value(self.spread, self.unit)}; 95 of 100 further runs lie between {low} and {high}.")
-        if self.verdict == "within":
-            return f"{mine} is within what is normal. {words}"
-        reasons = REASONS.get((self.unit, self.verdict), ())
-        return "\n".join([f"{mine} is {self.verdict} than it should be. {words}",
-                          *(["The likeliest reasons:"] if reasons else []),
-                          *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
-
-# %% ../../nbs/library/teach/results.ipynb #f26dc1d1
-def is_normal(result: dict, recorded: Iterable[dict] | None = None) -> Normality:
-    """Compare a row of `record_result` with the recorded runs of the same lesson, figure, data, backbone and profile.
-
-    Larger is better for images/s and for what is called accuracy, smaller for everything else. Raises: `ValueError`
-    for a row that is none.
-    """
-    from scipy.stats import t
-
-    keys = ("lesson", "name", "dataset", "backbone", "profile", "unit")
-    if not isinstance(result, dict) or not {"value", *keys} <= result.keys():
-        raise ValueError("is_normal takes a row as record_result(settings, lesson, name, value) gives it back.")
-    rows = read_results(recorded_file(NORMAL_FILE)) if recorded is None else recorded
-    same = {row["seed"]: row["value"] for row in rows
-            if isinstance(row.get("seed"), int) and all(row.get(key) == result[key] for key in keys)}
-    value, unit = float(result["value"]), str(result["unit"])
-    what = ", ".join(str(result[key]) for key in keys[:-1])
-    if len(same) < FEWEST_SEEDS:
-        return Normality("unknown", value, unit, seeds=len(same),
-                         why=f"{len(same)} runs are recorded for {what}; {FEWEST_SEEDS} are needed.")
-    if len(set(same.values())) == 1:
-        return Normality("unknown", value, unit, seeds=len(same),
-                         why=f"all {len(same)} runs recorded for {what} gave the same, which says nothing of chance.")
-    mean, spread, n = statistics.mean(same.values()), statistics.stdev(same.values()), len(same)
-    half = float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
-    larger_is_better = unit == "images/s" or "accuracy" in str(result["name"])
-    verdict = "within" if abs(value - mean) <= half else "better" if (value > mean) == larger_is_better else "worse"
-    return Normality(verdict, value, unit, mean, spread, mean - half, mean + half, n)
-
-# %% ../../nbs/library/teach/results.ipynb #11afa123
-def normal_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iterable[dict] | None = None) -> str:
-    """As Markdown: what this kernel recorded of a lesson (or `rows`), beside the recorded runs and with reasons.
-
-    Of a figure that was recorded several times the last counts; one that cannot be judged is left out.
-    """
-    newest = {row["name"]: row for row in (RECORDED_HERE if rows is None else rows)
-              if row["lesson"] == lesson and row["unit"] == "fraction"}
-    kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
-    judged = {name: is_normal(row, kept) for name, row in newest.items()}
-    known = {name: normal for name, normal in judged.items() if normal.verdict != "unknown"}
-    if not judged:
-        return f"Nothing of lesson {lesson} was recorded in this kernel yet. Run its cells first."
-    if not known:
-        return str(next(iter(judged.values())))
-    lines = ["| | yours | recorded runs | 95 of 100 lie between | |", "|---|---|---|---|---|"]
-    for name, normal in known.items():
-        yours, mean, spread, low, high = (format_value(value, normal.unit) for value in (
-            normal.value, normal.mean, normal.spread, max(normal.low, 0.0), normal.high))
-        lines.append(f"| {name} | {yours} | {mean} ± {spread} ({normal.seeds}) | {low} and {high} | "
-                     f"{normal.verdict if normal.verdict == 'within' else f'**{normal.verdict}**'} |")
-    lines = [line.replace(" %", "\u00a0%").replace(" ±", "\u00a0±") for line in lines]  # no line breaks there
-    for name, normal in known.items():
-        if normal.verdict != "within":
-            lines += ["", f"**{name}**: {normal}"]
-    return "\n".join(lines)
-
-# %% ../../nbs/library/teach/results.ipynb #48ac2023
-PEERS = ("fastai", "timm", "torchvision", "lightning")
-PEER_QUESTIONS = {  # question -> what its ratios are called in the file, and in the table
-    "import": {"beyond torch": "importing, beyond PyTorch", "with torch": "importing, PyTorch included",
-               "first step": "from starting Python to a first training step"},
-    "size": {"megabytes": "size on disk, beyond PyTorch"},
-    "pipeline": {"cold": "from files to batches, first pass", "warm": "from files to batches, later passes"},
-    "finder": {"frozen": "learning-rate finder, body frozen", "unfrozen": "learning-rate finder, nothing frozen"},
-    "frozen": {"first": "training a head, first epoch", "later": "training a head, later epochs"},
-    "step": {"images/s": "training step, nothing frozen"},
-    "tune": {"seconds": "fine-tuning to an error of 15 %"},
-    "inference": {"images/s": "naming the files of a folder"},
-}
-
-
-def format_ratio(ratio: float) -> str:
-    """A ratio with as many digits as mean something: 0.86, 1.63, 2.6, 99."""
-    return f"{ratio:,.{0 if ratio >= 10 else 1 if ratio >= 2 else 2}f}"
-
-
-def peers_table(start: str | Path | None = None) -> str:
-    """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
-
-    **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
-    """
-    lines, memory = [], []
-    for question, names in PEER_QUESTIONS.items():
-        record = read_record(f"peers_{question}.json", start)
-        ratios, least = record.get("ratios", {}), record.get("at_least", {})
-        lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items() if name in ratios]
-        what = list(names.values())[0].split(",")[0]
-        memory += [(f"peak memory: {what}", ratios["peak_gb"], {})] if "peak_gb" in ratios else []
-    if not lines:
-        return "Not measured yet: `make bench`."
-
-    def cell(ratio: float | None, least: float | None) -> str:
-        if ratio is None:
-            return "" if least is None else f"> {cell(least, None)}"
-        return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
-
-    rows = [f"| {shown} | " + " | ".join(cell(ratios.get(peer), least.get(peer)) for peer in PEERS) + " |"
-            for shown, ratios, least in lines + memory]
-    return "\n".join(["| times as good as | " + " | ".join(PEERS) + " |", "|---" * (1 + len(PEERS)) + "|", *rows])

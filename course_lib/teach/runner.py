@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 import re
 import signal
@@ -19,21 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.device import describe_machine
 from ..core.text import format_value
-from course_lib.teach.results import (
-    NORMAL_FILE, RESULTS_VARIABLE, TIMES_FILE, Normality, is_normal, lesson_cost,
-    read_results, recorded_file, recorded_lessons
-)
+from .results import NORMAL_FILE, RESULTS_VARIABLE, read_results, recorded_file
+from .typical import TypicalRange, typical_range
 
 if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['CORE_LESSONS', 'STYLE', 'QUIET', 'LessonsNotFoundError', 'find_lessons', 'select_lessons', 'LessonRun',
-           'lesson_title', 'collect_figures', 'explain_failure', 'run_lesson', 'lesson_promise', 'lessons_table',
-           'judge_results', 'render_report', 'new_run_folder', 'summarize_run', 'run_course', 'is_progress_bar',
-           'smaller_png', 'save_outputs', 'refresh_cost', 'record_lessons', 'record_home']
+__all__ = []
 
 # %% ../../nbs/library/teach/runner.ipynb #1a5adac9
 CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
@@ -138,7 +131,7 @@ def _ctrl_c_ends(client) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
         yield
         return
-    asked = []
+    asked: list[int] = []
 
     def end(number: int, frame: object) -> None:
         if asked:
@@ -220,27 +213,6 @@ def run_lesson(
     lesson.figures = collect_figures(notebook)
     return lesson
 
-# %% ../../nbs/library/teach/runner.ipynb #4ef3ef27
-def lesson_promise(notebook: dict) -> str:
-    """The quoted sentence under a notebook's title."""
-    for cell in notebook["cells"]:
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "markdown" and (match := re.search(r"^# .+\n+((?:> ?.*\n?)+)", text, re.M)):
-            return " ".join(line.lstrip("> ").strip() for line in match[1].splitlines()).strip()
-    return ""
-
-
-def lessons_table(folder: str | Path | None = None) -> str:
-    """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
-    recorded = recorded_lessons(folder).get("lessons", {})
-    lines = ["| lesson | what you will find | time |", "|---|---|---|"]
-    for number, path in find_lessons(folder).items():
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        seconds = recorded.get(number, {}).get("seconds")
-        took = format_value(seconds, "seconds") if seconds else "not recorded yet"
-        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {took} |")
-    return "\n".join(lines)
-
 # %% ../../nbs/library/teach/runner.ipynb #17e334a7
 STYLE = """
 :root{color-scheme:light dark;--line:#8885;--good:#1a7f37;--bad:#c62828}
@@ -253,6 +225,12 @@ figcaption{font-size:.9rem;opacity:.8}.good{color:var(--good)}.bad{color:var(--b
 """
 
 
+def without_home(text: str) -> str:
+    """`text` with `~` for the name of the home folder: whose computer it was is nobody's business."""
+    home = Path.home()
+    return text.replace(str(home), "~") if len(home.parts) > 1 else text
+
+
 def _rows(cells: Sequence[Sequence[str]], tag: str = "td") -> str:
     return "".join("<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in row) + "</tr>" for row in cells)
 
@@ -261,25 +239,26 @@ def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead>{_rows([header], "th")}</thead><tbody>{_rows(cells)}</tbody></table></div>'
 
 # %% ../../nbs/library/teach/runner.ipynb #83331654
-def judge_results(rows: Sequence[dict], recorded: Iterable[dict] | None = None) -> list[Normality | None]:
-    """For each row what `is_normal` says of it; None for what is no error or accuracy, or was not recorded."""
+def judge_results(rows: Sequence[dict], recorded: Iterable[dict] | None = None) -> list[TypicalRange | None]:
+    """For each row what `typical_range` says of it; None for what is no error or accuracy, or was not recorded."""
     kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
     known = {"lesson", "name", "value", "unit", "dataset", "backbone", "profile"}
-    found = [is_normal(row, kept) if row.get("unit") == "fraction" and known <= row.keys() else None for row in rows]
-    return [normal if normal and normal.verdict != "unknown" else None for normal in found]
+    found = [typical_range(row, kept) if row.get("unit") == "fraction" and known <= row.keys() else None
+             for row in rows]
+    return [typical if typical and typical.verdict != "unknown" else None for typical in found]
 
 
 def render_report(lessons: Sequence[LessonRun], rows: Sequence[dict], settings: CourseSettings, title: str) -> str:
     """The report as one HTML page: the lessons, the results table, and every plot."""
-    esc = html.escape
+    esc = lambda text: html.escape(without_home(text))
     ran = [(f'<a href="{esc(lesson.notebook.name)}">{esc(lesson.number)} {esc(lesson.title)}</a>', str(lesson.cells),
             format_value(lesson.seconds, "seconds"),
             '<span class="good">ran to the end</span>' if lesson.passed
             else f'<span class="bad">stopped: {esc(lesson.error)}</span>') for lesson in lessons]
     results = [(esc(r["lesson"]), esc(r["name"]), format_value(r["value"], r.get("unit", "")),
-                f'<span title="{esc(str(normal))}">{normal.verdict}</span>' if normal else "",
+                f'<span title="{esc(str(typical))}">{typical.verdict}</span>' if typical else "",
                 *(esc(str(r.get(k, ""))) for k in ("dataset", "backbone", "profile", "seed")))
-               for r, normal in zip(rows, judge_results(rows), strict=True)]
+               for r, typical in zip(rows, judge_results(rows), strict=True)]
     figures = "".join(
         f'<figure><img alt="{esc(heading)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{esc(lesson.number)} {esc(heading)}</figcaption></figure>"
@@ -321,11 +300,11 @@ def summarize_run(lessons: Sequence[LessonRun], rows: Sequence[dict], run_folder
         lines += ["", "What was trained"]
         lines += [f"  {r['name']:<44.44} {format_value(r['value'], 'fraction'):>9}  "
                   f"{r.get('backbone', '')} on {r.get('dataset', '')} (lesson {r['lesson']})" for r in trained]
-    judged = [(r, normal) for r, normal in zip(rows, judge_results(rows), strict=True) if normal]
-    odd = [(r, normal) for r, normal in judged if normal.verdict != "within"]
+    judged = [(r, typical) for r, typical in zip(rows, judge_results(rows), strict=True) if typical]
+    odd = [(r, typical) for r, typical in judged if typical.verdict != "within"]
     if odd:
         lines += ["", f"Outside what is normal: {len(odd)} of {len(judged)} figures (of twenty, one is by chance)"]
-        lines += [f"  {r['name']} (lesson {r['lesson']}): " + str(normal).replace("\n", "\n    ") for r, normal in odd]
+        lines += [f"  {r['name']} (lesson {r['lesson']}): {typical}".replace("\n", "\n    ") for r, typical in odd]
     total, failed = sum(lesson.seconds for lesson in lessons), sum(not lesson.passed for lesson in lessons)
     lines += ["", f"{len(lessons) - failed} of {len(lessons)} lessons ran to the end in "
                   f"{format_value(total, 'seconds')}.", f"Report: {run_folder / 'report.html'}"]
@@ -363,93 +342,3 @@ def run_course(
         (run_folder / "report.html").write_text(page, encoding="utf-8")
         echo(summarize_run(lessons, rows, run_folder))
     return lessons, run_folder
-
-# %% ../../nbs/library/teach/runner.ipynb #f777da3d
-QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in saved outputs
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace the file in one step, so that a stop halfway leaves the old one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def is_progress_bar(output: dict) -> bool:
-    """Whether an output of a notebook cell is a progress bar, which means nothing once the work is done."""
-    text = "".join(output.get("data", {}).get("text/plain", ""))
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {}) and ("%|" in text or "it [" in text)
-
-
-def smaller_png(picture: str, limit: int = 50_000) -> str:
-    """A PNG in base64, with a palette if it has more than `limit` bytes: of 256 colours, or of 64 where all is grey."""
-    import io
-
-    from PIL import Image
-
-    data = base64.b64decode(picture)
-    if len(data) > limit:
-        file = io.BytesIO()
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        grey = image.convert("HSV").getextrema()[1][1] < 32  # the largest saturation, of 255
-        image.quantize(64 if grey else 256).save(file, "png", optimize=True)
-        data = min(data, file.getvalue(), key=len)
-    return base64.b64encode(data).decode()
-
-# %% ../../nbs/library/teach/runner.ipynb #ce3376f8
-def save_outputs(executed: Path, source: Path) -> None:
-    """Put the outputs of the executed copy into the notebook `source`, cell by cell, by the cells' ids."""
-    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    outputs = {cell["id"]: [output for output in cell["outputs"] if not is_progress_bar(output)]
-               for cell in cells if cell["cell_type"] == "code"}
-    notebook = json.loads(source.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["outputs"], cell["execution_count"] = outputs[cell["id"]], None
-            for output in cell["outputs"]:
-                clean = {"metadata": {}, "execution_count": None}
-                output |= {key: value for key, value in clean.items() if key in output}
-                if picture := output.get("data", {}).get("image/png"):
-                    output["data"]["image/png"] = smaller_png("".join(picture))
-    _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-# %% ../../nbs/library/teach/runner.ipynb #e752673d
-def refresh_cost(source: Path, number: str) -> None:
-    """Write the recorded time of a lesson into the saved output of its `lesson_cost` cell."""
-    notebook = json.loads(source.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and f'lesson_cost("{number}")' in "".join(cell["source"]):
-            for output in cell["outputs"]:
-                if "text/markdown" in output.get("data", {}):
-                    output["data"]["text/markdown"] = [lesson_cost(number, source.parent)]
-    _write_text(source, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-# %% ../../nbs/library/teach/runner.ipynb #ae958c9b
-def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_folder: Path,
-                   settings: CourseSettings) -> str:
-    """Save outputs, times and results of the lessons that ran to the end; gives a sentence that says what was saved."""
-    import torch
-
-    file = sources[0].parents[1] / TIMES_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"lessons": {}}
-    record |= {"profile": settings.profile_name, "machine": describe_machine(), "torch": torch.__version__}
-    rows = read_results(run_folder / "results.jsonl")
-    passed = [(lesson, source) for lesson, source in zip(lessons, sources, strict=False) if lesson.passed]
-    for lesson, source in passed:
-        save_outputs(lesson.notebook, source)
-        record["lessons"][lesson.number] = {"title": lesson.title, "seconds": round(lesson.seconds, 1),
-                                            "results": [r for r in rows if r["lesson"] == lesson.number]}
-    _write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
-    for lesson, source in passed:
-        refresh_cost(source, lesson.number)
-    return f"Saved the outputs of {len(passed)} lessons, and their times and results in {TIMES_FILE}."
-
-# %% ../../nbs/library/teach/runner.ipynb #68c95dcb
-def record_home(source: Path, run_folder: Path) -> None:
-    """Run the home page, whose table of lessons has the times just recorded, and save its outputs."""
-    if source.is_file():
-        home = run_lesson(source, run_folder, QUIET)
-        if not home.passed:
-            raise RuntimeError(f"The home page {source} did not run: {home.error}")
-        save_outputs(home.notebook, source)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
+sys.path.append(str(PEERS.parents[1] / "website"))
 QUESTIONS = ("pipeline", "finder", "frozen", "step", "inference")
 
 
@@ -169,7 +170,9 @@ def test_rounds_take_turns_in_processes_of_their_own(programs, tmp_path):
 
 
 def test_the_table_says_where_a_peer_wins(tmp_path):
-    from course_lib.teach.results import TIMES_FILE, peers_table
+    from page_tables import peers_table
+
+    from course_lib.teach.results import TIMES_FILE
 
     assert peers_table(tmp_path) == "Not measured yet: `make bench`."
     (folder := (tmp_path / TIMES_FILE).parent).mkdir(parents=True)
@@ -203,8 +206,10 @@ def test_a_file_a_question_with_memory_beside(programs, monkeypatch, tmp_path):
 
 def test_the_published_figures_follow_from_the_recorded_runs(programs):
     """What page and README show: none of a --quick run, medians of the runs, ratios in the figures' order."""
-    from course_lib.teach.results import PEER_QUESTIONS, read_record
-    from course_lib.teach.results import PEERS as SHOWN
+    from page_tables import PEER_QUESTIONS
+    from page_tables import PEERS as SHOWN
+
+    from course_lib.teach import read_record
 
     compare = programs("compare")
     assert (("course", *SHOWN), {*PEER_QUESTIONS, *GROWING}) == (compare.PEERS, compare.QUESTIONS.keys())

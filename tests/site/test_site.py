@@ -35,9 +35,17 @@ pytestmark = [pytest.mark.timeout(900),  # on a busy machine
               pytest.mark.skipif(not CAN_BUILD, reason="The site needs Quarto, or smalldocs, which needs Python 3.11.")]
 
 
+def canaries(folder):
+    """Variables that say whose computer this is, with values that may stand in nothing that is published."""
+    home = folder / "canary-home"
+    home.mkdir(parents=True, exist_ok=True)
+    return {"HOME": str(home), "USERPROFILE": str(home), "USER": "canary-user", "LOGNAME": "canary-user",
+            "USERNAME": "canary-user", "HOSTNAME": "canary-host", "COURSELIB_CANARY": "canary-value"}
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site, built once for all processes that run tests."""
+    """The site, built once for all processes that run tests, by somebody whose variables are `canaries`."""
     from filelock import FileLock
 
     if "COURSE_SITE" in os.environ:
@@ -48,7 +56,9 @@ def site(tmp_path_factory):
         if not (shared / "seconds").is_file():
             started = os.times()
             ran = subprocess.run([sys.executable, ROOT / "website" / "build.py", "--output", shared / "docs"],
-                                 capture_output=True, text=True, timeout=800)
+                                 capture_output=True, text=True, timeout=800,
+                                 env={"MPLCONFIGDIR": str(Path.home() / ".config" / "matplotlib"), **os.environ,
+                                      **canaries(shared)})
             assert ran.returncode == 0, ran.stdout + ran.stderr
             now = os.times()
             (shared / "seconds").write_text(str(now.children_user + now.children_system - started.children_user
@@ -95,6 +105,13 @@ def pages_of(folder):
 @pytest.fixture(scope="session")
 def pages(site):
     return pages_of(site)
+
+
+def page_of(lesson):
+    """The address of the reference of a lesson's module."""
+    from pages import lesson_paths, module_of, reference_page
+
+    return reference_page(module_of(lesson_paths()[lesson])).replace(".ipynb", ".html")
 
 
 def broken_links(folder, pages):
@@ -272,29 +289,148 @@ def test_the_glossary_has_the_chinese_beside_the_english(pages):
 
 
 def test_every_public_name_has_its_reference(pages):
-    from pages import anchor, module_notebooks, public_names, reference_page
+    from pages import anchor, module_notebooks, offers, public_names, reference_page, references
 
     missing = [f"{module}.{name}" for module in module_notebooks() for name in public_names(module)
                if anchor(name) not in pages[reference_page(module).replace(".ipynb", ".html")].ids]
     assert missing == []
-    learner = pages["api/learner.html"].text
-    assert "train_loader : Iterable" in learner.replace(" :", ":").replace(":", " : ").replace("  ", " ")
-    assert "lib-Learner.fit" in pages["api/learner.html"].ids
-    assert "api/learner.html#lib-Learner" in pages["03_training_loop.html"].links  # lessons lead there
+    offered = [f"course_lib.{place}.{name}" for place, names in offers().items() for name in names]
+    assert len(offered) > 100 and [name for name in offered if name not in references()] == []
+    learner = pages[page_of("03")]
+    assert "train_loader : Iterable" in learner.text.replace(" :", ":").replace(":", " : ").replace("  ", " ")
+    assert "lib-Learner.fit" in learner.ids and "from course_lib.learner import" in learner.text
+    assert f"{page_of('03')}#lib-Learner" in pages["03_training_loop.html"].links  # lessons lead there
+
+
+def test_a_page_of_the_library_says_what_it_documents_and_has_the_names_for_other_modules_too(pages):
+    page = pages["library/teach/sandbox.html"]
+    assert "This page documents the module course_lib.teach.sandbox" in page.text and "lib-run_answer" in page.ids
+    assert "to use it: from course_lib.teach import ..." in pages["library/teach/practice.html"].text
+    assert "lib-run_answer" not in " ".join(pages["library/teach/practice.html"].links)  # prose links public names
 
 
 def test_names_are_linked_as_nbdev_does_but_not_inside_links():
     from pages import Links
 
-    links = Links("../")
+    links, page = Links("../"), page_of("03").replace(".html", ".ipynb")
     line = "`Learner` and `Learner.fit()`, [`Learner`](x.ipynb), `nothing_of_ours`"
-    assert links.linkify(line) == ("[`Learner`](../api/learner.ipynb#lib-Learner) and [`Learner.fit()`]"
-                                   "(../api/learner.ipynb#lib-Learner.fit), [`Learner`](x.ipynb), `nothing_of_ours`")
+    assert links.linkify(line) == (f"[`Learner`](../{page}#lib-Learner) and [`Learner.fit()`]"
+                                   f"(../{page}#lib-Learner.fit), [`Learner`](x.ipynb), `nothing_of_ours`")
     assert links.linkify("```\n`Learner`\n```\n## `Learner`") == "```\n`Learner`\n```\n## `Learner`"
+    assert links.linkify("`course_lib.learner.Learner`").endswith(f"(../{page}#lib-Learner)")  # by package, too
+    assert links.linkify("`number`, `lock`") == "`number`, `lock`"  # words of every lesson, and names in core
+
+
+def test_the_library_stands_in_the_sidebar_by_rooms(pages):
+    from pages import module_notebooks, reference_page, room_sections
+
+    sections = room_sections()
+    rooms = {section["section"]: section["contents"] for section in sections if isinstance(section, dict)}
+    assert rooms.keys() == {f"course_lib.{module.rpartition('.')[0]}" for module in module_notebooks() if "." in module}
+    listed = [one for one in sections if isinstance(one, str)] + [page for room in rooms.values() for page in room]
+    assert sorted(listed) == sorted(map(reference_page, module_notebooks()))
+    assert "library/core/files.ipynb" in rooms["course_lib.core"] and "library/settings.ipynb" in sections
+    assert {page.replace(".ipynb", ".html") for page in listed} <= set(pages["index.html"].links)
+
+
+# ---- Old addresses
+
+PUBLISHED = {  # each page that the site ever had
+    *(f"{lesson}.html" for lesson in (
+        "01_data_prep", "02_model", "03_training_loop", "04_lr_finder", "05_transfer_learning", "06_interpretation",
+        "07_tuning", "08_deeper_backbones", "09_fine_grained", "10_tricks", "index", "CHANGELOG")),
+    *(f"api/{module}.html" for module in (
+        "backbones", "data", "interpret", "learner", "lr_finder", "models", "pooling", "transfer", "tricks", "tuning")),
+    *(f"reference/{page}.html" for page in (
+        "api", "bench", "command_line", "distributed", "doctor", "download", "faults", "features", "glossary",
+        "licences", "pack", "peers", "practice", "precision", "reported", "results", "runner", "settings", "teaching",
+        "training")),
+}
+
+
+def test_every_address_that_was_published_leads_to_a_page(site, pages):
+    from pages import redirects
+
+    assert PUBLISHED - pages.keys() == set()
+    moved = redirects()
+    assert {old for old in pages if old.startswith("reference/")} <= moved.keys()  # nothing else lies there
+    for old, new in moved.items():
+        assert old in PUBLISHED and new in pages and new not in moved, old
+        text = (site / old).read_text(encoding="utf-8")
+        target = os.path.relpath(new, Path(old).parent).replace(os.sep, "/")
+        assert pages[old].links == [target] and f"0; url={target}" in text and f'"{target}" + location.hash' in text
+    assert pages["reference/practice.html"].links == ["../library/teach/practice.html"]
+    assert pages[moved["api/learner.html"]].ids >= {"lib-Learner"}
+
+
+def test_an_old_address_without_a_new_one_is_said(tmp_path, monkeypatch):
+    import pages as making
+
+    (tmp_path / "website").mkdir()
+    (tmp_path / "website" / "redirects.toml").write_text('"api/data.html" = "nowhere"\n', encoding="utf-8")
+    monkeypatch.setattr(making, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="sends api/data.html to 'nowhere'.*no module and no page"):
+        making.redirects()
+
+
+# ---- Nothing of the computer on which it was built
+
+def test_no_file_of_the_site_names_the_computer_that_built_it(site):
+    if not (site.parent / "seconds").is_file():
+        pytest.skip("COURSE_SITE names a site that is built already.")
+    words = {*canaries(site.parent).values(), "canary-", str(ROOT), "COURSELIB_CANARY"}
+    found = [(path.relative_to(site).as_posix(), word) for path in sorted(site.rglob("*")) if path.is_file()
+             for word in words if word.encode() in path.read_bytes()]
+    assert found == [] and len(list(site.rglob("*"))) > 100
+
+
+def test_no_notebook_and_no_record_names_somebody_s_home():
+    homes = r"/home/[a-z]|/Users/[A-Za-z]|(^|[^a-z])/root\b|[A-Z]:\\\\?Users"
+    named = subprocess.run(["git", "grep", "-nIE", homes, "--", "nbs", "benchmarks/results", "README.md", "website"],
+                           cwd=ROOT, capture_output=True, text=True)
+    assert named.stdout == ""
+
+
+def test_a_default_is_shown_as_it_is_written_where_it_could_tell_of_the_computer(tmp_path, monkeypatch):
+    from pages import Entry
+
+    monkeypatch.setenv("HOME", "/home/canary")
+    monkeypatch.setenv("USERPROFILE", "/home/canary")
+    (tmp_path / "planted.py").write_text("""
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = str(Path.home())
+
+
+def launched(environ=os.environ, *, where: Path = Path.home() / "x", name=HOME, size: int = 3, how=len, word="a"):
+    "Words."
+
+
+@dataclass
+class Settings:
+    "Words."
+    data: Path = Path("data")
+    count: int = 3
+
+
+made = eval("lambda environ=os.environ: None")
+made.__doc__ = "Words."
+""", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import planted
+
+    shown = Entry(planted.launched)._repr_markdown_()
+    for words in ("=os.environ", "=Path.home() / 'x'", "name=HOME", "=3", "how=len", "='a'"):
+        assert words in shown.replace(" = ", "="), words
+    assert "Path('data')" in Entry(planted.Settings)._repr_markdown_()
+    assert "environ=..." in Entry(planted.made)._repr_markdown_()
+    assert "canary" not in shown + Entry(planted.Settings)._repr_markdown_() + Entry(planted.made)._repr_markdown_()
 
 
 def test_every_row_of_the_results_leads_to_its_recorded_file(site):
-    text = (site / "reference" / "reported.html").read_text(encoding="utf-8")
+    text = (site / "pages" / "reported.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
     body = [row for row in rows if "<td" in row]
     recorded = json.loads((ROOT / "benchmarks" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
@@ -309,7 +445,7 @@ def test_every_row_of_the_results_leads_to_its_recorded_file(site):
 
 
 def test_the_page_of_the_peers_has_a_plot_and_a_table_a_question(site):
-    text = (site / "reference" / "peers.html").read_text(encoding="utf-8")
+    text = (site / "pages" / "peers.html").read_text(encoding="utf-8")
     recorded = sorted(path.name for path in (ROOT / "benchmarks" / "results").glob("peers_*.json"))
     shown = re.findall(r'href="[^"]*/(peers_\w+\.json)"', text)
     assert sorted(shown) == recorded and len(recorded) == 12
@@ -361,7 +497,7 @@ def test_links_to_the_repository_come_from_one_place_and_are_left_out_while_it_i
     assert "https://some.example/course/07_tuning.html" in "".join(second["source"])
     named = subprocess.run(["git", "grep", "-lE", r"github\.com/(OWNER|some)/"], cwd=ROOT, capture_output=True,
                            text=True)
-    assert named.returncode > 1 or set(named.stdout.split()) <= {"pyproject.toml", "tests/test_site.py"}
+    assert named.returncode > 1 or set(named.stdout.split()) <= {"pyproject.toml", "tests/site/test_site.py"}
 
 
 def test_a_widget_says_what_a_running_kernel_adds_beside_its_picture(pages):
@@ -455,7 +591,9 @@ def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(size
     page.on("pageerror", lambda error: told[page.url].append(str(error)))
     page.on("request", lambda request: None if request.url.startswith((address, "data:"))
             else told[page.url].append(f"asked {request.url}"))
-    for name in pages:
+    from pages import redirects
+
+    for name in pages.keys() - redirects().keys():  # from an old address the browser is on its way
         page.goto(address + name)
         told[page.url] += page.evaluate(TOO_WIDE)
     page.context.close()
@@ -464,13 +602,22 @@ def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(size
 
 def test_code_scrolls_inside_its_box_on_a_phone(browser, address):
     page = open_page(browser, viewport=PHONE)
-    page.goto(address + "api/learner.html")
+    page.goto(address + page_of("03"))
     scrolling = page.evaluate("[...document.querySelectorAll('pre')].filter(e => e.scrollWidth > e.clientWidth"
                               " || e.parentElement.scrollWidth > e.parentElement.clientWidth).length")
     assert scrolling > 3
     right = page.evaluate("Math.max(...[...document.querySelectorAll('main pre')].map(e => e.getBoundingClientRect()"
                           ".right))")
     assert right <= PHONE["width"]
+    page.context.close()
+
+
+def test_an_old_address_leads_to_the_same_place_on_the_new_page(browser, address):
+    page = open_page(browser, viewport=DESK)
+    for old, new in (("reference/glossary.html#loss", "pages/glossary.html#loss"),
+                     ("api/learner.html#lib-Learner", f"{page_of('03')}#lib-Learner")):
+        page.goto(address + old)
+        page.wait_for_url(address + new)
     page.context.close()
 
 

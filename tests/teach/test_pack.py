@@ -11,10 +11,12 @@ import nbformat
 import pytest
 
 from course_lib.app.cli import main
-from course_lib.teach.pack import exam_notebook, nbgrader_notebook, pack_course, update_lessons
-from course_lib.teach.practice import exercise_lessons, find_exercise, function_source, load_exercises
+from course_lib.teach.exercise import function_source
+from course_lib.teach.pack import exam_notebook, nbgrader_notebook, pack_course
+from course_lib.teach.practice import exercise_lessons, find_exercise, load_exercises
 
 NBS = Path(__file__).resolve().parents[2] / "nbs"
+sys.path.insert(0, str(NBS.parent / "website"))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,8 @@ def test_the_command_writes_a_pack_and_refuses_a_folder_that_holds_anything(tmp_
 
 
 def test_the_lessons_are_up_to_date(tmp_path):
+    from author import update_lessons
+
     for lesson in exercise_lessons():
         [path] = NBS.glob(f"{lesson}_*.ipynb")
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -14,32 +14,24 @@ import pytest
 import torch
 from torch import nn
 
-import course_lib.teach.practice as practice
+import course_lib.teach.verdict as checker
 from course_lib.app.cli import main
+from course_lib.teach import check, hint, name_cause, quiz, require, show_lab, solution
+from course_lib.teach.compare import difference
+from course_lib.teach.exercise import BEGIN, END, function_source, solution_source, stub_function, stub_source
+from course_lib.teach.lab import judge_cause
+from course_lib.teach.pack import practice_cells, with_practice
 from course_lib.teach.practice import (
-    Lab,
-    check,
-    diagnose,
-    difference,
-    examine,
     exercise_lessons,
     find_exercise,
     find_lab,
-    function_source,
-    hint,
     load_exercises,
-    practice_cells,
-    prove_exercise,
-    quiz,
-    read_progress,
-    require,
-    show_lab,
-    solution,
-    solution_source,
-    stub_source,
-    time_limit,
-    with_practice,
+    load_labs,
+    progress_table,
 )
+from course_lib.teach.progress import PROGRESS_FILE, read_progress
+from course_lib.teach.sandbox import time_limit
+from course_lib.teach.verdict import codes_of, examine, prove_exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = exercise_lessons()
@@ -50,7 +42,7 @@ ALL = [exercise.id for lesson in LESSONS for exercise in load_exercises(lesson)]
 def elsewhere(tmp_path, monkeypatch):
     """Progress is written into a folder of the test."""
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data" / practice.PROGRESS_FILE
+    return tmp_path / "data" / PROGRESS_FILE
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -65,7 +57,7 @@ def test_stub_and_solution_are_python_and_the_stub_holds_no_solution(id):
     stub, solved = stub_source(exercise), solution_source(exercise)
     for source in (stub, solved):
         assert ast.parse(source).body[0].name == exercise.answer.__name__
-        assert practice.BEGIN not in source and practice.END not in source
+        assert BEGIN not in source and END not in source
     if exercise.wrong_start is None:
         inside = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", function_source(exercise.answer), re.S)
         lost = [line.strip() for part in inside for line in part.splitlines() if len(line.strip()) > 12]
@@ -74,8 +66,8 @@ def test_stub_and_solution_are_python_and_the_stub_holds_no_solution(id):
 
 @pytest.mark.parametrize("id", ALL)
 def test_a_stub_uses_no_name_that_the_lesson_before_it_may_have_given_to_something_else(id):
-    function = practice.stub_function(find_exercise(id))
-    codes = practice._codes(function.__code__)
+    function = stub_function(find_exercise(id))
+    codes = codes_of(function.__code__)
     loaded = {step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
     assert not {name for name in loaded if name not in function.__globals__ and not hasattr(builtins, name)}
 
@@ -107,8 +99,7 @@ def test_a_check_is_quick(id):
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_has_four_exercises_of_more_than_one_kind_a_lab_and_five_questions(lesson):
-    module = practice._lesson_module(lesson)
-    labs = [value for value in vars(module).values() if isinstance(value, Lab)]
+    labs = load_labs(lesson)
     exercises = [e for e in load_exercises(lesson) if e.id not in {lab.exercise.id for lab in labs}]
     assert len(exercises) >= 4 and len({e.difficulty for e in exercises}) >= 2 and len(labs) == 1
     assert all(e.id.startswith(f"{lesson}.") and 0 < e.minutes <= 60 for e in exercises)
@@ -124,7 +115,7 @@ def test_the_lesson_holds_exactly_the_cells_that_are_made_from_the_one_source(le
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     made = with_practice(cells, lesson)
     assert ["".join(c["source"]) for c in made] == ["".join(c["source"]) for c in cells], (
-        f"{path.name}: run course pack --lessons, and commit the notebook")
+        f"{path.name}: run python website/author.py, and commit the notebook")
     text = "".join("".join(cell["source"]) for cell in cells)
     for exercise in load_exercises(lesson):
         for part in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", function_source(exercise.answer), re.S):
@@ -133,11 +124,11 @@ def test_the_lesson_holds_exactly_the_cells_that_are_made_from_the_one_source(le
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lab_shows_its_bug_and_is_mended_by_the_reference(lesson):
-    [lab] = [value for value in vars(practice._lesson_module(lesson)).values() if isinstance(value, Lab)]
+    [lab] = load_labs(lesson)
     broken, mended = (dict(lab.curves(answer)) for answer in (lab.exercise.wrong_start, lab.exercise.answer))
     assert broken.keys() == mended.keys() and all(len(values) >= 3 for values in broken.values())
     assert difference({k: list(v) for k, v in broken.items()}, {k: list(v) for k, v in mended.items()}, 0.01)
-    right = [practice.diagnosis(lab, number)[0] for number in (1, 2, 3, 4)]
+    right = [judge_cause(lab, number)[0] for number in (1, 2, 3, 4)]
     assert sum(right) == 1
     axes = show_lab(lab.id, lab.exercise.answer)  # also in the notebook, by its name
     assert len(axes.lines) == 2 * len(broken) and axes.get_ylabel() and axes.get_legend()
@@ -202,8 +193,8 @@ def test_an_answer_must_not_change_what_it_is_given():
 
 @pytest.mark.parametrize("name, replacement", [("difference", lambda *a: ""), ("_differs", lambda *a: "")])
 def test_a_replaced_checker_is_noticed(monkeypatch, name, replacement):
-    monkeypatch.setattr(practice, name, replacement)
-    verdict = practice.examine(find_exercise("04.lr_sweep"), lambda start, stop, count: 17)
+    monkeypatch.setattr(checker, name, replacement)
+    verdict = checker.examine(find_exercise("04.lr_sweep"), lambda start, stop, count: 17)
     assert not verdict.passed and "Restart the kernel" in verdict.message
 
 
@@ -214,20 +205,20 @@ def test_torch_replaced_by_the_answer_is_noticed(monkeypatch):
 
 
 def test_an_unknown_exercise_or_lab_names_the_nearest():
-    with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
+    with pytest.raises(ValueError, match="Did you mean '04.lr_sweep'"):
         check("04.lr_swep", lambda: 0)
-    with pytest.raises(ValueError, match="Near it: 04.lr_sweep"):
+    with pytest.raises(ValueError, match="Did you mean '04.lr_sweep'"):
         check(" 04.LR_Sweep", lambda: 0)
     with pytest.raises(ValueError, match="'04.lab' is a lab; its function is exercise '04.tidy_sweep'"):
         hint("04.lab")
     with pytest.raises(ValueError, match="choose 1, 2, 3 or 4"):
-        diagnose("04.lab", 3.0)
-    with pytest.raises(ValueError, match="Near it"):
+        name_cause("04.lab", 3.0)
+    with pytest.raises(ValueError, match="There are, for example: 01"):
         hint("nonsense")
     with pytest.raises(ValueError, match="no lab '04.lap', only: .*04.lab"):
-        diagnose("04.lap", 1)
+        name_cause("04.lap", 1)
     with pytest.raises(ValueError, match="choose 1, 2, 3 or 4"):
-        diagnose("04.lab", 5)
+        name_cause("04.lab", 5)
     with pytest.raises(ValueError, match="hints 1, 2 and 3"):
         hint("04.lr_sweep", 4)
     with pytest.raises(ValueError, match="no exercises for lesson '77'"):
@@ -256,7 +247,7 @@ def test_hints_come_in_their_order_and_progress_remembers(capsys, elsewhere):
 
 def test_eleven_tries_are_tries():
     events = [{"id": "04.lr_sweep", "did": "failed"}] * 11 + [{"id": "04.running_mean", "did": "failed"}]
-    table = practice.progress_table(events, "04")
+    table = progress_table(events, "04")
     assert "(11 tries)" in table and "(1 try)" in table
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbdev.clean import clean_nb
 
 from course_lib.app.cli import main
 from course_lib.settings import CourseSettings
-from course_lib.teach.results import TIMES_FILE, read_results, record_result
-from course_lib.teach.runner import record_lessons, run_course, run_lesson, select_lessons, smaller_png
+from course_lib.teach.results import read_results, record_result
+from course_lib.teach.runner import run_course, run_lesson, select_lessons
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
@@ -103,29 +102,6 @@ def test_ctrl_c_keeps_what_was_finished(course, tmp_path, wait):
     assert "12.5 %" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_saving_puts_outputs_and_figures_into_the_repository(course, tmp_path):
-    cost = ("from IPython.display import Markdown\nfrom course_lib.teach.results import lesson_cost\n"
-            'Markdown(lesson_cost("01"))')
-    path = write_lesson(course, "01_first", "print('hello')", RECORD, cost, PLOT)
-    broken = write_lesson(course, "02_broken", "1 / 0")
-    settings = CourseSettings(profile_name="test")
-    lessons, run = run_course(settings, [path, broken], tmp_path / "runs", echo=lambda text: None)
-    assert "1 lesson" in record_lessons(lessons, [path, broken], run, settings)
-    saved = nbformat.read(path, as_version=4)
-    assert saved.cells[1].outputs[0].text == "hello\n" and saved.cells[1].execution_count is None
-    written = json.loads(path.read_text(encoding="utf-8"))
-    cleaned = json.loads(json.dumps(written))
-    clean_nb(cleaned, repair=False)
-    assert cleaned["cells"][1:] == written["cells"][1:]  # pictures too: nbdev-clean has nothing left to do
-    assert "image/png" in written["cells"][4]["outputs"][0]["data"]
-    said = saved.cells[3].outputs[0].data["text/markdown"]  # the time of this very run, not of the one before
-    assert said.startswith("Runs in") and "test profile" in said
-    assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved
-    record = json.loads((tmp_path / TIMES_FILE).read_text(encoding="utf-8"))
-    assert list(record["lessons"]) == ["01"] and record["lessons"]["01"]["seconds"] > 0
-    assert record["lessons"]["01"]["results"][0]["value"] == 0.125 and "CPU cores" in record["machine"]
-
-
 def test_results_survive_a_torn_line(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSELIB_RESULTS", str(tmp_path / "r.jsonl"))
     for value in (0.5, 0.25):
@@ -134,30 +110,6 @@ def test_results_survive_a_torn_line(tmp_path, monkeypatch):
     for cut in range(len(whole)):
         (tmp_path / "cut.jsonl").write_bytes(whole[:cut])
         assert [r["value"] for r in read_results(tmp_path / "cut.jsonl")] in ([], [0.5], [0.5, 0.25])
-
-
-def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
-    import base64
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    smooth = np.linspace(0, 255, 300)[None, :, None] * np.linspace(0.5, 1, 300)[:, None, None] * np.array([1, 0.7, 0.4])
-    noisy = np.clip(smooth + np.random.default_rng(0).normal(0, 6, (300, 300, 3)), 0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noisy).save(file, "png")
-    large = base64.b64encode(file.getvalue()).decode()
-    small = smaller_png(large)
-    assert len(small) < 0.6 * len(large)
-    again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")).astype(float)
-    assert again.shape == noisy.shape and np.abs(again - noisy).mean() < 10
-    assert smaller_png(large + "\n", limit=10**7) == large == large.strip()  # as nbdev-clean keeps it
-    grey = io.BytesIO()
-    Image.fromarray(noisy[..., 0]).convert("RGB").save(grey, "png")
-    few = Image.open(io.BytesIO(base64.b64decode(smaller_png(base64.b64encode(grey.getvalue()).decode()))))
-    assert len(few.getcolors()) <= 64 < len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors())
-    assert np.abs(np.asarray(few.convert("L")).astype(float) - noisy[..., 0]).mean() < 2
 
 
 @pytest.mark.parametrize("damage", [

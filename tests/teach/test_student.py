@@ -1,6 +1,7 @@
 """Students' answers: right ones in another style pass every check, wrong ones are refused in words that help.
 
-The answers stand in `tests/student`, a file for each lesson. None is a copy of what the exercises know as a mistake.
+The answers stand in `tests/teach/student`, a file for each lesson. None is a copy of what the exercises know as a
+mistake.
 """
 
 import importlib
@@ -8,8 +9,9 @@ import importlib
 import pytest
 import student
 
-import course_lib.teach.practice as practice
-from course_lib.teach.practice import examine, exercise_lessons, find_exercise, load_exercises
+import course_lib.teach.verdict as checker
+from course_lib.teach.practice import exercise_lessons, find_exercise, load_exercises
+from course_lib.teach.verdict import examine
 
 LESSONS = [lesson for lesson in exercise_lessons() if importlib.util.find_spec(f"student.lesson{lesson}")]
 for lesson in LESSONS:
@@ -21,7 +23,7 @@ def named(answers):
 
 
 @pytest.fixture(autouse=True)
-def known_answers_run_once(monkeypatch, ran={}, run_answer=practice.run_answer):  # noqa: B006
+def known_answers_run_once(monkeypatch, ran={}, run_answer=checker.run_answer):  # noqa: B006
     """The reference and the known mistakes do the same each time: they are run once for all answers of students."""
     def run(exercise, answer, index, seed=0):
         if answer not in (exercise.answer, *(mistake.answer for mistake in exercise.mistakes)):
@@ -30,7 +32,7 @@ def known_answers_run_once(monkeypatch, ran={}, run_answer=practice.run_answer):
             ran[key] = run_answer(exercise, answer, index, seed)
         return ran[key]
 
-    monkeypatch.setattr(practice, "run_answer", run)
+    monkeypatch.setattr(checker, "run_answer", run)
 
 
 @pytest.mark.parametrize("id, answer", named(student.RIGHT))

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from course_lib.teach.results import FEWEST_SEEDS, NORMAL_FILE, TIMES_FILE, is_normal, normal_table, read_results
+from course_lib.teach.results import NORMAL_FILE, TIMES_FILE, read_results
+from course_lib.teach.typical import FEWEST_SEEDS, typical_range, typical_table
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = json.loads((ROOT / TIMES_FILE).read_text(encoding="utf-8"))["lessons"]
@@ -17,11 +18,11 @@ NORMAL = read_results((ROOT / TIMES_FILE).with_name(NORMAL_FILE))
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_error_that_a_lesson_records_can_be_judged(lesson):
     rows = [row for row in LESSONS[lesson]["results"] if row["unit"] == "fraction"]
-    judged = {row["name"]: is_normal(row, NORMAL) for row in rows}
-    assert any(normal.verdict == "within" for normal in judged.values())
-    for name, normal in judged.items():
-        read = "gave the same" in normal.why  # trials that were recorded: each run reads the same
-        assert normal.seeds >= FEWEST_SEEDS and (normal.verdict == "within" or read), f"{name}: {normal}"
+    judged = {row["name"]: typical_range(row, NORMAL) for row in rows}
+    assert any(typical.verdict == "within" for typical in judged.values())
+    for name, typical in judged.items():
+        read = "gave the same" in typical.why  # trials that were recorded: each run reads the same
+        assert typical.seeds >= FEWEST_SEEDS and (typical.verdict == "within" or read), f"{name}: {typical}"
         assert not read or lesson == "10"
 
 
@@ -42,9 +43,9 @@ def test_the_recorded_runs_are_of_the_seeds_that_they_name():
 def test_a_lesson_shows_the_table_of_its_recorded_run(lesson):
     [path] = (ROOT / "nbs").glob(f"{lesson}_*.ipynb")
     [cell] = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-              if f'Markdown(normal_table("{lesson}"))' in "".join(cell["source"])]
+              if f'Markdown(typical_table("{lesson}"))' in "".join(cell["source"])]
     [output] = cell["outputs"]
-    assert "".join(output["data"]["text/markdown"]) == normal_table(lesson, LESSONS[lesson]["results"], NORMAL)
+    assert "".join(output["data"]["text/markdown"]) == typical_table(lesson, LESSONS[lesson]["results"], NORMAL)
 
 
 @pytest.fixture

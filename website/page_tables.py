@@ -1,0 +1,74 @@
+"""Tables that only pages show, made from what is recorded: the lessons, and the course beside its peers."""
+
+import json
+import re
+from pathlib import Path
+
+from course_lib.core.text import format_value
+from course_lib.teach.results import read_record, recorded_lessons
+from course_lib.teach.runner import find_lessons, lesson_title
+
+PEERS = ("fastai", "timm", "torchvision", "lightning")
+PEER_QUESTIONS = {  # question -> what its ratios are called in the file, and in the table
+    "import": {"beyond torch": "importing, beyond PyTorch", "with torch": "importing, PyTorch included",
+               "first step": "from starting Python to a first training step"},
+    "size": {"megabytes": "size on disk, beyond PyTorch"},
+    "pipeline": {"cold": "from files to batches, first pass", "warm": "from files to batches, later passes"},
+    "finder": {"frozen": "learning-rate finder, body frozen", "unfrozen": "learning-rate finder, nothing frozen"},
+    "frozen": {"first": "training a head, first epoch", "later": "training a head, later epochs"},
+    "step": {"images/s": "training step, nothing frozen"},
+    "tune": {"seconds": "fine-tuning to an error of 15 %"},
+    "inference": {"images/s": "naming the files of a folder"},
+}
+
+
+def lesson_promise(notebook: dict) -> str:
+    """The quoted sentence under a notebook's title."""
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and (match := re.search(r"^# .+\n+((?:> ?.*\n?)+)", text, re.M)):
+            return " ".join(line.lstrip("> ").strip() for line in match[1].splitlines()).strip()
+    return ""
+
+
+def lessons_table(folder: str | Path | None = None) -> str:
+    """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
+    recorded = recorded_lessons(folder).get("lessons", {})
+    lines = ["| lesson | what you will find | time |", "|---|---|---|"]
+    for number, path in find_lessons(folder).items():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        seconds = recorded.get(number, {}).get("seconds")
+        took = format_value(seconds, "seconds") if seconds else "not recorded yet"
+        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {took} |")
+    return "\n".join(lines)
+
+
+def format_ratio(ratio: float) -> str:
+    """A ratio with as many digits as mean something: 0.86, 1.63, 2.6, 99."""
+    return f"{ratio:,.{0 if ratio >= 10 else 1 if ratio >= 2 else 2}f}"
+
+
+def _ratio_cell(ratio: float | None, least: float | None) -> str:
+    if ratio is None:
+        return "" if least is None else f"> {_ratio_cell(least, None)}"
+    return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
+
+
+def peers_table(start: str | Path | None = None) -> str:
+    """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
+
+    **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
+    """
+    lines: list[tuple[str, dict, dict]] = []
+    memory: list[tuple[str, dict, dict]] = []
+    for question, names in PEER_QUESTIONS.items():
+        record = read_record(f"peers_{question}.json", start)
+        ratios, least = record.get("ratios", {}), record.get("at_least", {})
+        lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items() if name in ratios]
+        what = list(names.values())[0].split(",")[0]
+        memory += [(f"peak memory: {what}", ratios["peak_gb"], {})] if "peak_gb" in ratios else []
+    if not lines:
+        return "Not measured yet: `make bench`."
+    rows = [f"| {shown} | " + " | ".join(_ratio_cell(ratios.get(peer), least.get(peer)) for peer in PEERS) + " |"
+            for shown, ratios, least in lines + memory]
+    return "\n".join(["| times as good as | " + " | ".join(PEERS) + " |", "|---" * (1 + len(PEERS)) + "|", *rows])
