@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['seed_everything', 'random_state', 'set_random_state', 'fork_rng', 'generator_for']
+__all__ = ['seed_everything', 'fork_rng']
 
 # %% ../../nbs/library/core/random.ipynb #2acae7d0
 def seed_everything(seed: int) -> None:
@@ -28,7 +28,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae701
 def random_state() -> dict[str, torch.Tensor]:
     """The state of Python's, NumPy's and PyTorch's global random generators, as tensors."""
     import numpy as np
@@ -65,7 +65,7 @@ def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
         if f"cuda{i}" in state:
             torch.cuda.set_rng_state(state[f"cuda{i}"], i)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae702
 @contextmanager
 def fork_rng(seed: int | None = None) -> Iterator[None]:
     """Within it chance is its own, from `seed` if one is given; afterwards every generator stands where it stood."""
@@ -77,7 +77,7 @@ def fork_rng(seed: int | None = None) -> Iterator[None]:
     finally:
         set_random_state(state)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae703
 def generator_for(*parts: object) -> torch.Generator:
     """A CPU random generator that depends on `parts` alone, on every machine: a SHA-256 of them is its seed."""
     import torch
