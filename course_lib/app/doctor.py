@@ -388,9 +388,9 @@ def leftovers_finding(settings: CourseSettings) -> Finding:
 
 # %% ../../nbs/library/app/doctor.ipynb #b3411ea1
 _CHECKS: dict[str, Callable[[CourseSettings], Finding]] = {
-    "python": python_finding, "packages": packages_finding, "torch": torch_finding, "device": device_finding, "cpu": cpu_finding,
-    "memory": memory_finding, "disk": disk_finding, "settings": settings_finding, "data": data_finding,
-    "weights": weights_finding, "leftovers": leftovers_finding,
+    "python": python_finding, "packages": packages_finding, "torch": torch_finding, "device": device_finding,
+    "cpu": cpu_finding, "memory": memory_finding, "disk": disk_finding, "settings": settings_finding,
+    "data": data_finding, "weights": weights_finding, "leftovers": leftovers_finding,
 }
 
 

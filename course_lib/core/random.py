@@ -69,13 +69,25 @@ def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
 @contextmanager
 def fork_rng(seed: int | None = None) -> Iterator[None]:
     """Within it chance is its own, from `seed` if one is given; afterwards every generator stands where it stood."""
-    state = random_state()
+    import numpy as np
+    import torch
+
+    # as they come, not as tensors: this is called once a batch
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     if seed is not None:
         seed_everything(seed)
     try:
         yield
     finally:
-        set_random_state(state)
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
 
 # %% ../../nbs/library/core/random.ipynb #2acae703
 def generator_for(*parts: object) -> torch.Generator:
