@@ -1,4 +1,4 @@
-"""Run the lessons with five seeds, so that `is_normal` knows how much their figures differ by chance: normal.jsonl.
+"""Run the lessons with five seeds, so that `typical_range` knows how much their figures differ by chance: normal.jsonl.
 
     python benchmarks/normal.py          every lesson
     python benchmarks/normal.py 03 05    these

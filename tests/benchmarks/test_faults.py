@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from course_lib.core.files import new_run_folder
 from course_lib.data import items_from_folders, make_loaders, presize
 from course_lib.data.download import DownloadError, download
 from course_lib.learner import Callback, Checkpoint, Learner, load_checkpoint, resume_training
 from course_lib.lr_finder import lr_find
 from course_lib.settings import CourseSettings, SettingsError, load_settings
-from course_lib.teach.practice import read_progress
-from course_lib.teach.results import is_normal, lesson_cost, read_results, recorded_lessons
-from course_lib.core.files import new_run_folder
+from course_lib.teach.progress import read_progress
+from course_lib.teach.results import lesson_cost, read_results, recorded_lessons
+from course_lib.teach.typical import typical_range
 from course_lib.tuning import read_trials
 
 many = hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -251,7 +252,7 @@ def test_any_results_file_gives_the_rows_that_are_whole(tmp_path, text):
     path.write_bytes(text + b"\n" + json.dumps(RESULT).encode() + b"\n")
     rows = read_results(path)
     assert rows[-1] == RESULT
-    assert str(is_normal(RESULT, rows))
+    assert str(typical_range(RESULT, rows))
 
 
 @many
