@@ -45,7 +45,8 @@ from PIL import Image
 
 from course_lib import data, learner, lr_finder, tuning
 from course_lib.app.train import train_classifier
-from course_lib.data.download import ArchiveError, download, file_checksum, unpack
+from course_lib.data.archives import ArchiveError, unpack
+from course_lib.data.download import download, file_checksum
 from course_lib.settings import CourseSettings
 
 RECORD = RESULTS / "faults.jsonl"

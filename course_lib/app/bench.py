@@ -56,7 +56,7 @@ def images_per_second(step: Callable[[], int], seconds: float, device: torch.dev
 # %% ../../nbs/library/app/bench.ipynb #9c627916
 def measure_in_turns(steps: Mapping[str, Callable[[], int]], seconds: float, device: torch.device, *, repeats: int = 5,
                      progress: bool = True) -> dict[str, tuple[float, ...]]:
-    """Images a second of each step in each round: all steps take turns, each for `seconds` over all repeats together."""
+    """Images a second of each step in each round: the steps take turns, each for `seconds` over all repeats."""
     from tqdm.auto import tqdm
 
     rates: dict[str, list[float]] = {name: [] for name in steps}
@@ -269,9 +269,9 @@ def _setting(settings: CourseSettings, recipe: Recipe, batch_size: int, device: 
             f"On {device}: {describe_machine()}, PyTorch {torch.__version__}.")
 
 
-def _notes(recipe: Recipe, batch_size: int, *notes: str) -> tuple[str, ...]:
-    """`notes`, and what a reader should know of the settings."""
-    notes = [note for note in notes if note]
+def _notes(recipe: Recipe, batch_size: int, *given: str) -> tuple[str, ...]:
+    """The `given` notes, and what a reader should know of the settings."""
+    notes = [note for note in given if note]
     if batch_size < recipe.batch_size:
         notes.append(f"There are only {batch_size} training images, fewer than batch_size = {recipe.batch_size}.")
     if recipe.trained_fraction < 1:

@@ -240,8 +240,8 @@ def check_memory(settings: CourseSettings) -> Finding:
     limit = _read_number("/sys/fs/cgroup/memory.max")  # a container's
     total = min(memory.total, limit or memory.total)
     free = min(memory.available, total - (_read_number("/sys/fs/cgroup/memory.current") or 0) if limit else total)
-    detail = (f"{format_bytes(free)} of {format_bytes(total)} are free; the profile {settings.profile_name} needs about "
-              f"{format_bytes(needed)}")
+    detail = (f"{format_bytes(free)} of {format_bytes(total)} are free; the profile {settings.profile_name} needs "
+              f"about {format_bytes(needed)}")
     if total < needed:
         return Finding("memory", "problem", detail, "Set profile = test in settings.ini, or halve the batch size "
                                                     "(course train --batch-size 16) and the image size.")
@@ -266,7 +266,7 @@ def _space_needed(settings: CourseSettings) -> tuple[int, str]:
     if any(settings.cache_dir.glob(f"presized-{limits.presize}-*/cache.json")):
         cache = 0
     there = info is None or not info.folder or (settings.data_dir / info.folder).exists()
-    download = 0 if there else 2 * info.megabytes * 10**6  # the archive and what comes out of it
+    download = 0 if info is None or there else 2 * info.megabytes * 10**6  # the archive and what comes out of it
     return cache + download, "the download and the cache" if download else "the cache"
 
 # %% ../../nbs/library/app/doctor.ipynb #74a5a5c6
@@ -294,7 +294,8 @@ def check_disk(settings: CourseSettings) -> Finding:
 def check_settings(settings: CourseSettings) -> Finding:
     """Where the settings come from, and what variables change in them."""
     changed = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("COURSE_")]
-    values = ", ".join(f"{key} = {value}" for key, value in settings.values("dataset", "backbone", "profile", "seed").items())
+    chosen = settings.values("dataset", "backbone", "profile", "seed")
+    values = ", ".join(f"{key} = {value}" for key, value in chosen.items())
     detail = f"from {settings.source}" + (f", overridden by {', '.join(changed)}" if changed else "") + f": {values}"
     return Finding("settings", "ok", detail)
 

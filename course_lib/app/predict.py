@@ -67,7 +67,8 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     needed = ("backbone", "classes", "presize", "image_size", "mean", "std", "dropout")
     if missing := [key for key in needed if key not in saved]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it was not written by 'course train'.")
-    model: nn.Module = create_classifier(saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
+    model: nn.Module = create_classifier(
+        saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
     load_weights(path, model)
     if saved.get("mirror_axes"):
         model = FlipTTA(model, saved["mirror_axes"])
@@ -97,7 +98,7 @@ def predict_images(classifier: TrainedClassifier, paths: Sequence[str | Path],
     images = zip(files, map_ahead(read, files, ahead=2 * batch_size), strict=True)
     while some := list(islice(images, batch_size)):
         said |= {path: image for path, image in some if isinstance(image, ImagePrediction)}
-        readable = {path: image for path, image in some if path not in said}
+        readable = {path: image for path, image in some if not isinstance(image, ImagePrediction)}
         if readable:
             x = torch.from_numpy(np.stack(list(readable.values()))).to(next(classifier.model.parameters()).device)
             best = classifier.model(classifier.transform(x)).softmax(1).max(1)

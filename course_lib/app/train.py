@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +29,7 @@ from course_lib.data import (
 from course_lib.learner import (
     Callback, Checkpoint, CheckpointError, Learner, error_rate, make_adamw, plot_losses, resume_training, save_weights
 )
+from ..learner.checks import trainable_groups
 from ..learner.distributed import Processes, together
 from ..learner.features import cached_features, pictures_digest, train_last
 from ..learner.strategy import check_precision
@@ -37,7 +38,7 @@ from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings
 from course_lib.tricks import (
-    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, check_trick_names, create_trick
+    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, parse_trick_names, create_trick
 )
 
 # %% auto #0
@@ -48,10 +49,11 @@ __all__ = ['recipe_for', 'prepare_loaders', 'make_optimizer', 'trick_callbacks',
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     """The recipe of the settings' profile, with `changes` (those that are `None` do not count).
 
-    `tricks` are names of lesson 10, in a list or with commas between them. Raises: `ValueError` for what makes no sense.
+    `tricks` are names of lesson 10, in a list or with commas between them. Raises: `ValueError` for what makes no
+    sense.
     """
-    given = {name: value for name, value in changes.items() if value is not None}
-    if tricks := check_trick_names(given.get("tricks", ())):
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    if tricks := parse_trick_names(given.get("tricks", ())):
         given |= {"tricks": tricks, **({"mirror": True} if "tta" in tricks else {}),
                   **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
     return changed_recipe(settings.profile, **given)
@@ -77,12 +79,13 @@ def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
 
 def trick_callbacks(recipe: Recipe, loaders: Loaders) -> list[Callback]:
     """What the recipe's tricks need in the loop."""
-    found, names = [], [name for name in recipe.tricks if name in BATCH_TRICKS]
-    if names:
+    found: list[Callback] = [WeightAverage()] if "ema" in recipe.tricks else []
+    if names := [name for name in recipe.tricks if name in BATCH_TRICKS]:
         seen = loaders.train.transform
+        assert isinstance(seen, BatchTransform)  # as `make_loaders` makes it
         tricks = [create_trick(name, mean=seen.mean, std=seen.std) for name in names]
-        found.append(BatchTricks(*tricks, num_classes=len(loaders.classes), seed=loaders.train.seed))
-    return found + ([WeightAverage()] if "ema" in recipe.tricks else [])
+        found.insert(0, BatchTricks(*tricks, num_classes=len(loaders.classes), seed=loaders.train.seed))
+    return found
 
 
 def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, processes: Processes) -> Learner:
@@ -107,14 +110,14 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
     count, steps = len(loaders.train.indices), len(loaders.train)
     epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps))
     if epochs > recipe.epochs:
-        echo(f"{count:,} images to train on make {steps} steps an epoch: {epochs} epochs in place of {recipe.epochs}, so "
-             f"that there are at least {recipe.min_steps} steps.")
+        echo(f"{count:,} images to train on make {steps} steps an epoch: {epochs} epochs in place of {recipe.epochs}, "
+             f"so that there are at least {recipe.min_steps} steps.")
         recipe = replace(recipe, epochs=epochs)
     if count >= recipe.few_per_class * len(loaders.classes):
         return recipe
     few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
-    echo(f"{count / len(loaders.classes):.0f} images a class are few (fewer than {recipe.few_per_class}): the head alone "
-         f"learns, from {few.views} versions of each image, without label smoothing.")
+    echo(f"{count / len(loaders.classes):.0f} images a class are few (fewer than {recipe.few_per_class}): the head "
+         f"alone learns, from {few.views} versions of each image, without label smoothing.")
     return few
 
 # %% ../../nbs/library/app/train.ipynb #3b820c60
@@ -133,7 +136,10 @@ def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
     report it (Deitsch et al. 2019).
     """
     logits, targets = learner.predict()
-    predicted, wrong = logits.argmax(1), logits.argmax(1) != targets
+    if targets is None:
+        raise ValueError("What is measured needs batches of (x, y), but the validation loader gave x alone.")
+    predicted = logits.argmax(1)
+    wrong = torch.ne(predicted, targets)
     metrics: dict[str, object] = {
         "validation_error": wrong.float().mean().item(),
         "validation_loss": nn.functional.cross_entropy(logits, targets).item(),
@@ -223,7 +229,8 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     seed_everything(settings.seed)
     classifier = create_classifier(body, len(loaders.classes), dropout=recipe.dropout).to(processes.device)
     chosen = settings.values("backbone", "dataset", "profile", "seed")
-    axes = mirror_axes(loaders.train.transform.augmentation) if recipe.mirror else []
+    seen = loaders.train.transform
+    axes = mirror_axes(seen.augmentation) if recipe.mirror and isinstance(seen, BatchTransform) else []
     written = {key: value for key, value in asdict(recipe).items() if key not in ("name", "seeds")}
     metadata = {**written, "tricks": list(recipe.tricks), **chosen, "mirror_axes": axes,
                 "classes": list(loaders.classes), "mean": list(body.mean), "std": list(body.std)}
@@ -296,8 +303,8 @@ def train_classifier(
     """Train a classifier as the settings say; writes model.safetensors, metrics.json and losses.png into a folder.
 
     A checkpoint after every epoch lets an interrupted training go on with `resume=True`; on a CPU the result is then
-    the same, bit for bit. Launched as several processes, they train together: see `course_lib.learner.distributed`. Raises: the
-    errors of the rooms it calls, each saying what to do.
+    the same, bit for bit. Launched as several processes, they train together: see `course_lib.learner.distributed`.
+    Raises: the errors of the rooms it calls, each saying what to do.
     """
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
     device = choose_device(settings.device)
@@ -335,7 +342,7 @@ def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
 
 def _fit(learner: Learner, recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Train the late body at the highest rate, the new head at three times that."""
-    groups = len(learner.model.parameter_groups())
+    groups = len(trainable_groups(learner.model))
     try:
         learner.fit(recipe.epochs, [recipe.max_lr] * (groups - 1) + [3 * recipe.max_lr])
     except KeyboardInterrupt:

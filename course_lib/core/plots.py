@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ['new_axes', 'show_images', 'figure_png', 'is_interactive', 'show_explorer', 'show_png']
 
 # %% ../../nbs/library/core/plots.ipynb #e24d0f0f
-def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **options: object) -> Axes:
+def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **options: Any) -> Axes:
     """`ax`, or the axes of a new figure of `size` inches with `options` for `plt.subplots`."""
     if ax is not None:
         return ax
@@ -51,7 +51,7 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
     return ax
 
 
-def figure_png(figure: Figure, **options: object) -> bytes:
+def figure_png(figure: Figure, **options: Any) -> bytes:
     """The figure as the bytes of a PNG; `options` are those of `savefig`."""
     import io
 

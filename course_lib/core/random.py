@@ -35,11 +35,12 @@ def random_state() -> dict[str, torch.Tensor]:
     import torch
 
     version, numbers, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    legacy = np.random.get_state(legacy=False)
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor([version, *numbers, math.nan if gauss is None else gauss], dtype=torch.float64),
-        "numpy": torch.tensor([*keys.tolist(), position, has_gauss, cached], dtype=torch.float64),
+        "numpy": torch.tensor([*legacy["state"]["key"].tolist(), legacy["state"]["pos"], legacy["has_gauss"],
+                               legacy["gauss"]], dtype=torch.float64),
     }
     if torch.backends.mps.is_available():
         state["mps"] = torch.mps.get_rng_state()

@@ -1,6 +1,7 @@
 """The training loop and what it takes to trust it with an evening."""
 
-from .loop import Averages, Learner, Predictions, accuracy, error_rate, make_adamw
+from .loop import Averages, Learner, accuracy, error_rate
+from .checks import Predictions
 from .callbacks import (
     Callback, CancelFit, NonFiniteLossError, ProgressBar, Recorder, SkipStep, StopOnNonFiniteLoss, Watch,
     plot_losses, smooth,
@@ -9,11 +10,11 @@ from .checkpoint import (
     Checkpoint, CheckpointError, load_checkpoint, load_weights, preserved, resume_training, save_checkpoint,
     save_weights,
 )
-from .strategy import Strategy, create_strategy
+from .strategy import Strategy, create_strategy, make_adamw
 
 __all__ = [
-    "Averages", "Learner", "Predictions", "accuracy", "error_rate", "make_adamw", "Callback", "CancelFit",
-    "NonFiniteLossError", "ProgressBar", "Recorder", "SkipStep", "StopOnNonFiniteLoss", "Watch", "plot_losses",
-    "smooth", "Checkpoint", "CheckpointError", "load_checkpoint", "load_weights", "preserved", "resume_training",
-    "save_checkpoint", "save_weights", "Strategy", "create_strategy",
+    "Averages", "Learner", "accuracy", "error_rate", "Predictions", "Callback", "CancelFit", "NonFiniteLossError",
+    "ProgressBar", "Recorder", "SkipStep", "StopOnNonFiniteLoss", "Watch", "plot_losses", "smooth", "Checkpoint",
+    "CheckpointError", "load_checkpoint", "load_weights", "preserved", "resume_training", "save_checkpoint",
+    "save_weights", "Strategy", "create_strategy", "make_adamw",
 ]

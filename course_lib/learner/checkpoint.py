@@ -105,7 +105,7 @@ def _safetensors_header(path: Path) -> dict | None:
     damaged = CheckpointError(f"{path} is damaged or was cut off: it has {size} bytes, which is not what its beginning "
                               "says. Use another checkpoint, or train again.")
     try:
-        header = json.loads(text) if len(text) == length else None
+        header = json.loads(text if len(text) == length else b"")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
         raise damaged from None
@@ -169,11 +169,14 @@ def _optimizer_names(learner: Learner) -> list[str]:
 def _optimizer_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
     """The optimiser as tensors by name, and the rest of it as JSON can hold it."""
     state = learner.optimizer.state_dict()
-    tensors, numbers = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, object] = {}
     for index, values in state["state"].items():
         for key, value in values.items():
-            place = tensors if isinstance(value, torch.Tensor) else numbers
-            place[f"{index}.{key}"] = value
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{key}"] = value
+            else:
+                numbers[f"{index}.{key}"] = value
     groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
     for group in groups:
         group["lr"] = float(group["lr"])

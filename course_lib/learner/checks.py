@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,9 +16,15 @@ from ..core.checks import ArgumentError, whole
 from ..core.protocols import HasParameterGroups
 
 # %% auto #0
-__all__ = []
+__all__ = ['Predictions']
 
 # %% ../../nbs/library/learner/checks.ipynb #1b8371f8
+class Predictions(NamedTuple):
+    """What a model says about every sample, on the CPU, in the order of the batches."""
+    logits: torch.Tensor  # (N, classes)
+    targets: torch.Tensor | None  # (N,), or None where the batches held no targets
+
+# %% ../../nbs/library/learner/checks.ipynb #fa1e842a
 def wide(values: torch.Tensor) -> torch.Tensor:
     """`values` in the widest float type of their device, so that a long sum keeps its last digits."""
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -76,7 +83,7 @@ def loader_length(loader: object) -> int | None:
 
 def check_loader(loader: Iterable | None, name: str) -> Iterable:
     """`loader` if one can iterate over it and it is not known to be empty."""
-    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+    if loader is None or not (isinstance(loader, Iterable) or hasattr(loader, "__getitem__")):
         raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
                         "list of (x, y) batches.")
     if loader_length(loader) == 0:

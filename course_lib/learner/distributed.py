@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.protocols import ShardedLoader
 from ..data.loaders import take_shard
@@ -220,7 +221,7 @@ class _NormalizeTogether(torch.autograd.Function):
         return x_gradient.to(x.dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None
 
 # %% ../../nbs/library/learner/distributed.ipynb #98fd5393
-def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _normalize(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
     """What `norm` would give for the rows of all processes, for those of this one; it learns the same statistics."""
     if not norm.training:
         return type(norm).forward(norm, x)
@@ -230,7 +231,8 @@ def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     y, mean, variance, count = _NormalizeTogether.apply(x, weight, bias, norm.eps)
     if count < 2:
         raise ValueError(f"BatchNorm cannot learn from one value a channel; x is {tuple(x.shape)}. Use larger batches.")
-    if norm.track_running_stats and norm.running_mean is not None:
+    if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+        assert norm.num_batches_tracked is not None
         norm.num_batches_tracked += 1
         momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         with torch.no_grad():
@@ -241,12 +243,12 @@ def _normalize(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return y
 
 # %% ../../nbs/library/learner/distributed.ipynb #a5b3aa63
-def _known_norms(model: nn.Module) -> list[nn.Module]:
+def _known_norms(model: nn.Module) -> list[_BatchNorm]:
     """The BatchNorms of `model`. Raises: `LaunchError` for one whose computation is its own."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)
              and not isinstance(m, nn.SyncBatchNorm)]
     for norm in norms:
-        own = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward
+        own = type(norm).forward is not _BatchNorm.forward
         if own and not (hasattr(norm, "drop") and hasattr(norm, "act")):
             raise LaunchError(f"The model has a {type(norm).__name__}, a BatchNorm of its own kind, which cannot take "
                               "its statistics from several processes. Use one process, or another model.")
@@ -258,7 +260,7 @@ def sync_batch_norms(model: nn.Module) -> Iterator[None]:
     """Within it, every BatchNorm of `model` that is in training mode normalises by the rows of all processes."""
     norms = _known_norms(model)
     for norm in norms:
-        norm.forward = partial(_normalize, norm)
+        norm.forward = partial(_normalize, norm)  # type: ignore[method-assign]
     try:
         yield
     finally:

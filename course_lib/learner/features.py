@@ -103,7 +103,9 @@ def _cut_head(head: nn.Module) -> tuple[list[nn.Module], nn.Module]:
 
     Such layers are `_FIXED`, or say so of themselves: see `FixedLayer`.
     """
-    layers = list(head) if isinstance(head, nn.Sequential) else []
+    if not isinstance(head, nn.Sequential):
+        return [], head
+    layers = list(head)
     fixed = [isinstance(layer, _FIXED) or isinstance(layer, FixedLayer) and layer.learns_nothing for layer in layers]
     kept = fixed.index(False) if False in fixed else 0
     return layers[:kept], head[kept:] if kept else head
@@ -223,10 +225,17 @@ def _one_view(front: nn.Module, loader: ImageLoader, description: str) -> torch.
         return torch.cat([front(x).cpu() for x, _ in tqdm(loader, desc=description, unit="batch", leave=False)])
 
 
+def _plain(loader: ImageLoader) -> BatchTransform:
+    """The transform of `loader` without its augmentation. Raises: `TypeError` for a transform of another kind."""
+    if not isinstance(loader.transform, BatchTransform):
+        raise TypeError(f"Features are cached for loaders with a BatchTransform, not with {loader.transform!r}.")
+    return replace(loader.transform, augmentation=None)
+
+
 def _compute(front: nn.Module, loader: ImageLoader, views: int) -> torch.Tensor:
     """Features (views, N, ...): of the plain images, then of `views - 1` augmented versions."""
     in_order = replace(loader, shuffle=False, drop_last=False, epoch=0, shard=(0, 1))
-    plain = replace(in_order, transform=replace(loader.transform, augmentation=None))
+    plain = replace(in_order, transform=_plain(loader))
     passes = [_one_view(front, plain, "features")]
     passes += [_one_view(front, replace(in_order, epoch=view), f"features, view {view + 1}/{views}")
                for view in range(1, views)]
@@ -269,7 +278,7 @@ def pictures_digest(loader: ImageLoader) -> bytes:
         return kept[2]
     digest, indices = hashlib.sha256(repr(loader.images.shape).encode()), np.asarray(loader.indices)
     for start in range(0, len(indices), 256):
-        digest.update(np.ascontiguousarray(loader.images[indices[start:start + 256]]))
+        digest.update(np.ascontiguousarray(loader.images[indices[start:start + 256]]).data)
     if not loader.images.flags.writeable:
         _digests[loader] = loader.images, loader.indices, digest.digest()
     return digest.digest()
@@ -277,11 +286,11 @@ def pictures_digest(loader: ImageLoader) -> bytes:
 
 def _features_key(front: nn.Module, loader: ImageLoader, views: int) -> str:
     """A name for what `front` makes of the images of `loader`: equal only if weights, pixels and transform are."""
-    digest = hashlib.sha256(f"1 {torch.__version__} {loader.device.type} {front}".encode())
+    digest = hashlib.sha256(f"1 {torch.__version__} {torch.device(loader.device).type} {front}".encode())
     for name, tensor in front.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    plain = replace(loader.transform, augmentation=None)
+    plain = _plain(loader)
     digest.update(f"{plain if views == 1 else (loader.transform, loader.seed, views, loader.batch_size)}".encode())
     digest.update(pictures_digest(loader))
     return digest.hexdigest()[:32]
@@ -366,28 +375,31 @@ def _wants_images(callback: Callback) -> bool:
     return type(callback).before_batch is not Callback.before_batch and not callback.takes_features
 
 
-def _why_not_cached(learner: Learner, memory_limit: float, views: int) -> str:
-    """The reason to train on images, in words; empty when there is none. For a model that is cut already."""
+def _image_loaders(learner: Learner) -> list[ImageLoader]:
+    """The loaders of `learner`, training first, if all are `ImageLoader`s with a `BatchTransform`; else none."""
     loaders = [loader for loader in (learner.train_loader, learner.valid_loader) if loader is not None]
-    if not all(isinstance(loader, ImageLoader) and isinstance(loader.transform, BatchTransform) for loader in loaders):
+    known = [one for one in loaders if isinstance(one, ImageLoader) and isinstance(one.transform, BatchTransform)]
+    return known if len(known) == len(loaders) else []
+
+
+def _why_not_cached(learner: Learner, front: nn.Module, memory_limit: float, views: int) -> str:
+    """The reason to train on images, in words; empty when there is none. `front`: what would be cached."""
+    if not (loaders := _image_loaders(learner)):
         return "the loaders are not ImageLoaders of this course"
     if wanting := [type(callback).__name__ for callback in learner.callbacks if _wants_images(callback)]:
         return f"{wanting[0]} wants to see the images"
-    front, _ = _cut(learner.model)
     with torch.no_grad():
-        size = front.eval()(_example(learner)).nbytes / 2
-    count = sum(len(loader.indices) * (views if loader.shuffle else 1) for loader in loaders)
+        size = front.eval()(_example(loaders[0])).nbytes / 2
+    count = sum(loader.num_samples * (views if loader.shuffle else 1) for loader in loaders)
     if size * count > memory_limit:
         return f"they would need {size * count / 1e9:.1f} GB of memory"
     return ""
 
 
-def _example(learner: Learner) -> torch.Tensor:
+def _example(loader: ImageLoader) -> torch.Tensor:
     """Two images, as the model takes them."""
-    loader = learner.train_loader
     rows = np.resize(np.asarray(loader.indices), 2)
-    plain = replace(loader.transform, augmentation=None)
-    return plain(torch.from_numpy(np.asarray(loader.images[rows])).to(loader.device))
+    return _plain(loader)(torch.from_numpy(np.asarray(loader.images[rows])).to(loader.device))
 
 # %% ../../nbs/library/learner/features.ipynb #e3f80df2
 def _voice(learner: Learner) -> Callable[[str], None]:
@@ -397,20 +409,21 @@ def _voice(learner: Learner) -> Callable[[str], None]:
 
 def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable[[str], None]) -> tuple | None:
     """Model, training loader and validation loader on features; `None` where images are needed."""
-    if not isinstance(learner.model, Classifier) or _cut(learner.model) is None:
+    if not isinstance(learner.model, Classifier) or (parts := _cut(learner.model)) is None:
         return None
-    if reason := _why_not_cached(learner, memory_limit, views):
+    if reason := _why_not_cached(learner, parts[0], memory_limit, views):
         echo(f"The frozen part is computed in every epoch, because {reason}.")
         return None
-    example = _example(learner)
+    loaders = _image_loaders(learner)
+    example = _example(loaders[0])
     try:
         front, rest = cut_classifier(learner.model, example)
     except CannotCutError:
         echo("The frozen part is computed in every epoch, because this network cannot be cut there.")
         return None
     front, start = fold_if_equal(front, example), time.perf_counter()
-    train = _find_or_compute(front, learner.train_loader, views, echo)
-    valid = None if learner.valid_loader is None else _find_or_compute(front, learner.valid_loader, 1, echo)
+    train = _find_or_compute(front, loaders[0], views, echo)
+    valid = _find_or_compute(front, loaders[1], 1, echo) if len(loaders) > 1 else None
     count = len(train.targets) + (0 if valid is None else len(valid.targets))
     echo(f"Frozen part: features of {count:,} images ready after {time.perf_counter() - start:.1f} s"
          f"{f', {views} views of each for training' if views > 1 else ''}; training runs on them.")
@@ -436,12 +449,11 @@ def cached_features(
     if stand_ins is None:
         yield False
         return
-    own = learner.model, learner.train_loader, learner.valid_loader
+    own, loaders = (learner.model, learner.train_loader, learner.valid_loader), _image_loaders(learner)
     learner.model, learner.train_loader, learner.valid_loader = stand_ins
     try:
         yield True
     finally:
-        for loader, stand_in in zip(own[1:], stand_ins[1:], strict=True):
-            if loader is not None:
-                loader.epoch = stand_in.epoch
+        for loader, stand_in in zip(loaders, stand_ins[1:], strict=False):
+            loader.epoch = stand_in.epoch
         learner.model, learner.train_loader, learner.valid_loader = own

@@ -8,30 +8,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from ..core.device import choose_device, disable_malloc_trim
 from ..core.modes import evaluation_mode
-from course_lib.learner.callbacks import (
-    Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
-    report_error,
-)
-from course_lib.learner.checks import (
-    check_batch, check_device, check_epochs, check_loader, check_lrs,
+from .callbacks import (
+    Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks, report_error)
+from .checks import (
+    Predictions, check_batch, check_device, check_epochs, check_loader, check_lrs,
     check_scalar_loss, join_batches, loader_length, named_metrics, no_batch,
-    split_batch, trainable_groups, wide,
-)
-from .strategy import Strategy, create_strategy
+    split_batch, trainable_groups, wide)
+from .strategy import Strategy, create_strategy, make_adamw
 
 # %% auto #0
-__all__ = ['accuracy', 'error_rate', 'Averages', 'make_adamw', 'Predictions', 'Learner']
+__all__ = ['accuracy', 'error_rate', 'Averages', 'Learner']
 
 # %% ../../nbs/03_training_loop.ipynb #54aadd9e
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The fraction of a batch whose largest logit (N, classes) stands at the target (N,)."""
+    """How much of a batch has its largest logit (N, classes) at the target (N,)."""
     return wide(logits.argmax(dim=1) == targets).mean()
 
 
@@ -41,14 +37,14 @@ def error_rate(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/03_training_loop.ipynb #a259afcb
 class Averages:
-    """Means over samples, not over batches; the sums stay on the device until `read`."""
+    """Means over samples, not over batches; sums stay on the device until `read`."""
 
     def __init__(self):
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, value: torch.Tensor, count: int) -> None:
-        """Add a batch of `count` samples: its mean (one number), or one number a sample."""
+        """Add `count` samples: their mean (one number), or one number a sample."""
         total = wide(value.detach())
         total = total.sum() if total.ndim else total * count
         self.sums[name] = self.sums[name] + total if name in self.sums else total
@@ -60,19 +56,6 @@ class Averages:
             return {}
         sums = torch.stack(list(self.sums.values())).tolist()
         return {k: s / self.counts[k] for k, s in zip(self.sums, sums, strict=True)}
-
-# %% ../../nbs/03_training_loop.ipynb #2a79bb24
-def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
-    """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where possible."""
-    devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    fused = True if devices <= {"cpu", "cuda"} else None
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=fused)
-
-
-class Predictions(NamedTuple):
-    """What a model says about every sample, on the CPU, in the order of the batches."""
-    logits: torch.Tensor  # (N, classes)
-    targets: torch.Tensor | None  # (N,), or None where the batches held no targets
 
 # %% ../../nbs/03_training_loop.ipynb #99ff2847
 class Learner:

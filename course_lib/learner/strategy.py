@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from course_lib.learner.loop import Averages
 
 # %% auto #0
-__all__ = ['Strategy', 'create_strategy']
+__all__ = ['make_adamw', 'Strategy', 'create_strategy']
+
+# %% ../../nbs/library/learner/strategy.ipynb #d674a19c
+def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
+    """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where PyTorch can."""
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
 
 # %% ../../nbs/library/learner/strategy.ipynb #e9fd45ab
 class Strategy:

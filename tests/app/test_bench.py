@@ -30,7 +30,8 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(photos, tmp_path_factory) -> CourseSettings:
-    return CourseSettings(dataset=str(photos), data_dir=tmp_path_factory.mktemp("data"), profile_name="test", device="cpu")
+    return CourseSettings(dataset=str(photos), data_dir=tmp_path_factory.mktemp("data"), profile_name="test",
+                          device="cpu")
 
 
 @pytest.fixture

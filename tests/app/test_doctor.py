@@ -28,7 +28,8 @@ def changed(settings, **values):
 
 
 def offline(monkeypatch):
-    monkeypatch.setattr("course_lib.models.sources.unreachable_reason", lambda url: f"{url.split('/')[2]} cannot be reached")
+    monkeypatch.setattr("course_lib.models.sources.unreachable_reason",
+                        lambda url: f"{url.split('/')[2]} cannot be reached")
 
 
 def online(monkeypatch):

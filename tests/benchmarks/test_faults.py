@@ -191,7 +191,7 @@ def test_a_clock_that_jumps_hides_and_overwrites_nothing(jump, tmp_path, monkeyp
         folders.append(new_run_folder(tmp_path / "runs"))
     assert len(set(folders)) == 4 == len(list((tmp_path / "runs").iterdir()))
     decoded = []
-    monkeypatch.setattr("course_lib.data.load_image", lambda *given: decoded.append(given))
+    monkeypatch.setattr("course_lib.data.presizing.load_image", lambda *given: decoded.append(given))
     again = presize(items, 24, tmp_path / "cache", progress=False)
     assert again.folder == first.folder and not decoded
     other, _ = make_learner(tmp_path / "run")
