@@ -2833,8 +2833,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'course_lib/teach/runner.py'),
                                          'course_lib.teach.runner.lesson_title': ( 'library/teach/runner.html#lesson_title',
                                                                                    'course_lib/teach/runner.py'),
-                                         'course_lib.teach.runner.new_run_folder': ( 'library/teach/runner.html#new_run_folder',
-                                                                                     'course_lib/teach/runner.py'),
                                          'course_lib.teach.runner.render_report': ( 'library/teach/runner.html#render_report',
                                                                                     'course_lib/teach/runner.py'),
                                          'course_lib.teach.runner.run_course': ( 'library/teach/runner.html#run_course',

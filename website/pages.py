@@ -597,19 +597,17 @@ class alt_texts(Processor):
 
 @cache
 def widget_makers() -> dict[str, str]:
-    """Public names that make or show a widget, each with a sentence on what the widget does."""
-    found: dict[str, str] = {}
-    for module in module_notebooks():
-        own = {name: getattr(loaded(module), name) for name in documented_names(module)}
-        own = {name: thing for name, thing in own.items() if inspect.isfunction(thing) or isinstance(thing, type)}
-        makes = {name: inspect.getdoc(thing).split("\n")[0] for name, thing in own.items()
-                 if "import ipywidgets" in inspect.getsource(thing)}
-        shows = {name: says for name, thing in own.items() for maker, says in makes.items()
-                 if name != maker and inspect.isfunction(thing)
-                 and (re.search(rf"\b{maker}\(", inspect.getsource(thing))
-                      or thing.__annotations__.get("return") == maker)}
-        found |= makes | shows
-    return found
+    """Names that make or show a widget, each with a sentence on what the widget does."""
+    things = {name: getattr(loaded(module), name) for module in module_notebooks()
+              for name in defined(module_source(module))}
+    things = {name: thing for name, thing in things.items() if inspect.isfunction(thing) or isinstance(thing, type)}
+    sources = {name: inspect.getsource(thing) for name, thing in things.items()}
+    makes = {name: inspect.getdoc(things[name]).split("\n")[0] for name, text in sources.items()
+             if "import ipywidgets" in text and inspect.getdoc(things[name])}
+    shows = {name: says for name, thing in things.items() for maker, says in makes.items()
+             if name != maker and inspect.isfunction(thing)
+             and (re.search(rf"\b{maker}\(", sources[name]) or thing.__annotations__.get("return") == maker)}
+    return makes | shows
 
 
 class say_widgets(Processor):
@@ -807,6 +805,7 @@ def stage(folder: Path) -> None:
     """Write all pages, their settings and their files to `folder`."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
+    redirects()  # a module that is no longer there is said at once
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in page_notebooks():

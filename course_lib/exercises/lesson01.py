@@ -134,10 +134,10 @@ to_network_exercise = Exercise(
 @to_network_exercise.reference
 def to_network(images: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
     """Stored images, uint8 (B, H, W, 3), as float32 (B, 3, H, W), normalised by the mean and std of each colour."""
-    mean, std = torch.tensor(mean), torch.tensor(std)
+    mean, std = torch.tensor(mean), torch.tensor(std)  # type: ignore[assignment]
     ### BEGIN SOLUTION
     x = images.permute(0, 3, 1, 2).float() / 255
-    return (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    return (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)  # type: ignore[attr-defined]
     ### END SOLUTION
 
 # %% ../../nbs/practice/01_data_prep.ipynb #0d694118
@@ -507,7 +507,7 @@ def _exam_and_field(split: Callable) -> dict[str, list[float]]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 64), nn.ReLU(), nn.Linear(64, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    errors = {name: [] for name in sets}
+    errors: dict[str, list[float]] = {name: [] for name in sets}
     for _ in range(30):
         for name, (inputs, targets) in sets.items():
             with torch.no_grad():

@@ -154,7 +154,7 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
     maps = [20 * torch.rand(6, num_features, *side, generator=chance) for side in ((7, 7), (3, 5))]
     with torch.no_grad():
         scores = [head(x) for x in maps]
-        facts = {"shapes": [tuple(each.shape) for each in scores]}
+        facts: dict[str, object] = {"shapes": [tuple(each.shape) for each in scores]}
         if facts["shapes"] != [(6, len(classes))] * 2:
             return facts
         guessing = torch.log(torch.tensor(float(len(classes)))).item()
@@ -516,7 +516,8 @@ def _new_head_on_frozen_body(prepare: Callable) -> dict[str, list[float]]:
     model, old_head = _pretrained(old)
     start = [p.detach().clone() for p in model.body.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    curves = {"old head, old photographs": [], "new head, validation": [], "movement of the body's weights": []}
+    curves: dict[str, list[float]] = {
+        "old head, old photographs": [], "new head, validation": [], "movement of the body's weights": []}
     for _ in range(15):
         model.eval()
         curves["old head, old photographs"].append(_error(model.body, old_head, *old))
@@ -584,17 +585,17 @@ start_epoch_exercise = Exercise(
 def start_epoch(model: nn.Module) -> None:
     """Make `model` ready for an epoch in which its head learns and its body stays as it is."""
     ### BEGIN SOLUTION
-    for parameter in model.body.parameters():
+    for parameter in model.body.parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(False)
     model.train()
-    model.body.eval()
+    model.body.eval()  # type: ignore[union-attr]
     ### END SOLUTION
 
 
 @start_epoch_exercise.broken
 def _start_epoch(model: nn.Module) -> None:
     """Make `model` ready for an epoch in which its head learns and its body stays as it is."""
-    for parameter in model.body.parameters():
+    for parameter in model.body.parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(False)
     model.train()
 

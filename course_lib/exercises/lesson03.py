@@ -60,10 +60,12 @@ def _epoch_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimiz
     return model, torch.optim.SGD(model.parameters(), lr=0.5), _points(seed, *sizes)
 
 
-def _facts_of_epoch(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> dict:
+def _facts_of_epoch(answer: Callable, model: nn.Sequential, optimizer: torch.optim.Optimizer, batches: list) -> dict:
     """What the epoch gave back, the mode it ran in, and the weights after it."""
     loss = answer(model, optimizer, batches)
-    return {"given back": loss, "always in training mode": all(model[0].modes), "weights": _weights(model)}
+    notes = model[0]
+    assert isinstance(notes, _Notes)
+    return {"given back": loss, "always in training mode": all(notes.modes), "weights": _weights(model)}
 
 
 train_epoch_exercise = Exercise(
@@ -174,13 +176,14 @@ def _to_measure(seed: int, *sizes: int, frozen: bool = False) -> tuple[nn.Module
     return model, _points(seed, *sizes)
 
 
-def _facts_of_measuring(answer: Callable, model: nn.Module, batches: list) -> dict:
+def _facts_of_measuring(answer: Callable, model: nn.Sequential, batches: list) -> dict:
     """The first of these that is wrong: the mode while measuring, gradients, the modes afterwards, the figures."""
     modes = [module.training for module in model.modules()]
-    figures = answer(model, batches)
-    if any(model[0].modes):
+    figures, notes = answer(model, batches), model[0]
+    assert isinstance(notes, _Notes)
+    if any(notes.modes):
         return {"measured in": "training mode"}
-    if any(model[0].gradients):
+    if any(notes.gradients):
         return {"measured in": "evaluation mode", "gradients": "kept"}
     after = [module.training for module in model.modules()]
     if after != modes:
@@ -309,7 +312,8 @@ def _step_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimize
 
 def _samples_held(model: nn.Module) -> list[int]:
     """How many samples the model keeps for a `backward` that is still to come, noted whenever it is called."""
-    waiting, held = [], []
+    waiting: list[int] = []
+    held: list[int] = []
 
     def note(model: nn.Module, given: tuple, logits: torch.Tensor) -> None:
         held.append(sum(waiting) + len(logits))
@@ -450,7 +454,7 @@ def _clipped_training(answer: Callable, limit: float) -> dict:
     callback = answer(limit)
     learner = Learner(model, _points(0, 8, 8, 2), make_optimizer=torch.optim.SGD, progress=False)
     learner.callbacks = []  # neither a record nor a look at the loss is needed here
-    weights = {"with nothing done": None, "with the callback": None}
+    weights: dict[str, list[torch.Tensor]] = {"with nothing done": [], "with the callback": []}
     start = copy.deepcopy(model.state_dict())
     for name, callbacks in zip(weights, ([], [callback]), strict=True):
         model.load_state_dict(start)
@@ -675,7 +679,7 @@ def _sixty_steps(step: Callable) -> dict[str, list[float]]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 3))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-    curves = {"training loss": [], "training error": []}
+    curves: dict[str, list[float]] = {"training loss": [], "training error": []}
     for _ in range(60):
         with torch.no_grad():
             curves["training error"].append((model(x).argmax(1) != y).float().mean().item())

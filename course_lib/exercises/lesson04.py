@@ -189,7 +189,7 @@ def clean_sweep(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor
         loss.backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= rate * parameter.grad
+                parameter -= rate * parameter.grad  # type: ignore[misc, operator]
     model.load_state_dict(kept)
     return losses
     ### END SOLUTION
@@ -201,7 +201,7 @@ def _one_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rate: float) -
     loss.backward()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter -= rate * parameter.grad
+            parameter -= rate * parameter.grad  # type: ignore[misc, operator]
     return loss.item()
 
 
@@ -212,7 +212,8 @@ def _leaves_a_ruin(model, batches, rates):
     losses = []
     for k, rate in enumerate(rates):
         model.zero_grad()
-        losses.append(_one_step(model, *batches[k % len(batches)], rate))
+        x, y = batches[k % len(batches)]
+        losses.append(_one_step(model, x, y, rate))
     return losses
 
 
@@ -220,7 +221,7 @@ def _leaves_a_ruin(model, batches, rates):
                               "far. Call `model.zero_grad()` before `backward`.")
 def _no_zero_grad(model, batches, rates):
     kept = copy.deepcopy(model.state_dict())
-    losses = [_one_step(model, *batches[k % len(batches)], rate) for k, rate in enumerate(rates)]
+    losses = [_one_step(model, x, y, rate) for k, rate in enumerate(rates) for x, y in [batches[k % len(batches)]]]
     model.load_state_dict(kept)
     return losses
 
@@ -394,7 +395,7 @@ tidy_sweep_exercise = Exercise(
 
 @tidy_sweep_exercise.reference
 def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor,
-               rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:
+               rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:  # type: ignore[assignment]
     """The loss at each rate; model and optimiser are as before afterwards."""
     ### BEGIN SOLUTION
     kept = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
@@ -414,7 +415,7 @@ def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tens
 # %% ../../nbs/practice/04_lr_finder.ipynb #33b15b13
 @tidy_sweep_exercise.broken
 def _untidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor,
-                  rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:
+                  rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:  # type: ignore[assignment]
     """The loss at each rate; model and optimiser are as before afterwards."""
     losses = []
     for rate in rates:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -195,7 +196,7 @@ def cycle_rates(epochs: int, num_batches: int, highest: float, pct_start: float,
 
 
 def _cycle(epochs: int, num_batches: int, highest: float, total: int | None = None, every: int = 1,
-           note_late: bool = False, **options: float) -> list[float]:
+           note_late: bool = False, **options: Any) -> list[float]:
     """`cycle_rates` with other numbers for PyTorch, other steps or other notes."""
     optimizer, rates = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=highest), []
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=total or epochs * num_batches,
@@ -249,8 +250,9 @@ class _SmallClassifier(nn.Module):
         state = torch.get_rng_state()
         torch.manual_seed(seed)
         self.body = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU())
-        self.body[1].running_mean.copy_(torch.randn(6))
-        self.body[1].running_var.copy_(0.5 + torch.rand(6))
+        statistics = dict(self.body[1].named_buffers())
+        statistics["running_mean"].copy_(torch.randn(6))
+        statistics["running_var"].copy_(0.5 + torch.rand(6))
         self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(6, 2))
         torch.set_rng_state(state)
 
@@ -375,9 +377,10 @@ def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]
     losses = []
     ### BEGIN SOLUTION
     model.train()
-    model.body.eval()
+    model.body.eval()  # type: ignore[union-attr]
     model.body.requires_grad_(False)
-    optimizer = torch.optim.SGD(model.head.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=lr,  # type: ignore[union-attr]
+                                weight_decay=weight_decay)
     for x, y in batches:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
@@ -388,7 +391,7 @@ def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]
     return losses
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #034cea42
-def _train(model: nn.Module, batches: list, optimizer: torch.optim.Optimizer, clear: bool = True,
+def _train(model: _SmallClassifier, batches: list, optimizer: torch.optim.Optimizer, clear: bool = True,
            body_gradients: bool = True) -> list[float]:
     """Train in the modes that the parts are in."""
     losses = []
@@ -398,7 +401,7 @@ def _train(model: nn.Module, batches: list, optimizer: torch.optim.Optimizer, cl
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         for parameter in () if body_gradients else model.body.parameters():
-            parameter.grad.zero_()
+            parameter.grad.zero_()  # type: ignore[union-attr]
         optimizer.step()
         losses.append(loss.item())
     return losses
@@ -538,7 +541,7 @@ def head_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tenso
     optimizer.zero_grad()
     loss = F.cross_entropy(model(x), y)
     loss.backward()
-    for parameter in model.body.parameters():
+    for parameter in model.body.parameters():  # type: ignore[union-attr]
         parameter.grad = None  # the optimiser leaves it out
     optimizer.step()
     return loss.item()
@@ -551,8 +554,8 @@ def _shrinking_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch
     optimizer.zero_grad()
     loss = F.cross_entropy(model(x), y)
     loss.backward()
-    for parameter in model.body.parameters():
-        parameter.grad.zero_()  # the body is frozen
+    for parameter in model.body.parameters():  # type: ignore[union-attr]
+        parameter.grad.zero_()  # type: ignore[union-attr]  # the body is frozen
     optimizer.step()
     return loss.item()
 

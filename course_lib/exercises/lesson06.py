@@ -234,9 +234,10 @@ def _best_images(logits, targets, count):
 # %% ../../nbs/practice/06_interpretation.ipynb #0fd5ddee
 def _average_head() -> nn.Module:
     """The head that the lesson solves by hand: averages, and weights of 4 and -2 for class 1."""
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2, bias=False))
+    linear = nn.Linear(2, 2, bias=False)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     with torch.no_grad():
-        head[2].weight.copy_(torch.tensor([[1.0, 1.0], [4.0, -2.0]]))
+        linear.weight.copy_(torch.tensor([[1.0, 1.0], [4.0, -2.0]]))
     return head
 
 

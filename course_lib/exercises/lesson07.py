@@ -180,7 +180,7 @@ final_figure_exercise = Exercise(
 def final_figure(trials: list[dict]) -> tuple[str, float]:
     """The configuration that is chosen, and the mean error to report for it."""
     ### BEGIN SOLUTION
-    found = {}
+    found: dict[str, list[dict]] = {}
     for trial in trials:
         found.setdefault(trial["config"], []).append(trial)
     best = min(found, key=lambda config: statistics.fmean(trial["valid"] for trial in found[config]))

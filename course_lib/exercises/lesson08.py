@@ -278,7 +278,8 @@ def _model_and_parts(seed: int, sizes: Sequence[int], used: bool = False) -> tup
 
 def _gradients_after(answer, model: nn.Module, parts: list) -> dict:
     """The gradients, and whether more than a part waited for its `backward` at any time."""
-    waiting, held = [], [0]
+    waiting: list[int] = []
+    held = [0]
 
     def note(model: nn.Module, given: tuple, scores: torch.Tensor) -> None:
         held.append(sum(waiting) + len(scores))
@@ -533,7 +534,7 @@ def _weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
 
 
-def _halves_outcome(answer, model: nn.Module, lr: float) -> dict:
+def _halves_outcome(answer, model: nn.Sequential, lr: float) -> dict:
     """How a few steps were computed, and what they led to, beside the same steps in 32 bits."""
     kinds, (x, y), start, whole = set(), _rings(1), _weights(model), copy.deepcopy(model)
     for layer in (model[0], model[-1]):

@@ -100,8 +100,8 @@ def _values_and_slopes(answer, x: torch.Tensor, eps: float) -> dict:
     x = x.clone().requires_grad_()
     found = answer(x, eps)
     (found * torch.arange(1.0, found.numel() + 1).view_as(found)).sum().backward()
-    return {"values": found.detach(), "all slopes are finite": bool(x.grad.isfinite().all()),
-            "slopes": x.grad[x != 0]}
+    return {"values": found.detach(), "all slopes are finite": bool(x.grad.isfinite().all()),  # type: ignore[union-attr]
+            "slopes": x.grad[x != 0]}  # type: ignore[index]
 
 
 normalise_exercise = Exercise(
@@ -422,7 +422,7 @@ def _cut_off(x, y, tables, lengths, goal):
         a, b = (torch.zeros(int(buckets.max()) + 1).index_add(0, buckets, v * signs)[:length] for v in (x, y))
         return a @ b
 
-    return _chosen([float(torch.stack([estimate(*t, n) for t in tables]).std()) for n in lengths], lengths, goal)
+    return _chosen([float(torch.stack([estimate(b, s, n) for b, s in tables]).std()) for n in lengths], lengths, goal)
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #1473a278
 @shortest_sketch_exercise.mistake("Your spread is the variance: the standard deviation is its root, in the units of "
@@ -480,7 +480,7 @@ def _trained_and_loaded(make_tables) -> dict[str, list[float]]:
                  "validation loss": (_pooled(other_x, loaded), other_y)}
     weight, bias = torch.zeros(2, 64, requires_grad=True), torch.zeros(2, requires_grad=True)
     optimizer = torch.optim.SGD([weight, bias], lr=2.0)
-    curves = {"training loss": []} | {name: [] for name in evaluated}
+    curves: dict[str, list[float]] = {name: [] for name in ("training loss", *evaluated)}
     for _ in range(150):
         loss = F.cross_entropy(F.linear(training, weight, bias), y)
         curves["training loss"].append(loss.item())
@@ -494,7 +494,7 @@ def _trained_and_loaded(make_tables) -> dict[str, list[float]]:
 # %% ../../nbs/practice/09_fine_grained.ipynb #1f87480c
 def _states() -> tuple:
     """In which state the random numbers of PyTorch, NumPy and Python are."""
-    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
 
 
 def _tables_outcome(answer, channels: int, dim: int, seed: int) -> dict:

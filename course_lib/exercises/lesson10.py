@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from dataclasses import dataclass
 
 import torch
@@ -561,8 +562,8 @@ def distil(student: torch.Tensor, teacher: torch.Tensor, y: torch.Tensor, temper
 
 def _soft(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """The divergence at a temperature, without any factor."""
-    logarithms = [(logits / temperature).log_softmax(1) for logits in (student, teacher.detach())]
-    return F.kl_div(*logarithms, reduction="batchmean", log_target=True)
+    said, wanted = ((logits / temperature).log_softmax(1) for logits in (student, teacher.detach()))
+    return F.kl_div(said, wanted, reduction="batchmean", log_target=True)
 
 # %% ../../nbs/practice/10_tricks.ipynb #6e2e6b66
 @distil_exercise.mistake("The square of the temperature is missing: at a temperature of 20 hardly anything is left of "
@@ -736,7 +737,7 @@ def best_average(pages: list[torch.Tensor], decays: list[float],
     return losses, best
 
 
-def _averaged(pages: Sequence, decay: float, rule: Callable[[float, int], float]) -> object:
+def _averaged(pages: Sequence, decay: float, rule: Callable[[float, int], float]) -> Any:
     """The average of weights, or of numbers, with the decay that `rule` gives for the t-th page after the first."""
     average = pages[0]
     for t, page in enumerate(pages[1:], start=1):
@@ -858,7 +859,7 @@ def _mixed_training(mix: Callable, epochs: int = 24) -> dict[str, list[float]]:
         shares = torch.distributions.Beta(0.2, 0.2).sample((16 * epochs,)).tolist()
         batches = [part for _ in range(epochs) for part in torch.randperm(240).split(15)]
     weight, bias = torch.zeros(4, 64, requires_grad=True), torch.zeros(4, requires_grad=True)
-    curves = {"training loss": [], "validation loss": [], "validation error": []}
+    curves: dict[str, list[float]] = {"training loss": [], "validation loss": [], "validation error": []}
     losses, partner = [], torch.arange(15).roll(1)
     for step, (batch, share) in enumerate(zip(batches, shares, strict=True)):
         images, targets = mix(x[batch], soft[y[batch]], share, partner)

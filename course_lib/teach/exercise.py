@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -73,8 +74,8 @@ BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 
 def function_source(function: Callable) -> str:
-    """The source of a function from its `def` on, without decorators and indentation."""
-    source = textwrap.dedent(inspect.getsource(function))
+    """The source of a function from its `def` on, without decorators, indentation and marks for mypy."""
+    source = re.sub(r" +# type: ignore\[[^]]*\]", "", textwrap.dedent(inspect.getsource(function)))
     return "\n".join(source.splitlines()[ast.parse(source).body[0].lineno - 1:])
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.files import new_run_folder, write_text
 from ..core.text import format_value
 from .results import NORMAL_FILE, RESULTS_VARIABLE, read_results, recorded_file
 from .typical import TypicalRange, typical_range
@@ -274,19 +275,6 @@ def render_report(lessons: Sequence[LessonRun], rows: Sequence[dict], settings: 
         if results else "<p>No lesson recorded a result.</p>",
         "<h2>Plots</h2>", figures or "<p>No plots.</p>", "</body></html>"))
 
-# %% ../../nbs/library/teach/runner.ipynb #e734e636
-def new_run_folder(parent: Path) -> Path:
-    """A new folder `parent/<date>-<time>`, with a number behind it if that name is taken."""
-    stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
-        folder = parent / f"{stamp}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise FileExistsError(f"{parent} is full of runs of this second; wait a moment and try again.")
-
 # %% ../../nbs/library/teach/runner.ipynb #df3e8a78
 def summarize_run(lessons: Sequence[LessonRun], rows: Sequence[dict], run_folder: Path) -> str:
     """The closing words of a run: what was trained, the errors, the time, and where the report is."""
@@ -339,6 +327,6 @@ def run_course(
     finally:
         rows = read_results(run_folder / "results.jsonl")
         page = render_report(lessons, rows, settings, f"Course run {run_folder.name}")
-        (run_folder / "report.html").write_text(page, encoding="utf-8")
+        write_text(run_folder / "report.html", page)
         echo(summarize_run(lessons, rows, run_folder))
     return lessons, run_folder

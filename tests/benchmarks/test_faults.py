@@ -26,7 +26,7 @@ from course_lib.data.download import DownloadError, download
 from course_lib.learner import Callback, Checkpoint, Learner, load_checkpoint, resume_training
 from course_lib.lr_finder import lr_find
 from course_lib.settings import CourseSettings, SettingsError, load_settings
-from course_lib.teach.practice import read_progress
+from course_lib.teach.progress import read_progress
 from course_lib.teach.results import lesson_cost, read_results, recorded_lessons
 from course_lib.teach.typical import typical_range
 from course_lib.tuning import read_trials
