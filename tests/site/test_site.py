@@ -422,7 +422,7 @@ made.__doc__ = "Words."
     import planted
 
     shown = Entry(planted.launched)._repr_markdown_()
-    for words in ("=os.environ", "=Path.home() / 'x'", "=HOME", "=3", "how=len", "='a'"):
+    for words in ("=os.environ", "=Path.home() / 'x'", "=HOME", "=3", "=len", "='a'"):
         assert words in shown.replace(" = ", "="), words
     assert "Path('data')" in Entry(planted.Settings)._repr_markdown_()
     assert "environ=..." in Entry(planted.made)._repr_markdown_()

@@ -125,3 +125,11 @@ def test_the_lessons_are_up_to_date(tmp_path):
     [path] = tmp_path.glob("04_*.ipynb")
     path.write_text(path.read_text(encoding="utf-8").replace("The rates of a sweep", "Other words"), encoding="utf-8")
     assert update_lessons(tmp_path) == [path] and update_lessons(tmp_path) == []
+
+
+def test_a_pack_does_not_say_whose_computer_it_was(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE", "USER", "LOGNAME", "USERNAME", "HOSTNAME", "COURSELIB_CANARY"):
+        monkeypatch.setenv(name, str(tmp_path / "canary"))
+    for path in pack_course(NBS, tmp_path / "out", ["04"]):
+        text = path.read_text(encoding="utf-8")
+        assert "canary" not in text and str(NBS.parent) not in text, path

@@ -151,3 +151,15 @@ def test_a_run_says_which_results_are_not_as_they_should_be(tmp_path, monkeypatc
     assert "Outside what is normal" not in summarize_run(lesson, [{**row, "seed": 9, "value": 0.142}], tmp_path)
     other = [{**row, "seed": 9, "value": 0.3, "profile": "full"}]
     assert "Outside what is normal" not in summarize_run(lesson, other, tmp_path)
+
+
+def test_the_report_does_not_say_whose_computer_it_was(course, tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "canary-home"))
+    monkeypatch.setenv("COURSELIB_CANARY", "canary-value")
+    path = write_lesson(course, "01_first", RECORD, "from pathlib import Path\nraise OSError(f'no {Path.home()}/photos')")
+    settings = CourseSettings(dataset=str(tmp_path / "canary-home" / "photos"), profile_name="test")
+    [lesson], run = run_course(settings, [path], tmp_path / "runs", echo=lambda text: None)
+    assert "canary-home" in lesson.error  # on the screen a path is whole
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "no ~/photos" in page and "canary" not in page
