@@ -5,7 +5,8 @@ from pathlib import Path
 import common
 from common import Clock, Job
 
-IMPORT = "import course_lib.data, course_lib.models, course_lib.learner, course_lib.transfer, course_lib.lr_finder"
+IMPORT = ("import course_lib.data.loaders, course_lib.data.datasets, course_lib.models, course_lib.learner, "
+          "course_lib.transfer, course_lib.lr_finder")
 
 
 def loaders_of(job: Job, body):
@@ -31,6 +32,10 @@ def learner_of(job: Job):
 def pipeline(job: Job) -> dict:
     from types import SimpleNamespace
 
+    from course_lib.core.device import disable_malloc_trim
+
+    disable_malloc_trim()  # as a training does
+
     def both():
         loaders = loaders_of(job, SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3))
         return loaders.train, loaders.valid
@@ -43,7 +48,7 @@ def finder(job: Job) -> dict:
     import math
     from unittest.mock import patch
 
-    from course_lib import lr_finder
+    from course_lib.lr_finder import finder
     from course_lib.transfer import freeze
 
     learner = learner_of(job)
@@ -51,8 +56,8 @@ def finder(job: Job) -> dict:
         freeze(learner)
 
     def sweep() -> int:
-        with patch.object(lr_finder, "DIVERGED", math.inf):
-            return len(lr_finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).lrs)
+        with patch.object(finder, "DIVERGED", math.inf):
+            return len(finder.lr_find(learner, iterations=job.iterations, echo=lambda text: None).lrs)
 
     with Clock() as clock:
         count = sweep()
@@ -100,7 +105,7 @@ def tune(job: Job) -> dict:
 
 def inference(job: Job) -> dict:
     """Name the class of every image file of the folder."""
-    from course_lib.app.train import TrainedClassifier, predict_images
+    from course_lib.app.predict import TrainedClassifier, predict_images
     from course_lib.data import BatchTransform
 
     model = common.network(job.classes, "channels_last").to(common.device()).eval()

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.checks import ArgumentError
+from ..core.device import choose_device
 from ..core.text import format_bytes
 from ..settings import CourseSettings
 
@@ -172,11 +174,9 @@ def device_finding(settings: CourseSettings) -> Finding:
     """Whether the device of the settings is there and computes."""
     import torch
 
-    from course_lib.settings import SettingsError, choose_device
-
     try:
         device = choose_device(settings.device)
-    except SettingsError as error:
+    except ArgumentError as error:
         seen = f"{_visible_devices()}; {_why_no_cuda()}".rstrip("; ")
         return Finding("device", "problem", f"{str(error).split('. ')[0]}. {seen}.",
                        "Set device = auto in settings.ini to use what there is.")

@@ -37,15 +37,13 @@ def settings(photos, tmp_path_factory) -> CourseSettings:
 @pytest.fixture
 def small_backbone(monkeypatch):
     """A body of two convolutions in place of a real one, so that a step takes milliseconds."""
-    from course_lib.models import Backbone, create_classifier
+    from course_lib.models import Backbone
 
-    def create(backbone, num_classes, **options):
-        if isinstance(backbone, str):
-            network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.ReLU())
-            backbone = Backbone(backbone, network, num_features=8, input_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-        return create_classifier(backbone, num_classes, **options)
+    def create(name):
+        network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.ReLU())
+        return Backbone(name, network, num_features=8, input_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
 
-    monkeypatch.setattr(bench, "create_classifier", create)
+    monkeypatch.setattr(bench, "create_backbone", create)
 
 
 def run(settings: CourseSettings, **options) -> bench.BenchResult:

