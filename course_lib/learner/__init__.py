@@ -1,5 +1,6 @@
 """The training loop and what it takes to trust it with an evening."""
 
+from ..core.modes import evaluation_mode
 from .loop import Averages, Learner, accuracy, error_rate
 from .checks import Predictions
 from .callbacks import (
