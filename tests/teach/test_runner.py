@@ -157,7 +157,8 @@ def test_the_report_does_not_say_whose_computer_it_was(course, tmp_path, monkeyp
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "canary-home"))
     monkeypatch.setenv("COURSELIB_CANARY", "canary-value")
-    path = write_lesson(course, "01_first", RECORD, "from pathlib import Path\nraise OSError(f'no {Path.home()}/photos')")
+    fails = "from pathlib import Path\nraise OSError(f'no {Path.home()}/photos')"
+    path = write_lesson(course, "01_first", RECORD, fails)
     settings = CourseSettings(dataset=str(tmp_path / "canary-home" / "photos"), profile_name="test")
     [lesson], run = run_course(settings, [path], tmp_path / "runs", echo=lambda text: None)
     assert "canary-home" in lesson.error  # on the screen a path is whole
