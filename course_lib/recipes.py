@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from .core.checks import number, one_of, whole
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'AUGMENTATIONS', 'RECIPES', 'Recipe', 'changed_recipe']
+__all__ = ['RECIPES', 'Recipe']
 
 # %% ../nbs/library/recipes.ipynb #e090e2b3
 PRECISIONS = ("no", "bf16", "fp16")
 AUGMENTATIONS = ("usual", "mirror")
 
-
+# %% ../nbs/library/recipes.ipynb #e090e201
 @dataclass(frozen=True)
 class Recipe:
     """How much work a profile does, and how it trains. Sizes are in pixels; `max_images` of `None` means all."""

@@ -20,13 +20,13 @@ from .recipes import RECIPES, Recipe
 _all_ = ["choose_device", "seed_everything"]  # a lesson asks for them beside its settings
 
 # %% auto #0
-__all__ = ['KEYS', 'SettingsError', 'CourseSettings', 'find_settings_file', 'load_settings', 'choose_device', 'seed_everything']
+__all__ = ['SettingsError', 'CourseSettings', 'load_settings', 'choose_device', 'seed_everything']
 
 # %% ../nbs/library/settings.ipynb #1f02bc02
 class SettingsError(ValueError):
     """A setting that cannot be used. The message names the place, the key, and what is allowed."""
 
-
+# %% ../nbs/library/settings.ipynb #1f02bc01
 KEYS = ("dataset", "data_dir", "backbone", "profile", "seed", "device")
 
 

@@ -29,8 +29,7 @@ from ..settings import CourseSettings
 from ..transfer import OneCycle
 
 # %% auto #0
-__all__ = ['SWITCHES', 'synchronize', 'images_per_second', 'measure_in_turns', 'Switch', 'Gain', 'BenchResult',
-           'explain_bottleneck', 'explain_compile', 'describe_bench', 'bench_training']
+__all__ = ['BenchResult', 'bench_training']
 
 # %% ../../nbs/library/app/bench.ipynb #8157a441
 def synchronize(device: torch.device) -> None:

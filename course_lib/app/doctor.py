@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 # %% auto #0
-__all__ = ['Finding', 'check_python', 'check_leftovers', 'diagnose', 'format_findings']
+__all__ = ['Finding', 'python_finding', 'leftovers_finding', 'diagnose', 'format_findings']
 
 # %% ../../nbs/library/app/doctor.ipynb #6218c99e
 _STATUSES = ("ok", "warning", "problem")
@@ -48,7 +48,7 @@ class Finding:
 _OLDEST = (3, 10)
 
 
-def check_python(settings: CourseSettings) -> Finding:
+def python_finding(settings: CourseSettings) -> Finding:
     """Whether this Python is new enough, and of 64 bits, which PyTorch needs."""
     detail = f"{platform.python_version()} on {platform.system()}, {platform.machine()}"
     if sys.version_info < _OLDEST or sys.maxsize < 2**32:
@@ -106,7 +106,7 @@ def _some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 # %% ../../nbs/library/app/doctor.ipynb #77cfabaf
-def check_packages(settings: CourseSettings) -> Finding:
+def packages_finding(settings: CourseSettings) -> Finding:
     """Whether everything that the course needs is installed, in the versions that were tested together."""
     constraints = _find_constraints(settings)
     command = "python -m pip install --editable ." + (" --constraint constraints.txt" if constraints else "")
@@ -125,7 +125,7 @@ def check_packages(settings: CourseSettings) -> Finding:
     return Finding("packages", "ok", f"all {len(needed)} are there, in the versions of constraints.txt")
 
 # %% ../../nbs/library/app/doctor.ipynb #d9715297
-def check_torch(settings: CourseSettings) -> Finding:
+def torch_finding(settings: CourseSettings) -> Finding:
     """Whether torch and torchvision load, fit each other, and compute."""
     advice = ("Install the two together: python -m pip install --force-reinstall torch torchvision (from a special "
               "index, such as PyTorch's for CPUs, take both from there).")
@@ -168,7 +168,7 @@ def _why_no_cuda() -> str:
     return f"there is an NVIDIA driver, but it does not work with this PyTorch (built for CUDA {torch.version.cuda})"
 
 # %% ../../nbs/library/app/doctor.ipynb #a520f831
-def check_device(settings: CourseSettings) -> Finding:
+def device_finding(settings: CourseSettings) -> Finding:
     """Whether the device of the settings is there and computes."""
     import torch
 
@@ -213,7 +213,7 @@ def _usable_cores() -> float:
     return min(cores, _read_number("/sys/fs/cgroup/cpu.max") or cores)
 
 
-def check_cpu(settings: CourseSettings) -> Finding:
+def cpu_finding(settings: CourseSettings) -> Finding:
     """Whether PyTorch computes with as many threads as there are cores to use."""
     import torch
 
@@ -232,7 +232,7 @@ def check_cpu(settings: CourseSettings) -> Finding:
 MEMORY_NEEDED = {"test": 1.0e9, "laptop": 3.5e9, "tuned": 7.9e9, "full": 6.2e9}  # bytes, see above
 
 
-def check_memory(settings: CourseSettings) -> Finding:
+def memory_finding(settings: CourseSettings) -> Finding:
     """Whether there is as much memory as the profile needs."""
     import psutil
 
@@ -270,7 +270,7 @@ def _space_needed(settings: CourseSettings) -> tuple[int, str]:
     return cache + download, "the download and the cache" if download else "the cache"
 
 # %% ../../nbs/library/app/doctor.ipynb #74a5a5c6
-def check_disk(settings: CourseSettings) -> Finding:
+def disk_finding(settings: CourseSettings) -> Finding:
     """Whether the data folder can be written and has room for what will come."""
     place = _existing_part(settings.data_dir)
     what = f"{settings.data_dir}" + ("" if place == settings.data_dir.absolute() else " (made on first use)")
@@ -291,7 +291,7 @@ def check_disk(settings: CourseSettings) -> Finding:
     return Finding("disk", "ok", detail)
 
 # %% ../../nbs/library/app/doctor.ipynb #4cb0d697
-def check_settings(settings: CourseSettings) -> Finding:
+def settings_finding(settings: CourseSettings) -> Finding:
     """Where the settings come from, and what variables change in them."""
     changed = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("COURSE_")]
     chosen = settings.values("dataset", "backbone", "profile", "seed")
@@ -300,7 +300,7 @@ def check_settings(settings: CourseSettings) -> Finding:
     return Finding("settings", "ok", detail)
 
 # %% ../../nbs/library/app/doctor.ipynb #05f7cf31
-def check_data(settings: CourseSettings) -> Finding:
+def data_finding(settings: CourseSettings) -> Finding:
     """Whether the data set is there and whole, or can be fetched."""
     from course_lib.data import DATASETS, get_items
     from course_lib.models.sources import unreachable_reason
@@ -326,7 +326,7 @@ def check_data(settings: CourseSettings) -> Finding:
     return Finding("data", "ok", detail)
 
 # %% ../../nbs/library/app/doctor.ipynb #65012617
-def check_weights(settings: CourseSettings) -> Finding:
+def weights_finding(settings: CourseSettings) -> Finding:
     """Whether the pretrained weights of the backbone are here, or can be fetched."""
     from course_lib.models import UnknownBackboneError, WeightsUnavailableError
     from course_lib.models.sources import LITE_SIZES, lite_weights, unreachable_reason, weights_source
@@ -370,7 +370,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def check_leftovers(settings: CourseSettings) -> Finding:
+def leftovers_finding(settings: CourseSettings) -> Finding:
     """Unfinished downloads and caches in the data folder, and how large the finished caches are."""
     found = [(path, what, goes_on) for pattern, what, goes_on in _LEFTOVERS for path in settings.data_dir.glob(pattern)]
     cache = _size(settings.cache_dir) if settings.cache_dir.is_dir() else 0
@@ -388,9 +388,9 @@ def check_leftovers(settings: CourseSettings) -> Finding:
 
 # %% ../../nbs/library/app/doctor.ipynb #b3411ea1
 _CHECKS: dict[str, Callable[[CourseSettings], Finding]] = {
-    "python": check_python, "packages": check_packages, "torch": check_torch, "device": check_device, "cpu": check_cpu,
-    "memory": check_memory, "disk": check_disk, "settings": check_settings, "data": check_data,
-    "weights": check_weights, "leftovers": check_leftovers,
+    "python": python_finding, "packages": packages_finding, "torch": torch_finding, "device": device_finding,
+    "cpu": cpu_finding, "memory": memory_finding, "disk": disk_finding, "settings": settings_finding,
+    "data": data_finding, "weights": weights_finding, "leftovers": leftovers_finding,
 }
 
 

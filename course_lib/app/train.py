@@ -42,8 +42,7 @@ from course_lib.tricks import (
 )
 
 # %% auto #0
-__all__ = ['recipe_for', 'prepare_loaders', 'make_optimizer', 'trick_callbacks', 'prepare_learner', 'fit_to_data', 'mirror_axes',
-           'measure', 'TrainingResult', 'unfinished_training', 'train_classifier']
+__all__ = ['recipe_for', 'TrainingResult', 'train_classifier']
 
 # %% ../../nbs/library/app/train.ipynb #d8daf721
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['DEVICES', 'check_device_name', 'choose_device', 'is_out_of_memory', 'out_of_memory_advice', 'free_memory',
-           'disable_malloc_trim', 'describe_machine']
+__all__ = ['choose_device', 'disable_malloc_trim', 'describe_machine']
 
 # %% ../../nbs/library/core/device.ipynb #f7a5fc95
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
@@ -29,7 +28,7 @@ def check_device_name(value: str, name: str = "device") -> str:
                             f"Allowed: {', '.join(DEVICES)}.")
     return value
 
-
+# %% ../../nbs/library/core/device.ipynb #f7a5fc01
 def choose_device(name: str = "auto") -> torch.device:
     """The `torch.device` that `name` stands for; `auto` takes a CUDA GPU, then Apple's, then the CPU.
 

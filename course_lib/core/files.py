@@ -17,14 +17,13 @@ from pathlib import Path
 from .text import format_bytes
 
 # %% auto #0
-__all__ = ['StorageError', 'explain_disk_error', 'disk_errors', 'replacing', 'write_text', 'append_line', 'json_object',
-           'new_run_folder', 'LockedError', 'lock']
+__all__ = ['StorageError', 'LockedError']
 
 # %% ../../nbs/library/core/files.ipynb #53d25336
 class StorageError(OSError):
     """A folder cannot be written: it is full, read-only, or not a folder. The message says what to change."""
 
-
+# %% ../../nbs/library/core/files.ipynb #53d25301
 def explain_disk_error(path: Path, error: OSError) -> str:
     """What an error of the file system at `path` means for the reader, and what to do."""
     folder = next((place for place in path.absolute().parents if os.path.isdir(place)), Path.cwd())
@@ -117,7 +116,7 @@ def new_run_folder(parent: Path) -> Path:
 class LockedError(RuntimeError):
     """Another process does not let go of a lock. The message says what to do."""
 
-
+# %% ../../nbs/library/core/files.ipynb #a92b4101
 @contextmanager
 def lock(
     path: str | Path,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 # %% auto #0
-__all__ = ['preserve_modes', 'evaluation_mode']
+__all__ = ['evaluation_mode']
 
 # %% ../../nbs/library/core/modes.ipynb #afb4ae04
 @contextmanager
@@ -25,7 +25,7 @@ def preserve_modes(model: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
 
-
+# %% ../../nbs/library/core/modes.ipynb #afb4ae01
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within it, dropout is off, batch normalisation uses what it has learned, and no gradients are kept.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['new_axes', 'show_images', 'figure_png', 'is_interactive', 'show_explorer', 'show_png']
+__all__ = ['show_images']
 
 # %% ../../nbs/library/core/plots.ipynb #e24d0f0f
 def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **options: Any) -> Axes:
@@ -31,7 +31,7 @@ def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **opt
 
     return plt.subplots(figsize=size, **options)[1]
 
-
+# %% ../../nbs/library/core/plots.ipynb #e24d0f01
 def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, columns: int = 4,
                 ax: Axes | None = None) -> Axes:
     """Draw images of one size, (H, W, 3), uint8 or float in [0, 1], in a grid with a title above each."""
@@ -50,7 +50,7 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
     ax.axis("off")
     return ax
 
-
+# %% ../../nbs/library/core/plots.ipynb #e24d0f02
 def figure_png(figure: Figure, **options: Any) -> bytes:
     """The figure as the bytes of a PNG; `options` are those of `savefig`."""
     import io

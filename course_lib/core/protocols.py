@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['HasParameterGroups', 'PartOfModel', 'FixedLayer', 'HasClasses', 'HasEpoch', 'ShardedLoader']
+__all__ = []
 
 # %% ../../nbs/library/core/protocols.ipynb #4569e120
 @runtime_checkable

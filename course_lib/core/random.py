@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['seed_everything', 'random_state', 'set_random_state', 'fork_rng', 'generator_for']
+__all__ = ['seed_everything', 'fork_rng']
 
 # %% ../../nbs/library/core/random.ipynb #2acae7d0
 def seed_everything(seed: int) -> None:
@@ -28,7 +28,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae701
 def random_state() -> dict[str, torch.Tensor]:
     """The state of Python's, NumPy's and PyTorch's global random generators, as tensors."""
     import numpy as np
@@ -65,19 +65,31 @@ def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
         if f"cuda{i}" in state:
             torch.cuda.set_rng_state(state[f"cuda{i}"], i)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae702
 @contextmanager
 def fork_rng(seed: int | None = None) -> Iterator[None]:
     """Within it chance is its own, from `seed` if one is given; afterwards every generator stands where it stood."""
-    state = random_state()
+    import numpy as np
+    import torch
+
+    # as they come, not as tensors: this is called once a batch
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     if seed is not None:
         seed_everything(seed)
     try:
         yield
     finally:
-        set_random_state(state)
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
 
-
+# %% ../../nbs/library/core/random.ipynb #2acae703
 def generator_for(*parts: object) -> torch.Generator:
     """A CPU random generator that depends on `parts` alone, on every machine: a SHA-256 of them is its seed."""
     import torch

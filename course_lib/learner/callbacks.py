@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -40,8 +40,8 @@ class Callback:
 
     Callbacks are called by rising `order`, those of equal order in the order in which they were added.
     """
-    order: ClassVar[int] = 50
-    takes_features: ClassVar[bool] = False  # its `before_batch` does not look at x, so features will do
+    order: int = 50
+    takes_features: bool = False  # its `before_batch` does not look at x, so features will do
 
     def before_fit(self, learner: Learner) -> None: ...
     def before_epoch(self, learner: Learner) -> None: ...

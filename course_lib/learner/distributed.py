@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'LaunchError', 'Processes', 'join_processes', 'together', 'is_main_process', 'sync_batch_norms',
-           'DistributedStrategy']
+__all__ = ['T', 'LaunchError', 'Processes', 'together']
 
 # %% ../../nbs/library/learner/distributed.ipynb #73011c05
 class LaunchError(RuntimeError):
@@ -176,7 +175,7 @@ def together(device: torch.device) -> Iterator[Processes]:
     if processes.world_size > 1:
         atexit.register(_leave)
 
-
+# %% ../../nbs/library/learner/distributed.ipynb #716e8001
 def is_main_process() -> bool:
     """Is this process on its own, or the main one of its launch?"""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

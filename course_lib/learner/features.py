@@ -30,8 +30,7 @@ from .loop import Learner
 from ..models import Classifier, GlobalPool, body_blocks
 
 # %% auto #0
-__all__ = ['train_last', 'CannotCutError', 'Rest', 'cut_classifier', 'fold_batch_norms', 'fold_if_equal', 'FeatureLoader',
-           'check_views', 'cache_features', 'pictures_digest', 'cached_features']
+__all__ = ['train_last', 'FeatureLoader', 'cached_features']
 
 # %% ../../nbs/library/learner/features.ipynb #a7a9260e
 def train_last(classifier: Classifier, fraction: float) -> int:

