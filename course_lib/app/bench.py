@@ -29,7 +29,7 @@ from ..settings import CourseSettings
 from ..transfer import OneCycle
 
 # %% auto #0
-__all__ = ['BenchResult', 'bench_training']
+__all__ = ['bench_training']
 
 # %% ../../nbs/library/app/bench.ipynb #8157a441
 def synchronize(device: torch.device) -> None:

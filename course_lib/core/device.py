@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['choose_device', 'disable_malloc_trim', 'describe_machine']
+__all__ = ['choose_device', 'disable_malloc_trim']
 
 # %% ../../nbs/library/core/device.ipynb #f7a5fc95
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # %% auto #0
-__all__ = ['format_bytes', 'format_value']
+__all__ = ['format_value']
 
 # %% ../../nbs/library/core/text.ipynb #cc090933
 def format_bytes(count: float) -> str:
@@ -18,7 +18,7 @@ def format_bytes(count: float) -> str:
         count, units = count / 1000, units[1:]
     return f"{count:.0f} {units[0]}" if units[0] == "bytes" or count >= 99.95 else f"{count:.1f} {units[0]}"
 
-
+# %% ../../nbs/library/core/text.ipynb #cc090901
 def format_value(value: float, unit: str) -> str:
     """A figure as a reader wants it: fractions as percentages, seconds as minutes when there are many."""
     if unit == "fraction":

@@ -339,7 +339,7 @@ def _make_room(newest: Path) -> None:
             file.unlink(missing_ok=True)
 
 # %% ../../nbs/library/learner/features.ipynb #35200f35
-def _find_or_compute(front: nn.Module, loader: ImageLoader, views: int, echo: Callable[[str], None]) -> FeatureLoader:
+def find_or_compute(front: nn.Module, loader: ImageLoader, views: int, echo: Callable[[str], None]) -> FeatureLoader:
     """As `cache_features`, but features that were computed before are read from disk, or kept on by the loader."""
     key, folder = _features_key(front, loader, views), _features_folder(loader)
     path = folder / f"{key}.safetensors" if folder else None
@@ -421,8 +421,8 @@ def _stand_ins(learner: Learner, views: int, memory_limit: float, echo: Callable
         echo("The frozen part is computed in every epoch, because this network cannot be cut there.")
         return None
     front, start = fold_if_equal(front, example), time.perf_counter()
-    train = _find_or_compute(front, loaders[0], views, echo)
-    valid = _find_or_compute(front, loaders[1], 1, echo) if len(loaders) > 1 else None
+    train = find_or_compute(front, loaders[0], views, echo)
+    valid = find_or_compute(front, loaders[1], 1, echo) if len(loaders) > 1 else None
     count = len(train.targets) + (0 if valid is None else len(valid.targets))
     echo(f"Frozen part: features of {count:,} images ready after {time.perf_counter() - start:.1f} s"
          f"{f', {views} views of each for training' if views > 1 else ''}; training runs on them.")

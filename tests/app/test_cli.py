@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -243,3 +244,29 @@ def test_a_model_of_another_kind_is_named(undisturbed, tmp_path):
     with pytest.raises(CheckpointError, match="classes"):
         load_weights(undisturbed / "model.safetensors", create_classifier("efficientnet_lite0", 2, pretrained=False),
                      classes=("bright", "shiny"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+def test_the_lab_opens_the_index_and_ends_with_its_command(tmp_path):
+    """Also without a browser the address that is printed leads to the index; what ends the command ends the server."""
+    environ = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+                            "JUPYTER_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "course_lib.app.cli", "lab", "--no-browser"], cwd=ROOT,
+                               env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    timer = threading.Timer(100, process.kill)
+    timer.start()
+    try:
+        address = next((line for line in process.stdout if "/lab/tree/nbs/index.ipynb?token=" in line), "")
+        assert "http://localhost" in address or "http://127.0.0.1" in address
+        notes = tmp_path / "runtime"
+        for _ in range(100):  # the server's note may come after its words
+            if process.poll() is not None or list(notes.glob("jpserver-*.json")):
+                break
+            time.sleep(0.1)
+        assert [note.name for note in notes.glob("jpserver-*.json")] == [f"jpserver-{process.pid}.json"]  # no child
+        process.terminate()
+        assert process.wait(timeout=30) is not None
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()
