@@ -31,7 +31,10 @@ def update_lessons(folder: Path, lessons: Sequence[str] | None = None) -> list[P
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all that have exercises)")
-    changed = update_lessons(NBS, parser.parse_args().lesson)
+    try:
+        changed = update_lessons(NBS, parser.parse_args().lesson)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     print("\n".join(f"{path} was brought up to date." for path in changed) or "The lessons are up to date.")
     return 0
 

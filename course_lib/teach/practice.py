@@ -28,9 +28,8 @@ __all__ = ['check', 'require', 'hint', 'solution', 'show_lab', 'name_cause', 'qu
 # %% ../../nbs/library/teach/practice.ipynb #6f322acd
 def exercise_lessons() -> list[str]:
     """The numbers of the lessons that have exercises, such as "04"."""
-    import course_lib.exercises as package
-
-    return sorted(name.removeprefix("lesson") for _, name, _ in pkgutil.iter_modules(package.__path__)
+    place = importlib.import_module("course_lib.exercises").__path__
+    return sorted(name.removeprefix("lesson") for _, name, _ in pkgutil.iter_modules(place)
                   if name.startswith("lesson"))
 
 

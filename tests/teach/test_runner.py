@@ -154,6 +154,7 @@ def test_a_run_says_which_results_are_not_as_they_should_be(tmp_path, monkeypatc
 
 
 def test_the_report_does_not_say_whose_computer_it_was(course, tmp_path, monkeypatch):
+    (tmp_path / "canary-home").mkdir()
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "canary-home"))
     monkeypatch.setenv("COURSELIB_CANARY", "canary-value")
