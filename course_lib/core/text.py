@@ -27,7 +27,7 @@ def format_value(value: float, unit: str) -> str:
         return f"{value / 60:.1f} min" if value >= 90 else f"{value:.3g} s"
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
-# %% ../../nbs/library/core/text.ipynb #cc090901
+# %% ../../nbs/library/core/text.ipynb #51f65246
 def list_some(names: Sequence[object], limit: int = 3, *, quote: bool = True) -> str:
     """The first few of `names` for a message, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
