@@ -307,6 +307,7 @@ def weights_source(name: str) -> tuple[bool, str]:
         url = models.get_model_weights(name).DEFAULT.url
         return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file(), url
     import huggingface_hub
+    import huggingface_hub.constants
 
     endpoint = huggingface_hub.constants.ENDPOINT
     if (config := _timm_config(name)) is None:
