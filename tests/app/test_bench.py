@@ -15,6 +15,8 @@ from course_lib.app.cli import main
 from course_lib.models import Classifier
 from course_lib.settings import CourseSettings
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

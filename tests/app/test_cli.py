@@ -20,6 +20,8 @@ from course_lib.app.cli import build_parser, main
 from course_lib.app.predict import latest_model, load_classifier, predict_images
 from course_lib.learner import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = [sys.executable, "-m", "course_lib.app.cli"]
 

@@ -23,6 +23,8 @@ from course_lib.settings import CourseSettings, SettingsError, load_settings
 from course_lib.teach.results import read_record, recorded_file
 from course_lib.tuning import compare, complete_configs, read_trials, trial_key
 
+pytestmark = pytest.mark.slow
+
 PICTURES = {"few": 8, "many": 24}  # a class; a quarter is held out, and below 12 a class the head alone learns
 
 

@@ -6,6 +6,8 @@ import sys
 import again
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def rows(unit="fraction", **values):
     return [{"name": name, "value": value, "unit": unit} for name, value in values.items()]

@@ -31,6 +31,8 @@ from course_lib.teach.results import lesson_cost, read_results, recorded_lessons
 from course_lib.teach.typical import typical_range
 from course_lib.tuning import read_trials
 
+pytestmark = pytest.mark.slow
+
 many = hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

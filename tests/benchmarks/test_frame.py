@@ -11,6 +11,8 @@ import frame
 import pytest
 import tricks
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {"again": "03", "backbones": "depth", "faults": "kill", "normal": "03", "recipes": "confirm", "run": "step",
            "strategies": "", "tricks": "cost"}
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
 sys.path.append(str(PEERS.parents[1] / "website"))
 QUESTIONS = ("pipeline", "finder", "frozen", "step", "inference")

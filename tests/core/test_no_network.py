@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHILD = r"""
 import contextlib, io, json, os, socket, sys, warnings
 

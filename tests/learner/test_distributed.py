@@ -18,6 +18,8 @@ from course_lib.app.predict import load_classifier, predict_images
 from course_lib.learner import load_checkpoint
 from course_lib.settings import CourseSettings
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")} | {
     "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1]), "TQDM_DISABLE": "1"}

@@ -4,6 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "website"))
 from page_tables import format_ratio, lesson_promise, lessons_table, peers_table  # noqa: E402
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pytest
 from nbdev.clean import clean_nb
 from PIL import Image
 
 from course_lib.settings import CourseSettings
 from course_lib.teach.results import TIMES_FILE
 from course_lib.teach.runner import run_course
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "website"))

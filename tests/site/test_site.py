@@ -31,7 +31,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PHONE, DESK = {"width": 375, "height": 740}, {"width": 1280, "height": 900}
 CAN_BUILD = bool(shutil.which("quarto")) or importlib.util.find_spec("smalldocs") is not None
 sys.path.insert(0, str(ROOT / "website"))
-pytestmark = [pytest.mark.timeout(900),  # on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900),  # on a busy machine
               pytest.mark.skipif(not CAN_BUILD, reason="The site needs Quarto, or smalldocs, which needs Python 3.11.")]
 
 

@@ -15,6 +15,8 @@ from course_lib.teach.exercise import function_source
 from course_lib.teach.pack import exam_notebook, nbgrader_notebook, pack_course
 from course_lib.teach.practice import exercise_lessons, find_exercise, load_exercises
 
+pytestmark = pytest.mark.slow
+
 NBS = Path(__file__).resolve().parents[2] / "nbs"
 sys.path.insert(0, str(NBS.parent / "website"))
 

@@ -33,6 +33,8 @@ from course_lib.teach.progress import PROGRESS_FILE, read_progress
 from course_lib.teach.sandbox import time_limit
 from course_lib.teach.verdict import codes_of, examine, prove_exercise
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = exercise_lessons()
 ALL = [exercise.id for lesson in LESSONS for exercise in load_exercises(lesson)]

@@ -17,6 +17,8 @@ from course_lib.settings import CourseSettings
 from course_lib.teach.results import read_results, record_result
 from course_lib.teach.runner import run_course, run_lesson, select_lessons
 
+pytestmark = pytest.mark.slow
+
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
           "record_result(CourseSettings(), '01', 'validation error', 0.125);")

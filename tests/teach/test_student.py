@@ -13,6 +13,8 @@ import course_lib.teach.verdict as checker
 from course_lib.teach.practice import exercise_lessons, find_exercise, load_exercises
 from course_lib.teach.verdict import examine
 
+pytestmark = pytest.mark.slow
+
 LESSONS = [lesson for lesson in exercise_lessons() if importlib.util.find_spec(f"student.lesson{lesson}")]
 for lesson in LESSONS:
     importlib.import_module(f"student.lesson{lesson}")
