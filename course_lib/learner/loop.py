@@ -14,8 +14,9 @@ from torch import nn
 
 from ..core.device import choose_device, disable_malloc_trim
 from ..core.modes import evaluation_mode
-from .callbacks import (
-    Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks, report_error)
+from course_lib.learner.callbacks import (
+    Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
+    report_error)
 from .checks import (
     Predictions, check_batch, check_device, check_epochs, check_loader, check_lrs,
     check_scalar_loss, join_batches, loader_length, named_metrics, no_batch,
