@@ -65,6 +65,7 @@ def heavy_among(names):
     return [name for name in names if any(name == heavy or name.startswith(f"{heavy}.") for heavy in HEAVY)]
 
 
+@pytest.mark.slow
 def test_no_module_of_the_course_imports_a_heavy_library():
     """All modules in one process: what one of them imports shows up beside its name."""
     modules = [f"course_lib.{name}" for name in sorted(read_house(HOUSE)) if name]
@@ -79,6 +80,7 @@ def test_settings_import_no_torch():
     assert "torch" not in names["course_lib.settings"] + names["course_lib.teach.results"]
 
 
+@pytest.mark.slow
 def test_the_learner_adds_little_to_torch():
     """The mark is a fifth of the time of `import torch`; counted in modules, so that a busy machine cannot fail it."""
     added = modules_after("torch first")["added"]
@@ -228,6 +230,7 @@ def test_arrows_between_the_rooms_go_one_way():
     assert forbidden_arrows(HOUSE) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ROOMS)
 def test_no_circle_inside_a_room(package):
     assert in_a_circle(HOUSE, package) == []
@@ -330,6 +333,7 @@ def broken_promises(folder: Path) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_a_package_promises_what_its_modules_promise():
     assert broken_promises(HOUSE) == []
 

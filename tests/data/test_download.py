@@ -490,6 +490,7 @@ def test_a_real_limit_of_the_system(server, tmp_path):
     assert "largest file" in said and "100 kB" in said and not (tmp_path / "a.bin").exists(), said
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("inside", ["a.bin", "deep/deeper/a.bin"])
 @pytest.mark.parametrize("mode", [0o500, 0o000])  # a folder that may be looked into, and one that may not

@@ -167,6 +167,7 @@ def test_prefetching_leaves_the_number_of_threads_alone():
     assert set(inside) == {1} and torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_an_iterator_that_is_held_does_not_keep_the_process_alive():
     code = textwrap.dedent("""
         import numpy as np

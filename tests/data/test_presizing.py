@@ -296,6 +296,7 @@ def wait_for_rows(cache: Path, rows: int, child: subprocess.Popen) -> None:
     raise AssertionError("the child never got there")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_an_interrupted_build_goes_on(tmp_path, monkeypatch, how):
@@ -320,6 +321,7 @@ def test_an_interrupted_build_goes_on(tmp_path, monkeypatch, how):
     assert len(decoded) == 60 - kept - 1  # none twice
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_cache(tmp_path, capsys):
     """This process comes while a child is building: it waits, and then uses what the child has made."""
     root = folder_of(tmp_path / "in", {"a": 20, "b": 20})

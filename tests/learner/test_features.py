@@ -42,6 +42,7 @@ def test_an_efficientnet_has_a_stem_sixteen_blocks_and_a_top():
     assert len(with_parameters) == 2 + 16 + 2  # a stage of one block is one block, not its layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0, 0.2, 1 / 3, 0.7])
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2", "resnet18", "vgg11_bn", "densenet121",
                                   "mobilenet_v3_small", "convnext_tiny"])
@@ -193,6 +194,7 @@ def test_features_of_images_in_memory_are_held_by_their_loader():
     assert [passes(learner), passes(learner)] == [14, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["weights", "statistics", "pixels", "size", "normalisation", "rows", "cut"])
 def test_a_stale_cache_is_never_used(on_disk, change):
     assert passes(a_learner(pictures=on_disk)) == 14
@@ -223,6 +225,7 @@ def test_pixels_that_change_in_memory_are_noticed():
     assert passes(learner) == 10  # those of the training images alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "other", "empty"])
 def test_a_damaged_file_is_computed_again(on_disk, damage):
     passes(a_learner(pictures=on_disk))
@@ -267,6 +270,7 @@ class SeesImages(Callback):
         assert learner.x.shape[1:] == (3, 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason, options, said", [
     ("nothing frozen", {}, ""), ("keep", {"keep": False}, ""), ("memory", {"memory_limit": 1e3}, "GB of memory"),
     ("callback", {}, "SeesImages"), ("loader", {}, "not ImageLoaders"), ("model", {}, "")])

@@ -803,6 +803,7 @@ def test_preserved_gives_everything_back(end, loader):
 
 # Checkpoints
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_optimizer", [make_adamw, make_sgd, torch.optim.Adagrad, torch.optim.SGD],
                          ids=["adamw", "momentum", "adagrad", "sgd"])
 @pytest.mark.parametrize("loader", [ShuffledLoader, data_loader, own_generator])
@@ -844,6 +845,7 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(make_optimizer, l
     assert whole.step == second.step == 25
 
 
+@pytest.mark.slow
 @QUICK
 @given(stop_epoch=st.integers(1, 3), stop_batch=st.integers(0, 4))
 def test_wherever_it_is_interrupted(stop_epoch, stop_batch, tmp_path_factory):
@@ -879,6 +881,7 @@ def test_resuming_a_finished_training_trains_nothing_and_more_epochs_go_on(tmp_p
     assert again.epoch == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_the_same_command_again(tmp_path):
     """A real SIGINT to a real process, twice the same command, the same weights as without the interruption."""
     script = tmp_path / "train.py"
@@ -1222,6 +1225,7 @@ print(before, made, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 def test_a_training_on_a_cpu_keeps_the_memory_that_it_frees_and_making_a_learner_changes_nothing():
     ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=120)

@@ -74,6 +74,7 @@ class TooMuch(nn.Module):
 # ---------------------------------------------------------------- when it does not fit
 
 
+@pytest.mark.slow
 @given(limit=st.integers(1, 300), largest=st.integers(1, 300))
 @settings(deadline=None, max_examples=20)  # each failed step collects garbage, which takes a while
 def test_the_largest_batch_that_fits_is_found(limit, largest):
@@ -89,6 +90,7 @@ def test_the_largest_batch_that_fits_is_found(limit, largest):
     assert all(size > limit for size in tried[:-1]) and all(a // 2 == b for a, b in zip(tried, tried[1:], strict=False))
 
 
+@pytest.mark.slow
 def test_other_errors_come_through_and_one_image_too_many_is_told():
     def broken(batch_size):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -101,6 +103,7 @@ def test_other_errors_come_through_and_one_image_too_many_is_told():
         largest_batch_size(broken, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 5, 64])
 def test_a_learner_that_ran_out_of_memory_is_as_before(limit):
     learner = Learner(TooMuch(limit), [(images(3), torch.tensor([0, 1, 0]))], progress=False)
@@ -114,6 +117,7 @@ def test_a_learner_that_ran_out_of_memory_is_as_before(limit):
     assert find_batch_size(learner, 2, memory=1e12) in (1, 2)
 
 
+@pytest.mark.slow
 def test_on_a_cpu_memory_is_counted_before_it_is_used():
     network = create_vgg(3, SMALL, head="pooled")
     learner = Learner(network, [(images(2), torch.tensor([0, 1]))], progress=False)
@@ -221,6 +225,7 @@ def test_single_layers_have_nothing_to_save():
 
 # ---- What a reader of the lesson tried
 
+@pytest.mark.slow
 def test_checkpointed_blocks_are_counted_with_the_one_that_is_computed_again():
     """Kept, and on top the inside of the largest block: together less than all, and most of it that block."""
     model = create_classifier("efficientnet_lite0", 3, pretrained=False)
@@ -233,6 +238,7 @@ def test_checkpointed_blocks_are_counted_with_the_one_that_is_computed_again():
     assert checkpoint_blocks(model, on=False) and activation_bytes(model, 64, 4) == plain
 
 
+@pytest.mark.slow
 def test_the_search_for_a_batch_size_moves_no_generator_and_counts_the_area():
     x, y = torch.randn(12, 3, 64, 16), torch.arange(12) % 3
     generator = torch.Generator().manual_seed(3)

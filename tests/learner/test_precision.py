@@ -58,6 +58,7 @@ def test_the_launchers_precision_is_not_silently_dropped(tmp_path, monkeypatch):
         training.train_classifier(CourseSettings(profile_name="test", device="cpu"), output=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_without_it_accelerate_is_not_imported():
     code = ("import sys, torch; from course_lib.learner import Learner; from torch import nn\n"
             "learner = Learner(nn.Linear(2, 2), [(torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))], progress=False)\n"

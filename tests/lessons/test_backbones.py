@@ -153,6 +153,7 @@ LITE = {"efficientnet_lite0": (4.7e6, 407e6), "efficientnet_lite1": (5.4e6, 631e
         "efficientnet_lite2": (6.1e6, 899e6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet152", "vgg16", *LITE])
 def test_costs_agree_with_what_was_published(name):
     from torchvision.models import get_model_weights

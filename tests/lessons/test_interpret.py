@@ -417,6 +417,7 @@ def test_plots_return_axes_draw_where_told_and_warn_of_nothing():
     assert dict(matplotlib.rcParams) == style
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4, 12, 37, 80])
 def test_the_matrix_is_drawn_with_labels_for_any_number_of_classes(count):
     answers = some_answers(8 * count, count)
@@ -461,6 +462,7 @@ BACKBONES = ["efficientnet_lite0", "resnet18", "mobilenet_v3_small", "vgg11", "d
              "timm/edgenext_xx_small", "timm/swin_tiny_patch4_window7_224", "timm/repvgg_a0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_grad_cam_is_cam_on_every_kind_of_backbone(name):
     torch.manual_seed(0)

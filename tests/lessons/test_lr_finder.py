@@ -235,6 +235,7 @@ def test_an_error_anywhere_leaves_no_trace(place):
     assert_same(before, snapshot(learner))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", ["list", "epoch", "torch", "own generator"])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_training_after_a_sweep_is_the_training_without_it(optimizer, loader):

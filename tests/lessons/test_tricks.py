@@ -398,6 +398,7 @@ def test_the_loss_sees_soft_targets_and_metrics_the_classes():
     assert learner.results["valid_loss"] == pytest.approx(float(sum(hard)) / 2, rel=1e-6)  # validation is untouched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCH_TRICKS)
 def test_draws_depend_on_seed_and_batch_alone(name):
     looks = [Look() for _ in range(4)]
@@ -455,6 +456,7 @@ def trained(tmp_path, name, *callbacks, cut=False, resume=False, **options):
     return learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [
     lambda: [BatchTricks(Ricap(), LabelSmoothing(0.1), num_classes=3)], lambda: [WeightAverage(0.9)],
     lambda: [BatchTricks(Mixup(1.0), num_classes=3), WeightAverage(0.8)]])
@@ -590,6 +592,7 @@ def walk(optimizers, sets, steps, after=lambda step: None, scale=1.0):
         after(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amsbound", [False, True])
 @pytest.mark.parametrize("weight_decay, decoupled", [(0.0, True), (0.1, True), (0.1, False)])
 @pytest.mark.parametrize("gamma", [1e-3, 0.3])
@@ -801,6 +804,7 @@ def image_learner():
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tricks, cached", [
     ([BatchTricks(LabelSmoothing(0.1))], True), ([WeightAverage(0.9)], True), ([BatchTricks(Mixup())], False),
     ([BatchTricks(LabelSmoothing(0.1), Cutout(0.5))], False),
@@ -851,6 +855,7 @@ def test_the_rows_show_batches_before_and_after():
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_the_sliders_change_the_picture():
     pytest.importorskip("ipywidgets")
     arguments, options = picture_options()

@@ -130,6 +130,7 @@ def test_what_a_slip_of_the_hand_gives(tmp_path):
         experiment_table(uneven, "error")
 
 
+@pytest.mark.slow
 def test_failures_are_told():
     def trial(lr, *, seed):
         if lr > 1:
@@ -166,6 +167,7 @@ def test_nothing_runs_twice_and_the_order_is_as_asked(tmp_path):
     assert not list((tmp_path / "deep" / "r.jsonl.running").iterdir())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, 400), noise=st.binary(max_size=6))
 def test_a_file_cut_anywhere_loses_at_most_the_cut_line(tmp_path_factory, cut, noise):
@@ -181,6 +183,7 @@ def test_a_file_cut_anywhere_loses_at_most_the_cut_line(tmp_path_factory, cut, n
     assert len(read_trials(path)) == 4
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_row_and_the_rest_goes_on(tmp_path):
     broken = [True]
 
@@ -249,6 +252,7 @@ def start(tmp_path, *arguments) -> subprocess.Popen:
                             stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, count", [("grid", 18), ("random", 16), ("tpe", 16)])
 def test_four_processes_lose_and_repeat_no_trial(tmp_path, kind, count):
     path, calls = tmp_path / f"r-{kind}", tmp_path / "calls"
@@ -260,6 +264,7 @@ def test_four_processes_lose_and_repeat_no_trial(tmp_path, kind, count):
     assert len(lines) == count and len(set(lines)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills with a POSIX signal")
 def test_the_trial_of_a_killed_process_is_taken_over(tmp_path):
     path, calls = tmp_path / "r.sqlite", tmp_path / "calls"
@@ -364,6 +369,7 @@ def bowl(x: float = 0.0, kind: str = "a", *, seed: int) -> dict:
     return {"error": (x - 0.3) ** 2 + (0.1 if kind == "a" else 0.0)}
 
 
+@pytest.mark.slow
 def test_search_finds_resumes_and_starts_no_trial_again(tmp_path):
     space, calls = {"x": uniform(-2.0, 2.0), "kind": choice("a", "b")}, []
 
@@ -379,6 +385,7 @@ def test_search_finds_resumes_and_starts_no_trial_again(tmp_path):
         search(counted, {**space, "x": uniform(0.0, 1.0)}, path=tmp_path / "s.sqlite", value="error")
 
 
+@pytest.mark.slow
 def test_same_seed_same_random_draws_and_no_configuration_runs_twice(tmp_path):
     runs = [search(bowl, {"x": uniform(0.0, 1.0)}, path=tmp_path / f"{i}.sqlite", trials=5, sampler="random",
                    value="error", seed=seed) for i, seed in enumerate((1, 1, 2))]
@@ -393,6 +400,7 @@ def test_same_seed_same_random_draws_and_no_configuration_runs_twice(tmp_path):
     assert sorted(calls) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_failures_and_ctrl_c_in_a_search(tmp_path):
     calls = []
 
@@ -413,6 +421,7 @@ def test_failures_and_ctrl_c_in_a_search(tmp_path):
         search(trial, space, path=tmp_path / "w.sqlite", trials=2, value="accuracy")
 
 
+@pytest.mark.slow
 def test_bad_trials_are_given_up_early(tmp_path):
     epochs = []
 
@@ -461,6 +470,7 @@ def test_a_search_takes_any_seed(tmp_path, seed):
     assert search(bowl, {"x": uniform(0, 1)}, path=tmp_path / "s.sqlite", trials=1, value="error", seed=seed).best_value
 
 
+@pytest.mark.slow
 def test_a_search_in_which_everything_fails_says_why(tmp_path):
     def broken(x, *, seed):
         raise KeyError("typo")
@@ -494,6 +504,7 @@ def test_searches_that_make_no_sense(tmp_path, action, words):
         action(tmp_path / "s.sqlite")
 
 
+@pytest.mark.slow
 def test_plots_of_a_search_leave_the_style_alone(tmp_path):
     import matplotlib as mpl
     import matplotlib.pyplot as plt

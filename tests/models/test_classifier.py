@@ -95,6 +95,7 @@ def test_pooling_a_vector_is_refused():
 
 # ---------------------------------------------------------------- classifiers
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, hidden", [
     ("efficientnet_lite0", None), ("efficientnet_lite2", 32), ("resnet18", None), ("densenet121", None),
     ("mobilenet_v3_small", 16), ("vit_b_32", None), ("swin_t", None), ("test_vit", None), ("test_mambaout", None),

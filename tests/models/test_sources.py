@@ -180,6 +180,7 @@ LARGE_REGNETS = ("regnet_x_16gf", "regnet_x_32gf", "regnet_y_16gf", "regnet_y_32
 VECTORS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", torchvision_names())
 def test_every_torchvision_model_gives_what_it_promises(name, monkeypatch):
     """Built on the meta device, so that no gigabyte of random numbers is drawn; the shape is what matters here."""
@@ -204,6 +205,7 @@ ONE_OF_EACH_FAMILY = (
     "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
 @pytest.mark.filterwarnings("ignore")
 def test_torchvision_body_is_the_network_up_to_its_pooling(name):
@@ -244,6 +246,7 @@ def test_inceptions_take_the_normalisation_that_their_forward_makes():
 
 # ---------------------------------------------------------------- timm
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, spatial", [
     ("timm/resnet18", True), ("resnet18.a1_in1k", True), ("test_efficientnet", True), ("test_byobnet", True),
     ("mobilenetv3_small_050", True),  # more features after its last convolution than its num_features says
@@ -374,6 +377,7 @@ def test_any_answer_means_reachable(status):
         thread.join()
 
 
+@pytest.mark.slow
 def test_import_takes_neither_torchvision_nor_timm():
     code = ("import sys, course_lib.models; "
             "print([m for m in ('torchvision', 'timm', 'matplotlib', 'huggingface_hub') if m in sys.modules])")
