@@ -35,6 +35,13 @@ class PartOfModel(Protocol):
 
 
 @runtime_checkable
+class LooksAtMirrorImages(Protocol):
+    """A model whose answer is a mean over an image and its mirror images; `axes`: of (N, C, h, w), those it flips."""
+    model: nn.Module
+    axes: list[list[int]]
+
+
+@runtime_checkable
 class FixedLayer(Protocol):
     """A layer that neither learns nor draws random numbers, so that what it gives may be cached."""
     learns_nothing: bool
