@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,3 +125,37 @@ def show_png(picture: bytes) -> None:
     from IPython.display import Image, display
 
     display(Image(picture))
+
+# %% ../../nbs/library/core/plots.ipynb #2ca3fb0a
+@cache
+def _letters(families: tuple[str, ...]) -> frozenset[int]:
+    """The characters that the fonts have, those that are installed."""
+    from matplotlib import font_manager
+
+    there = {*font_manager.get_font_names()}
+    fonts = [font_manager.findfont(font_manager.FontProperties(family=[family]))
+             for family in families if family in there]
+    return frozenset(code for font in fonts for code in font_manager.get_font(font).get_charmap())
+
+
+def drawn_names(names: Iterable[object], most: int = 40) -> list[str]:
+    """Names for a figure, each on one line of at most about `most` letters, as `plain` gives them; no two are alike.
+
+    What no font has becomes a box, with the name's number before it. Warns of such names.
+    """
+    from matplotlib import rcParams
+
+    families = [one for family in rcParams["font.family"] for one in rcParams.get(f"font.{family}", [family])]
+    letters, found, lost = _letters((*families, "DejaVu Sans")), [], []  # matplotlib brings DejaVu with it
+    for number, name in enumerate(names):
+        text = " ".join(str(name).split()) or "(no name)"
+        shown = "".join(letter if ord(letter) in letters else "\u25a1" for letter in text)
+        if shown != text:
+            lost.append(text)
+        short = shown if len(shown) <= most else f"{shown[:most - most // 3 - 1]}…{shown[-(most // 3):]}"
+        found.append(f"{number}: {short}" if shown != text else short)
+    if lost:
+        warnings.warn(f"No font in use has all letters of {list_some(lost)}: they are drawn as boxes. Install a font that "
+                      "has them, and name it in matplotlib.rcParams['font.family'].", stacklevel=3)
+    times = Counter(found)
+    return [plain(name if times[name] == 1 else f"{number}: {name}") for number, name in enumerate(found)]
