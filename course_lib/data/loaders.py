@@ -18,6 +18,7 @@ from ..core.checks import one_of, whole
 from ..core.plots import show_images
 from ..core.random import generator_for
 from .datasets import default_augmentation
+from .items import index_array
 from .prepare import Augmentation, BatchTransform, split_items
 from .presizing import PresizedImages, map_ahead
 
@@ -56,6 +57,7 @@ class ImageLoader:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("prefetch", 0), ("epoch", 0)):
             setattr(self, name, whole(name, getattr(self, name), least))
+        self.indices = index_array("indices", self.indices, len(self.images))
         if not len(self.indices):
             raise ValueError("There are no images in this set, so there is no batch to make. Check valid_fraction, and "
                              "how many images each class has.")

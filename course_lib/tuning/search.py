@@ -5,10 +5,12 @@
 # %% ../../nbs/library/tuning/search.ipynb #a4cb4d96
 from __future__ import annotations
 
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,8 +84,8 @@ def _open_study(path: Path, *, highest: bool = False, wait: float = 60.0) -> opt
     import optuna
 
     with _storage_errors(path, wait), lock(f"{path}.lock", seconds=wait):  # two may not make the tables at once
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve().as_posix()}",
-                                             engine_kwargs={"connect_args": {"timeout": wait}})
+        connect = partial(sqlite3.connect, path.resolve(), timeout=wait, check_same_thread=False)
+        storage = optuna.storages.RDBStorage("sqlite:///search", engine_kwargs={"creator": connect})  # ? % # in a URL
         there = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
         return optuna.create_study(study_name=there[0] if there else "search", storage=storage, load_if_exists=True,
                                    direction="maximize" if highest else "minimize",
