@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..recipes import RECIPES
+from ..recipes import RECIPES, RESIZE_MODES
 from ..settings import KEYS, CourseSettings, load_settings
 
 # %% auto #0
@@ -118,7 +118,8 @@ def _train(arguments: argparse.Namespace) -> int:
     result = train_classifier(
         settings_from(arguments), output=arguments.output, epochs=arguments.epochs, max_lr=arguments.lr,
         image_size=arguments.image_size, batch_size=arguments.batch_size, mixed_precision=arguments.mixed_precision,
-        tricks=arguments.tricks, resume=arguments.resume)
+        tricks=arguments.tricks, resize_mode=arguments.resize_mode, resume=arguments.resume,
+        overwrite=arguments.overwrite)
     if is_main_process():
         print(result.summary())
     return 0
@@ -192,7 +193,10 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
     train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
-    train.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
+    train.add_argument("--resize-mode", choices=RESIZE_MODES, help="how a photograph becomes square")
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
+    again.add_argument("--overwrite", action="store_true", help="replace what an earlier training left in --output")
     train.set_defaults(do=_train)
 
 
@@ -232,7 +236,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands, shared)
     _add_bench(commands, shared)
     predict = commands.add_parser("predict", help="name the class of image files")
-    predict.add_argument("image", nargs="+", help="image files")
+    predict.add_argument("image", nargs="+", help="image files, folders of images, or patterns such as 'photos/*.jpg'")
     predict.add_argument("--model", metavar="FILE", help="model.safetensors (default: that of the latest course train)")
     predict.set_defaults(do=_predict)
     progress = commands.add_parser("progress", parents=[shared], help="show which exercises you have solved")

@@ -126,7 +126,7 @@ def show_png(picture: bytes) -> None:
 
     display(Image(picture))
 
-# %% ../../nbs/library/core/plots.ipynb #2ca3fb0a
+# %% ../../nbs/library/core/plots.ipynb #f0a29cbc
 @cache
 def _letters(families: tuple[str, ...]) -> frozenset[int]:
     """The characters that the fonts have, those that are installed."""
@@ -145,7 +145,8 @@ def drawn_names(names: Iterable[object], most: int = 40) -> list[str]:
     """
     from matplotlib import rcParams
 
-    families = [one for family in rcParams["font.family"] for one in rcParams.get(f"font.{family}", [family])]
+    lists: dict = {"sans-serif": rcParams["font.sans-serif"], "serif": rcParams["font.serif"]}
+    families = [one for family in rcParams["font.family"] for one in lists.get(family, [family])]
     letters, found, lost = _letters((*families, "DejaVu Sans")), [], []  # matplotlib brings DejaVu with it
     for number, name in enumerate(names):
         text = " ".join(str(name).split()) or "(no name)"
@@ -155,7 +156,7 @@ def drawn_names(names: Iterable[object], most: int = 40) -> list[str]:
         short = shown if len(shown) <= most else f"{shown[:most - most // 3 - 1]}…{shown[-(most // 3):]}"
         found.append(f"{number}: {short}" if shown != text else short)
     if lost:
-        warnings.warn(f"No font in use has all letters of {list_some(lost)}: they are drawn as boxes. Install a font that "
-                      "has them, and name it in matplotlib.rcParams['font.family'].", stacklevel=3)
+        warnings.warn(f"No font in use has all letters of {list_some(lost)}: they are drawn as boxes. Install a font "
+                      "that has them, and name it in matplotlib.rcParams['font.family'].", stacklevel=3)
     times = Counter(found)
     return [plain(name if times[name] == 1 else f"{number}: {name}") for number, name in enumerate(found)]

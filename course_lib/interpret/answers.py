@@ -271,7 +271,7 @@ def _whole_pass(loader: Iterable) -> Iterable:
     """A loader like `loader` whose pass leaves no image out. Raises: `ValueError` where another's would."""
     if isinstance(loader, ImageLoader):
         return replace(loader, shuffle=False, drop_last=False) if loader.shuffle or loader.drop_last else loader
-    batches = getattr(loader, "batch_sampler", None)
+    batches: Any = getattr(loader, "batch_sampler", None)
     if getattr(batches, "drop_last", False) and (left := len(batches.sampler) % batches.batch_size):
         raise ArgumentError(f"This loader drops its last batch, so {left} of {len(batches.sampler):,} images would be "
                             "missing. Give one that is made with drop_last=False.")
@@ -296,8 +296,8 @@ def interpret(
     replay = Replay(_whole_pass(loader))
     logits, targets = learner.predict(replay)
     if logits.ndim == 2 and logits.shape[1] == 1:
-        raise ArgumentError("The model gives one score an image, so what it predicts depends on a threshold. Give it one "
-                            "score a class: z and 0 for a sigmoid of z.")
+        raise ArgumentError("The model gives one score an image, so what it predicts depends on a threshold. Give it "
+                            "one score a class: z and 0 for a sigmoid of z.")
     if targets is None or targets.ndim != 1:
         what = "x alone" if targets is None else f"targets of shape {tuple(targets.shape)}"
         raise ArgumentError(f"The loader gave {what}, but what is right must be known: one class number an image.")

@@ -107,8 +107,8 @@ def explaining(model: nn.Module | Learner, x: torch.Tensor) -> Iterator[tuple[nn
     model = model.model if isinstance(model, Learner) else model
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
         what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
-        raise ArgumentError("Grad-CAM takes images (N, channels, height, width), at least one, a float tensor normalised "
-                            f"as for the model, not {what}.")
+        raise ArgumentError("Grad-CAM takes images (N, channels, height, width), at least one, a float tensor "
+                            f"normalised as for the model, not {what}.")
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ArgumentError("This model was made within torch.inference_mode(), so it can have no gradients. Make it "
                             "outside.")
@@ -131,8 +131,8 @@ def map_and_gradient(model: nn.Module, x: torch.Tensor, score: torch.Tensor, cau
                      ) -> tuple[torch.Tensor, torch.Tensor]:
     """The map that was caught and how `score` changes with it, each float32 (N, channels, h, w).
 
-    The maps of mirror images are turned back and stand beside each other as more channels. Raises: `ValueError` when the
-    score does not depend on the map, or the layer was called more often than the model looks at an image.
+    The maps of mirror images are turned back and stand beside each other as more channels. Raises: `ValueError` when
+    the score does not depend on the map, or the layer was called more often than the model looks at an image.
     """
     found = torch.autograd.grad(score, caught, allow_unused=True) if caught and score.requires_grad else ()
     if all(gradient is None for gradient in found):
@@ -140,7 +140,8 @@ def map_and_gradient(model: nn.Module, x: torch.Tensor, score: torch.Tensor, cau
                             "layer.")
     if len(caught) != len(views := views_of(model)):
         raise ArgumentError(f"{name} is called {len(caught)} times for an image, so its maps may belong to different "
-                            "places. Name a layer that is called once, or explain the part of the model that looks once.")
+                            "places. Name a layer that is called once, or explain the part of the model that looks "
+                            "once.")
     both = []
     for maps in (caught, [torch.zeros_like(m) if g is None else g for m, g in zip(caught, found, strict=True)]):
         first = [m.permute(0, 3, 1, 2) if channels_last(m.shape, x.shape[2:]) else m for m in maps]
@@ -162,7 +163,7 @@ class CamResult(NamedTuple):
         pictures = np.stack([as_pixels(f"pictures[{i}]", one) for i, one in enumerate(pictures)])[..., :3]
         if len(pictures) != len(self.maps) or not is_smaller(self.maps.shape[1:], pictures.shape[1:3]):
             raise ArgumentError(f"pictures has the shape {pictures.shape}, which does not fit {len(self.maps)} maps of "
-                                f"{tuple(self.maps.shape[1:])}. Give the pictures that the model saw, cropped like them.")
+                                f"{tuple(self.maps.shape[1:])}. Give the pictures as the model saw them, cropped.")
         pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures
         heat = self.maps / self.maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
         heat = nn.functional.interpolate(heat[:, None], pictures.shape[1:3], mode="bilinear", align_corners=False)
