@@ -87,7 +87,7 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)
 
-# %% ../../nbs/library/app/predict.ipynb #595be563
+# %% ../../nbs/library/app/predict.ipynb #9ded9915
 Found = tuple[Path | str, object]  # a name, and a path, a picture, or a problem in an `ImagePrediction`
 
 
@@ -126,8 +126,8 @@ def _listed(images: object) -> Iterator[Found]:
         elif isinstance(one, (bytes, bytearray, np.ndarray, torch.Tensor, Image.Image)):
             yield f"images[{number}]", one
         else:
-            raise ArgumentError(f"images[{number}] is a {type(one).__name__}, which is no picture: give a path, an image "
-                                "of Pillow's, an array, a tensor, or a file's bytes.")
+            raise ArgumentError(f"images[{number}] is a {type(one).__name__}, which is no picture: give a path, an "
+                                "image of Pillow's, an array, a tensor, or a file's bytes.")
 
 
 def _opened(picture: object, name: str) -> Image.Image:
@@ -174,8 +174,8 @@ def predict_images(
     """The likeliest class of each image, in order; one that cannot be read gets its `problem` said, the others go on.
 
     A folder stands for all images in it. Arrays are (H, W) or (H, W, 3 or 4), tensors (3, H, W), of whole numbers to
-    255 or of fractions to 1; with a further axis in front they are many. A thread reads ahead while the network looks at
-    `batch_size` images. Raises: `ValueError` for what is no image, or a batch of none.
+    255 or of fractions to 1; with a further axis in front they are many. A thread reads ahead while the network looks
+    at `batch_size` images. Raises: `ValueError` for what is no image, or a batch of none.
     """
     batch_size = whole("batch_size", batch_size)
     if not isinstance(classifier, TrainedClassifier):

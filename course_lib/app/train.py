@@ -281,13 +281,14 @@ def _check_same_images(saved: dict, now: dict, path: Path, echo: Callable[[str],
         return echo(f"{path} does not say which images it was trained with: make sure that they are still the same.")
     if changes := changed_images(saved["images"], now):
         raise CheckpointError(f"{path} was trained with other images: {changes}. So images that it has learned from "
-                              "could stand in validation. Give the same images to go on, or leave out resume to start anew.")
+                              "could stand in validation. Give the same images to go on, or leave out resume to start "
+                              "anew.")
     if saved["images"] != now:
         echo("The images are the same, but in another order (were files renamed?): the result can differ a little.")
     if saved.get("torch") not in (None, torch.__version__):
         echo(f"Begun with PyTorch {saved['torch']}, now {torch.__version__}: the result can differ a little.")
 
-# %% ../../nbs/library/app/train.ipynb #0eb02f7e
+# %% ../../nbs/library/app/train.ipynb #5660332f
 RESULTS = ("model.safetensors", "metrics.json", "losses.png")
 CHECKPOINTS = ("checkpoints/last.safetensors", "checkpoints/best.safetensors")
 
@@ -304,7 +305,7 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         raise ArgumentError(f"output = {folder} holds {', '.join(found)}, which would be replaced. {go_on or 'Name '}"
                             f"{'name ' if go_on else ''}another folder, or allow it with overwrite=True (--overwrite).")
 
-# %% ../../nbs/library/app/train.ipynb #c65c0420
+# %% ../../nbs/library/app/train.ipynb #afedb636
 def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, processes: Processes) -> None:
     """Raises `LaunchError` in every process when they have other images, labels, settings, weights or programs."""
     if processes.world_size == 1:
