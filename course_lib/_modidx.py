@@ -2663,6 +2663,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'course_lib/models/sources.py'),
                                            'course_lib.models.sources.output_shape': ( 'library/models/sources.html#output_shape',
                                                                                        'course_lib/models/sources.py'),
+                                           'course_lib.models.sources.size_advice': ( 'library/models/sources.html#size_advice',
+                                                                                      'course_lib/models/sources.py'),
                                            'course_lib.models.sources.unreachable_reason': ( 'library/models/sources.html#unreachable_reason',
                                                                                              'course_lib/models/sources.py'),
                                            'course_lib.models.sources.weights_source': ( 'library/models/sources.html#weights_source',
