@@ -242,7 +242,7 @@ def _timm_body(name: str, pretrained: bool, size: int) -> tuple[nn.Module, tuple
     """
     import timm
 
-    def create(**options: object) -> nn.Module:
+    def create(**options: Any) -> nn.Module:
         try:
             return timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **options)
         except TypeError:  # most networks have no such option, and need none
@@ -311,7 +311,7 @@ def load_body(name: str, pretrained: bool = True) -> LoadedBody:
     Raises: `UnknownBackboneError`; `WeightsUnavailableError` when weights would have to be downloaded and cannot be.
     """
     if not isinstance(name, str):
-        raise ArgumentError(f"backbone = {name!r} must be the name of one, such as 'efficientnet_lite0', or a Backbone.")
+        raise ArgumentError(f"backbone = {name!r} must be a name such as 'efficientnet_lite0', or a Backbone.")
     if name in LITE_SIZES:
         return _lite_body(name, pretrained)
     if name in _torchvision_names():

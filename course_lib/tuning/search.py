@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, number, one_of, whole
 from ..core.files import LockedError, lock
 from ..learner import Callback, Learner
-from .trials import Pruned, claim, defaults_for, distinct_seeds, results_file, run_trial
+from .trials import Pruned, claim, data_digest, defaults_for, distinct_seeds, results_file, run_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -48,6 +48,10 @@ def uniform(
     """A number from `low` to `high`."""
     import optuna
 
+    low, high = number("low", low), number("high", high)
+    if low > high or (log and low <= 0):
+        raise ArgumentError(f"low = {low:g}, high = {high:g}: low may not be above high"
+                            f"{', nor 0 or less with log' * log}.")
     if integer:
         return optuna.distributions.IntDistribution(int(low), int(high), log=log)
     return optuna.distributions.FloatDistribution(low, high, log=log)
@@ -115,13 +119,13 @@ def _check_space(trial: Callable, space: Mapping) -> None:
     defaults_for(trial, space)
 
 
-def _claim_storage(study: optuna.Study, space: Mapping, value: str, highest: bool, seed: int) -> None:
+def _claim_storage(study: optuna.Study, trial: Callable, space: Mapping, value: str, highest: bool, seed: int) -> None:
     """Write down whose storage this is. Raises: `ValueError` when it holds trials of another search."""
     from optuna.distributions import distribution_to_json
 
     written = {name: distribution_to_json(drawn) for name, drawn in sorted(space.items())}
-    described = {"space": written, "value": value, "highest": highest, "seed": seed}
-    there = study.user_attrs.get("search", described)
+    described = {"space": written, "value": value, "highest": highest, "seed": seed, "data": data_digest(trial)}
+    there = described | study.user_attrs.get("search", {})
     if different := [name for name, now in described.items() if there.get(name) != now]:
         raise ValueError(f"The storage holds another search: its {', '.join(different)} was different. Give another "
                          "path for this one.")
@@ -241,7 +245,7 @@ def search(
     _check_space(trial, space)
     study = _open_study(path, highest=highest, wait=wait)
     with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1) as bar:
-        _claim_storage(study, space, value, highest, seed)
+        _claim_storage(study, trial, space, value, highest, seed)
         while True:
             with _next_trial(study, path, space, trials, sampler, seed) as asked:
                 if asked is not None:
