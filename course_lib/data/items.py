@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ImageItems', 'plot_class_counts']
 
-# %% ../../nbs/library/data/items.ipynb #47382d69
+# %% ../../nbs/library/data/items.ipynb #a77a41bd
 def index_array(name: str, indices: object, count: int) -> np.ndarray:
     """`indices` as int64 (K,), each from 0 to `count` - 1. Raises: `ArgumentError` naming `name`; a mask is refused."""
     try:
@@ -43,11 +43,11 @@ def index_array(name: str, indices: object, count: int) -> np.ndarray:
         raise ArgumentError(f"{name} must be whole numbers in one row, but it is {found.dtype} of shape {found.shape}.")
     wrong = found[(found < 0) | (found >= count)] if found.size else found
     if wrong.size:
-        raise ArgumentError(f"{name} has {list_some(wrong.tolist(), quote=False)}, but the images have the numbers from "
-                            f"0 to {count - 1}.")
+        raise ArgumentError(f"{name} has {list_some(wrong.tolist(), quote=False)}, but the images have the numbers "
+                            f"from 0 to {count - 1}.")
     return found.astype(np.int64)
 
-# %% ../../nbs/library/data/items.ipynb #e722ebb0
+# %% ../../nbs/library/data/items.ipynb #47382d69
 @dataclass(frozen=True, repr=False)
 class ImageItems:
     """Which photographs there are and what is on them; no pixel is read yet.
