@@ -174,7 +174,7 @@ def make_loaders(
         augmentation = default_augmentation(items)
     make = partial(ImageLoader, presized.images, items.targets, batch_size=batch_size, seed=seed, device=device,
                    prefetch=prefetch, classes=items.classes)
-    plain = BatchTransform(image_size, tuple(mean), tuple(std))
+    plain = BatchTransform(whole("image_size", image_size), mean, std)
     return Loaders(make(train, replace(plain, augmentation=augmentation), shuffle=True), make(valid, plain),
                    items.classes)
 

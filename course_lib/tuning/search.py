@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, number, one_of, whole
 from ..core.files import LockedError, lock
 from ..learner import Callback, Learner
 from .trials import Pruned, claim, defaults_for, distinct_seeds, results_file, run_trial
@@ -48,8 +48,13 @@ def uniform(
     """A number from `low` to `high`."""
     import optuna
 
+    hint = "log draws a number above 0." if log else ""
     if integer:
-        return optuna.distributions.IntDistribution(int(low), int(high), log=log)
+        plain = lambda value: int(value) if isinstance(value, float) and value.is_integer() else value  # 1e3
+        least = whole("low", plain(low), 1 if log else -2**53, hint)
+        return optuna.distributions.IntDistribution(least, whole("high", plain(high), least), log=log)
+    low = number("low", low, above=0 if log else None, hint=hint)
+    high = number("high", high, least=low)
     return optuna.distributions.FloatDistribution(low, high, log=log)
 
 # %% ../../nbs/library/tuning/search.ipynb #60ec99bd

@@ -32,11 +32,13 @@ def test_a_file_saved_by_any_editor(tmp_path, monkeypatch, text):  # python/cpyt
 
 
 @pytest.mark.parametrize("text, message", [
-    (TEXT.encode("cp1252"), r"settings.ini.*no UTF-8.*Notepad"), (TEXT.encode("utf-16-le"), "cannot be read as settings"),
+    (TEXT.encode("cp1252"), r"settings.ini.*no UTF-8.*Notepad"),
+    (TEXT.encode("utf-16-le"), "cannot be read as settings"),
     ("[course]\ndata_dir = C:\\data\n", "backslashes"),
     ("[course]\nseed = 7\nseed = 8\n", "seed.*already exists"), ("[Course]\nseed = 7\n", r"no \[course\] section"),
     ("[course]\nseed = 7 ; mine\n", "seed = '7 ; mine'"), ("[course]\ndata_dir = data ; mine\n", "comment behind it"),
-    ("[course]\ndataset = photos # mine\n", "comment behind it"), ("[course]\ndata_dir = data\n  seed = 7\n", "second line"),
+    ("[course]\ndataset = photos # mine\n", "comment behind it"),
+    ("[course]\ndata_dir = data\n  seed = 7\n", "second line"),
     ("[course]\nseed 7\n", "cannot be read as settings"), ("[course]\ndata-dir = x\n", "Did you mean 'data_dir'")])
 def test_a_file_that_cannot_be_meant(tmp_path, monkeypatch, text, message):
     with pytest.raises(SettingsError, match=message):

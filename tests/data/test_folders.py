@@ -241,7 +241,7 @@ def test_fewer_images_keep_every_part(tmp_path):  # ultralytics/ultralytics#2131
             few = limit_items(items, 4, seed)
         assert Counter(zip(few.splits, few.labels, strict=True)) == {
             (part, name): 1 for part in ("train", "valid") for name in "ab"}
-    with pytest.warns(UserWarning, match=r"class '[ab]' \(106\); 'valid' part \(6\); 'test' part \(6\); max_images = 1 "):
+    with pytest.warns(UserWarning, match=r"class '[ab]' \(106\); 'valid' part \(6\); 'test' part \(6\); max_images"):
         limit_items(items, 1)
 
 
@@ -295,9 +295,10 @@ def test_items_that_cannot_be_meant():
     make = lambda **given: ImageItems(**{"root": Path("x"), "names": ("a", "b"), "labels": ("c", "d"),
                                          "classes": ("c", "d"), **given})
     for given, message in (({"classes": ("c", "d", "c")}, "classes lists 'c' more than once"),
-                           ({"splits": ("training", "val")}, "'training', 'val', but may have train, valid and test"),
-                           ({"names": ("a", "a")}, r"'a' \(as 'c', 'd'\)"), ({"labels": (1, 2)}, "labels must be a list"),
-                           ({"classes": "cd"}, "classes must be")):
+                           ({"splits": ("training", "val")}, "'training', 'val', but may have train, valid"),
+                           ({"names": ("a", "a")}, r"'a' \(as 'c', 'd'\)"),
+                           ({"labels": (1, 2)}, "labels = .* must be a list"),
+                           ({"classes": "cd"}, "classes = 'cd' must be")):
         with pytest.raises(ValueError, match=message):
             make(**given)
     with pytest.warns(UserWarning, match="1 of 3 classes have no image, so they cannot be learned: 'e'"), \

@@ -67,7 +67,7 @@ def test_titles(tmp_path, head, columns):
     ("0.png;cat\n1.png;dog\n", "row 1.*delimiter=';'"), ("0.png\tcat\n1.png\tdog\n", r"row 1.*delimiter='\\t'"),
     ('0.png,"cat\n1.png,dog\n2.png,dog\n', "Is a quotation mark missing"), ("0.png,cat\n1.png\n", "row 2"),
     ("0.png,cat\n0.png,dog\n", r"'0.png' \(as 'cat', 'dog'\)"), ("0.png,cat\n0,cat\n", "more than once: '0.png'"),
-    ("", "has no rows"), (" \n,\n", "has no rows"), ("0.png,cat\n".encode() + b"\0", "zero bytes"),
+    ("", "has no rows"), (" \n,\n", "has no rows"), (b"0.png,cat\n" + b"\0", "zero bytes"),
     ("0.png,caf\xe9\n".encode("cp1252"), "labels.csv cannot be read: byte 9.*CSV UTF-8"),  # isic-challenge-scoring#72
     ("0.png,cat\n".encode("utf-16")[2:], "labels.csv cannot be read: it has zero bytes"),
     (b"PK\3\4\xff", "it is no text file.*Excel"), ("0.png;0,5\n1.png;0,7\n", "delimiter=';'")])
@@ -96,7 +96,7 @@ def test_columns_that_are_none(tmp_path, columns, options, message):
 def test_labels_that_are_numbers(tmp_path):
     table = numbered(tmp_path)
     table.write_text("0.png,1\n1.png,01\n2.png,2\n3.png,1.0\n")
-    with pytest.warns(UserWarning, match="'01', '1', '1.0' differ in their spelling alone, and are taken for 3 classes"):
+    with pytest.warns(UserWarning, match="'01', '1', '1.0' differ in their spelling alone.* for 3 classes"):
         assert items_from_table(tmp_path, table).classes == ("01", "1", "1.0", "2")
 
 
@@ -123,7 +123,7 @@ def test_files_that_are_not_in_the_table(tmp_path):
     table = numbered(tmp_path)
     folder_of(tmp_path, {"another folder": 5})
     table.write_text("0.png,cat\n1.png,dog\n2.png,dog\n")
-    with pytest.warns(UserWarning, match="1 images beside those of labels.csv are not in it, and are left out: '3.png'"):
+    with pytest.warns(UserWarning, match="1 images beside those of labels.csv are not in it.* left out: '3.png'"):
         assert len(items_from_table(tmp_path, table)) == 3
 
 
