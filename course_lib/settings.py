@@ -82,8 +82,10 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
     if key == "data_dir":
         return (base / text).resolve()
     if key == "dataset" and text not in DATASET_NAMES and "://" not in text:
-        there = next((path for path in (base / text, base / text.replace("\\", "/")) if path.exists()), None)
-        return str(there.resolve()) if there else text
+        there = next((path for path in (text, text.replace("\\", "/")) if (base / path).exists()), None)
+        if base != Path.cwd() and (there or "/" in text or "\\" in text):  # else it means the same where we are
+            return str((base / (there or text)).resolve())
+        return there or text
     if key == "device":
         try:
             check_device_name(text)

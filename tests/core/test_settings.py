@@ -57,11 +57,13 @@ def test_a_data_set_lies_where_its_file_says(tmp_path, monkeypatch, name):  # NV
     for text in (f"more/{name}", f"'more/{name}'", f'"{there}"', f"“{there}”", f"./more/{name}  ", f"more\\{name}",
                  str(there)):
         assert settings_of(place, f"[course]\ndataset = {text}\n").dataset == str(there)
+    (tmp_path / "elsewhere" / "late").mkdir(exist_ok=True)
+    assert settings_of(place, "[course]\ndataset = ./late\n").dataset == str((place / "late").resolve())  # not there
     assert settings_of(place, f"[course]\ndata_dir = more/{name}/d\n").data_dir == there / "d"
     assert settings_of(place / "more", f"[course]\ndataset = {name}\n").dataset == str(there)
     monkeypatch.chdir(place)  # a variable and an argument are relative to where one is
-    assert load_settings(None, {"COURSE_DATASET": f"more/{name}"}).dataset == str(there)
-    assert load_settings(None, {}, dataset=f'"more/{name}"').dataset == str(there)
+    assert Path(load_settings(None, {"COURSE_DATASET": f"more\\{name}"}).dataset).resolve() == there
+    assert load_settings(None, {}, dataset=f'"more/{name}"').dataset == f"more/{name}"  # no path of this machine in it
 
 
 def test_home_and_variables_in_paths(tmp_path, monkeypatch):

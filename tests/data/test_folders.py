@@ -327,3 +327,23 @@ def test_paths_of_every_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "one" / "two", {"a": 1, "b": 1})
     assert len(get_items("one\\two", announce=False)) == 2
+
+
+def test_the_command_counts_what_is_left_out(tmp_path, capsys):  # ultralytics/ultralytics#4310
+    from course_lib.app.cli import main
+
+    root = parts_of(tmp_path / "in", train={"cat": 3, "dog": 3, "fox": 2}, val={"cat": 1, "bee": 1}, samples={"x": 4})
+    check = lambda folder: main(["data", "check", str(folder), "--data-dir", str(tmp_path / "data")])
+    for path in (root / "train" / "fox").iterdir():
+        path.write_bytes(b"nothing")
+    (root / "train" / "dog" / "IMG_1.HEIC").write_bytes(b"x")
+    picture(1).save(root / "train" / "dog" / "film.gif", save_all=True, append_images=[picture(2)])
+    assert check(root) == 1
+    said = capsys.readouterr().out
+    for words in ("train/fox/000.png: ", "9 of 11 images can be read, in 3 classes", "'samples' (4 images)",
+                  "All images are lost of: class 'fox' (2); no file of theirs can be read", ".heic (1)",
+                  "no image in the training part, so they cannot be learned, and every image of theirs elsewhere will "
+                  "be answered wrongly: 'bee'", "1 files hold several pictures"):
+        assert words in said
+    assert check(folder_of(tmp_path / "good", {"a": 2, "b": 2})) == 0
+    assert capsys.readouterr().out == "4 of 4 images can be read, in 2 classes.\n"
