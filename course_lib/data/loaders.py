@@ -57,8 +57,8 @@ class ImageLoader:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("prefetch", 0), ("epoch", 0)):
             setattr(self, name, whole(name, getattr(self, name), least))
-        self.images, self.targets = np.asanyarray(self.images), np.asarray(self.targets)
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+        self.targets = np.asarray(self.targets)
+        if isinstance(self.images, np.ndarray) and (self.images.ndim != 4 or self.images.dtype != np.uint8):
             raise ArgumentError(f"images must be uint8 (N, H, W, 3), not {self.images.dtype} {self.images.shape}.")
         if self.targets.dtype.kind not in "iu":
             raise ArgumentError(f"targets must be the numbers of the classes, but it is {self.targets.dtype}.")

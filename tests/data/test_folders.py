@@ -268,6 +268,19 @@ def test_indices_that_are_none(indices, message):
             plot_class_counts(items, {"training": indices})
 
 
+@pytest.mark.parametrize("images, targets, message", [
+    (np.zeros((2, 8, 8, 3)), [0, 1], "images must be uint8.*float64"),
+    (np.zeros((2, 8, 8), np.uint8), [0, 1], "images"),
+    (np.zeros((2, 8, 8, 3), np.uint8), [0.0, 1.0], "targets must be the numbers"),
+    (np.zeros((2, 8, 8, 3), np.uint8), [False, True], "targets must be the numbers")])
+def test_images_and_targets_that_are_none(images, targets, message):
+    with pytest.raises(ValueError, match=message):
+        ImageLoader(images, targets, [0, 1], BatchTransform(8, HALF, HALF), 2)
+    loader = ImageLoader(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1], np.int8), [0, 1], BatchTransform(
+        8, HALF, HALF), 2)
+    assert next(iter(loader))[1].dtype == torch.int64  # which is what a loss takes
+
+
 @pytest.mark.parametrize("indices", [[1, 0], (1, 0), np.array([1, 0], np.uint8), torch.tensor([1, 0]), range(1, -1, -1),
                                      iter([1, 0])])
 def test_indices_of_every_type(indices):
