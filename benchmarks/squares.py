@@ -33,7 +33,8 @@ def features_of(items: ImageItems, resize_mode: str, folder: str) -> torch.Tenso
     body = create_backbone("efficientnet_lite0").eval()
     images = presize(items, PRESIZE, folder, resize_mode=resize_mode, progress=False).images
     transform = BatchTransform(SIZE, body.mean, body.std)
-    rows = [body(transform(torch.from_numpy(np.array(images[i:i + 16])))).mean((2, 3)) for i in range(0, len(images), 16)]
+    batches = (torch.from_numpy(np.array(images[i:i + 16])) for i in range(0, len(images), 16))
+    rows = [body(transform(batch)).mean((2, 3)) for batch in batches]
     return F.normalize(torch.cat(rows))
 
 

@@ -35,11 +35,25 @@ KEYS = ("dataset", "data_dir", "backbone", "profile", "seed", "device")
 DATASET_NAMES = ("elpv", "pets", "hotdog", "birds", "coffee")  # as in `course_lib.data.datasets`
 
 
-def _unquoted(text: str) -> tuple[str, bool]:
-    """`text` without the quotation marks around it, as Windows' "Copy as path" sets them; and whether it had some."""
-    if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”"):
-        return text[1:-1].strip(), True
-    return text, False
+def _unquoted(text: str) -> str:
+    """`text` without the quotation marks around it, as Windows' "Copy as path" sets them."""
+    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text
+
+
+def _full_path(text: str) -> str:
+    """`text` with the home folder and variables filled in."""
+    return os.path.expanduser(os.path.expandvars(text))
+
+
+def _check_path(key: str, value: str, place: str, base: Path) -> None:
+    """Raises: `SettingsError` for a path in a file that ends in a comment, or has another system's backslashes."""
+    text = _full_path(value)
+    comment = re.search(r"\s[;#][^/\\]*", text) if _unquoted(value) == value else None
+    if comment and not (base / text[:comment.end()].replace("\\", "/")).exists():
+        raise SettingsError(f"{place}: {key} = {value!r} has a comment behind it? Give the comment a line of its own, "
+                            "or put the path into quotation marks if that is its name.")
+    if key == "data_dir" and "\\" in text and os.sep == "/" and not (base / text).exists():
+        raise SettingsError(f"{place}: {key} = {value!r} has backslashes, but on this system / divides folders.")
 
 
 def _unknown(word: str, allowed: tuple[str, ...]) -> str:
@@ -49,7 +63,7 @@ def _unknown(word: str, allowed: tuple[str, ...]) -> str:
 # %% ../nbs/library/settings.ipynb #a2c49270
 def _check_value(key: str, value: object, place: str, base: Path) -> object:
     """`value` as the type that `key` needs, or a `SettingsError` that names `place`, the key and what is allowed."""
-    text, quoted = _unquoted(str(value).strip())
+    text = _unquoted(str(value).strip())
     if key not in KEYS:
         raise SettingsError(f"{place}: there is no setting {key!r}. " + _unknown(key, KEYS))
     if "\0" in text or "\n" in text:
@@ -64,16 +78,14 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
             raise SettingsError(f"{place}: seed = {text!r} must be a whole number from 0 to 4294967295.")
         return int(text)
     if key in ("dataset", "data_dir"):
-        text = os.path.expanduser(os.path.expandvars(text))
-        comment = re.search(r"\s[;#]", text)
-        if comment and not quoted and not (base / text).exists():
-            raise SettingsError(f"{place}: {key} = {text!r} has a comment behind it? Give the comment a line of its "
-                                "own, or put the path into quotation marks if that is its name.")
+        text = _full_path(text)
     if key == "data_dir":
         return (base / text).resolve()
     if key == "dataset" and text not in DATASET_NAMES and "://" not in text:
-        there = next((path for path in (base / text, base / text.replace("\\", "/")) if path.exists()), None)
-        return str(there.resolve()) if there else text
+        there = next((path for path in (text, text.replace("\\", "/")) if (base / path).exists()), None)
+        if base != Path.cwd() and (there or "/" in text or "\\" in text):  # else it means the same where we are
+            return str((base / (there or text)).resolve())
+        return there or text
     if key == "device":
         try:
             check_device_name(text)
@@ -152,7 +164,10 @@ def load_settings(
     base = path.resolve().parent if path else Path.cwd()
     values: dict[str, object] = {"data_dir": base / "data"}
     if path:
-        values |= {k: _check_value(k, v, f"{path} [course]", base) for k, v in _read_file(path).items()}
+        for key, value in _read_file(path).items():
+            if key in ("dataset", "data_dir"):
+                _check_path(key, value.strip(), f"{path} [course]", base)
+            values[key] = _check_value(key, value, f"{path} [course]", base)
     for name, value in environ.items():
         if name.startswith("COURSE_"):
             values[name[7:].lower()] = _check_value(name[7:].lower(), value, f"environment variable {name}", Path.cwd())

@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,30 +86,46 @@ def _data_get(arguments: argparse.Namespace) -> int:
     return 0
 
 # %% ../../nbs/library/app/cli.ipynb #553ec4e4
-def _problem(path: Path) -> str:
-    """Why the image cannot be read, or nothing."""
+def _look(path: Path) -> tuple[str, bool]:
+    """Why the image cannot be read, or nothing; and whether its file holds more pictures than the one that counts."""
     from course_lib.data import BadImageError, load_image
+    from PIL import Image
 
     try:
         load_image(path, 64)
+        with Image.open(path) as image:
+            return "", image.format != "MPO" and getattr(image, "n_frames", 1) > 1  # MPO: a phone's own extras
     except (BadImageError, OSError) as error:
-        return str(error)
-    return ""
+        return str(error), False
 
 
 def _data_check(arguments: argparse.Namespace) -> int:
-    from course_lib.data import get_items
+    from course_lib.data import get_items, split_items
+    from course_lib.data.items import warn_of_losses
     from tqdm import tqdm
 
     settings = settings_from(arguments)
-    items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
-    problems = {name: _problem(items.path(i)) for i, name in enumerate(tqdm(items.names, "reading", leave=False))}
-    damaged = {name: problem for name, problem in problems.items() if problem}
-    for name, problem in damaged.items():
-        print(f"{name}: {problem}")
-    print(f"{len(items) - len(damaged):,} of {len(items):,} images can be read." + (
-        " The others are skipped when you train; delete or replace them to be rid of the warning." if damaged else ""))
-    return int(bool(damaged))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
+        looks = [_look(items.path(i)) for i in tqdm(range(len(items)), "reading", leave=False)]
+        good = items.subset([i for i, (problem, _) in enumerate(looks) if not problem])
+        warn_of_losses(items, good, "no file of theirs can be read")
+        try:
+            split_items(good)
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=1)
+    for name, (problem, _) in zip(items.names, looks, strict=True):
+        if problem:
+            print(f"{name}: {problem}")
+    notes = [str(note.message) for note in said if Path(note.filename).parent.name != "PIL"]
+    if several := sum(more for _, more in looks):
+        print(f"{several:,} files hold several pictures (an animation, or pages); the first of each counts.")
+    print(*dict.fromkeys(notes), sep="\n", end="\n" if notes else "")
+    print(f"{len(good):,} of {len(items):,} images can be read, in {sum(map(bool, good.class_counts().values())):,} "
+          f"classes." + ("" if len(good) == len(items) else " The others are skipped when you train; delete or replace "
+                         "them to be rid of the warning."))
+    return int(len(good) < len(items) or bool(notes))
 
 # %% ../../nbs/library/app/cli.ipynb #3e078f3f
 def _train(arguments: argparse.Namespace) -> int:

@@ -225,11 +225,11 @@ _KNOWN_BY = {"pets": "annotations/trainval.txt", "birds": "train_test_split.txt"
 
 def _locate(dataset: str | Path, data_dir: Path, allow_download: bool) -> tuple[DatasetInfo | None, Path]:
     """What `dataset` stands for: a known data set or `None`, and its folder."""
+    if not isinstance(dataset, (str, Path)) or not str(dataset).strip() or "\0" in str(dataset):
+        raise ArgumentError(f"dataset = {dataset!r} must be the name of a data set, or the path of a folder.")
     if not isinstance(dataset, Path) and dataset in DATASETS:
         info = DATASETS[dataset]
         return info, _dataset_root(info, data_dir, allow_download)
-    if not isinstance(dataset, (str, Path)) or "\0" in str(dataset):
-        raise ArgumentError(f"dataset = {dataset!r} must be the name of a data set, or the path of a folder.")
     if "://" in str(dataset) or str(dataset).startswith("www."):
         raise ValueError(f"dataset = {str(dataset)!r} is an address, and only data sets with a name are downloaded: "
                          f"{', '.join(DATASETS)}. Download it, unpack it, and give the folder's path.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ImageItems', 'plot_class_counts']
 
-# %% ../../nbs/library/data/items.ipynb #47382d69
+# %% ../../nbs/library/data/items.ipynb #a77a41bd
 def index_array(name: str, indices: object, count: int) -> np.ndarray:
     """`indices` as int64 (K,), each from 0 to `count` - 1. Raises: `ArgumentError` naming `name`; a mask is refused."""
     try:
@@ -43,11 +43,22 @@ def index_array(name: str, indices: object, count: int) -> np.ndarray:
         raise ArgumentError(f"{name} must be whole numbers in one row, but it is {found.dtype} of shape {found.shape}.")
     wrong = found[(found < 0) | (found >= count)] if found.size else found
     if wrong.size:
-        raise ArgumentError(f"{name} has {list_some(wrong.tolist(), quote=False)}, but the images have the numbers from "
-                            f"0 to {count - 1}.")
+        raise ArgumentError(f"{name} has {list_some(wrong.tolist(), quote=False)}, but the images have the numbers "
+                            f"from 0 to {count - 1}.")
     return found.astype(np.int64)
 
-# %% ../../nbs/library/data/items.ipynb #e722ebb0
+# %% ../../nbs/library/data/items.ipynb #e2e2c66b
+def _words(name: str, values: Any) -> tuple[str, ...]:
+    """`values` as a tuple of words. Raises: `ArgumentError` naming `name`."""
+    try:
+        found = (None,) if isinstance(values, str) else tuple(values)
+    except Exception:  # as many errors as there are types
+        found = (None,)
+    if not all(isinstance(value, str) for value in found):
+        raise ArgumentError(f"{name} = {values!r:.80} must be a list of words.")
+    return found
+
+# %% ../../nbs/library/data/items.ipynb #47382d69
 @dataclass(frozen=True, repr=False)
 class ImageItems:
     """Which photographs there are and what is on them; no pixel is read yet.
@@ -66,10 +77,8 @@ class ImageItems:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        for name in ("names", "labels", "classes", "splits"):
-            values = getattr(self, name)
-            if isinstance(values, str) or not all(isinstance(value, str) for value in values or ()):
-                raise ArgumentError(f"{name} must be a list of words, not {values!r:.80}.")
+        for name in ("names", "labels", "classes") if self.splits is None else ("names", "labels", "classes", "splits"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         lengths = {len(self.names), len(self.labels), len(self.splits or self.names)}
         if len(lengths) > 1:
             raise ValueError(f"names, labels and splits need one entry per image; their lengths are {sorted(lengths)}.")
@@ -172,7 +181,7 @@ def warn_of_losses(before: ImageItems, after: ImageItems, why: str, stacklevel: 
         shown = "; ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         warnings.warn(f"All images are lost of: {shown}; {why}.", stacklevel=stacklevel)
 
-# %% ../../nbs/library/data/items.ipynb #a98857eb
+# %% ../../nbs/library/data/items.ipynb #90314297
 def plain_name(name: str) -> str:
     """`name` in one spelling of its accents, whichever file system it comes from."""
     return unicodedata.normalize("NFC", name)
@@ -235,9 +244,7 @@ def labelled_items(root: Path, names: Sequence[str], labels: Sequence[str], spli
     if "" in plain:
         raise ValueError(f"{plain.count('')} images have a label that is empty: "
                          f"{list_some([n for n, label in zip(names, plain, strict=True) if not label])}.")
-    found = sorted(set(plain)) if classes is None else classes
-    if isinstance(found, str) or not all(isinstance(name, str) for name in found):
-        raise ArgumentError(f"classes = {classes!r} must be a list of words.")
+    found = _words("classes", sorted(set(plain)) if classes is None else classes)
     found = tuple(plain_name(name).strip() for name in found)
     alike: dict[str, list[str]] = {}
     for name in found:

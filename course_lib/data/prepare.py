@@ -24,7 +24,7 @@ from course_lib.data.items import (
 )
 from .listing import list_images
 from course_lib.data.pixels import (
-    check_ranges, matrices_of, resize_images, scale_and_shift
+    check_ranges, check_transform, matrices_of, resize_images, scale_and_shift
 )
 
 # %% auto #0
@@ -238,6 +238,9 @@ class BatchTransform:
     mean: Sequence[float]  # of the backbone, for pixels in [0, 1]
     std: Sequence[float]
     augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        check_transform(self)
 
     def draw(
         self, count: int, generator: torch.Generator | None = None

@@ -67,7 +67,8 @@ def _grey(image: Image.Image, raw: str, inverted: bool) -> Image.Image:
         raise BadImageError(f"its pixels are numbers from {least:,} to {most:,}, and nothing says which of them is "
                             "white; save it with 8 or 16 bits")
     white = 4095 if "I;12" in raw else 65535
-    _check_brightest(most, white)
+    if most and white == 65535:
+        _check_brightness(most + 1)
     values = white - values if inverted else values
     grey = Image.fromarray((values.astype(np.float32) * (255 / white)).clip(0, 255).round().astype(np.uint8))
     if isinstance(image.info.get("transparency"), int):
@@ -75,10 +76,10 @@ def _grey(image: Image.Image, raw: str, inverted: bool) -> Image.Image:
     return grey
 
 
-def _check_brightest(most: int, white: int = 65535) -> None:
-    if 0 < most < 4096 < white:
-        raise BadImageError(f"its brightest pixel is {most:,} of 65,535, as when 12 bits are stored in 16, so it would "
-                            "be nearly black; multiply its pixels by 16")
+def _check_brightness(limit: int) -> None:
+    if limit <= 4096:
+        raise BadImageError(f"all its pixels are below {limit:,} of 65,536, as when 12 bits are stored in 16, so it "
+                            "would be nearly black; multiply its pixels by 16")
 
 
 def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Image.Image:
@@ -89,7 +90,7 @@ def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Imag
     if image.mode.startswith("I"):
         image = _grey(image, raw, inverted)
     elif ";16" in raw and image.mode in ("RGB", "RGBA"):  # Pillow has kept the upper 8 bits
-        _check_brightest(max(high for _, high in image.getextrema()[:3]) * 256)  # type: ignore[index,misc]
+        _check_brightness(256 * max(high + 1 for _, high in image.getextrema()[:3]))  # type: ignore[index,misc]
         if isinstance(colour := image.info.get("transparency"), tuple):
             image.info["transparency"] = tuple(value >> 8 for value in colour)
     if image.mode == "La":

@@ -23,13 +23,13 @@ from .listing import folder_path, is_image_name, walk
 # %% auto #0
 __all__ = ['items_from_table']
 
-# %% ../../nbs/library/data/tables.ipynb #23b42d48
+# %% ../../nbs/library/data/tables.ipynb #32a487d5
 def keep_present(root: Path, names: Sequence[str], where: str, hint: str = "Check the folder.") -> list[int]:
     """The positions of the names that exist below `root`; warns when some do not. `where`: who lists them.
 
     Raises: `FileNotFoundError` when none exists.
     """
-    present = [i for i, name in enumerate(names) if os.path.isfile(root / name)]
+    present = [i for i, name in enumerate(names) if os.path.isfile(os.path.join(root, name))]
     missing = sorted(set(range(len(names))) - set(present))
     if not present:
         raise FileNotFoundError(f"None of the {len(names):,} images listed in {where} is in {root}; the first is "
@@ -43,8 +43,8 @@ def keep_present(root: Path, names: Sequence[str], where: str, hint: str = "Chec
 
 def _find_names(root: Path, names: Sequence[str]) -> list[str]:
     """The names as the file system has them, where that is another spelling of the same name."""
-    tidy = [name if os.path.isfile(root / name) else posixpath.normpath(name.replace("\\", "/")) for name in names]
-    missing = {name for name in tidy if not os.path.isfile(root / name)}
+    tidy = [posixpath.normpath(name.replace("\\", "/")) for name in names]
+    missing = {name for name in tidy if not os.path.isfile(os.path.join(root, name))}
     if not missing:
         return tidy
     there = [name for name in walk(root).files if is_image_name(posixpath.basename(name))]
@@ -62,10 +62,11 @@ def _find_names(root: Path, names: Sequence[str]) -> list[str]:
 
 def _warn_of_the_rest(root: Path, names: Sequence[str], where: str) -> None:
     """Warns of images that lie beside those of the table, but are not in it."""
-    listed, folders = set(names), {posixpath.dirname(name) for name in names}
+    same = lambda name: plain_name(name).casefold()  # for file systems that take them for one
+    listed, folders = set(map(same, names)), {posixpath.dirname(name) for name in names}
     beside = [posixpath.join(folder, name) for folder in folders for name in os.listdir(root / folder)
               if is_image_name(name)]
-    if rest := sorted(set(beside) - listed, key=plain_name):
+    if rest := sorted((name for name in beside if same(name) not in listed), key=plain_name):
         warnings.warn(f"{len(rest):,} images beside those of {where} are not in it, and are left out: "
                       f"{list_some(rest)}.", stacklevel=4)
 

@@ -48,12 +48,13 @@ def uniform(
     """A number from `low` to `high`."""
     import optuna
 
-    low, high = number("low", low), number("high", high)
-    if low > high or (log and low <= 0):
-        raise ArgumentError(f"low = {low:g}, high = {high:g}: low may not be above high"
-                            f"{', nor 0 or less with log' * log}.")
+    hint = "log draws a number above 0." if log else ""
     if integer:
-        return optuna.distributions.IntDistribution(int(low), int(high), log=log)
+        plain = lambda value: int(value) if isinstance(value, float) and value.is_integer() else value  # 1e3
+        least = whole("low", plain(low), 1 if log else -2**53, hint)
+        return optuna.distributions.IntDistribution(least, whole("high", plain(high), least), log=log)
+    low = number("low", low, above=0 if log else None, hint=hint)
+    high = number("high", high, least=low)
     return optuna.distributions.FloatDistribution(low, high, log=log)
 
 # %% ../../nbs/library/tuning/search.ipynb #60ec99bd

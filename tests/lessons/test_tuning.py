@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import pickle
 import signal
 import sqlite3
 import statistics
@@ -440,6 +441,27 @@ def test_bad_trials_are_given_up_early(tmp_path):
     assert pruned and len(epochs) == 16 and sum(e < 6 for e in epochs) == len(pruned)
     everything = search(trial, space, path=tmp_path / "n.sqlite", trials=8, value="valid_loss", prune=False)
     assert all(t.state.name == "COMPLETE" for t in everything.trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a?b", "50% off", "a#b", "{x}", "%20", "ä b"])
+def test_a_search_in_a_folder_of_any_name(tmp_path, name):
+    """A storage's address is a URL, in which these signs mean something else."""
+    path = tmp_path / name / "s.sqlite"
+    path.parent.mkdir()
+    for trials in (1, 2):  # the second call finds what the first one wrote
+        study = search(bowl, {"x": uniform(0.0, 1.0)}, path=path, trials=trials, value="error")
+        assert len(study.trials) == trials and len(pickle.loads(pickle.dumps(study)).trials) == trials
+    assert path.is_file() and [folder.name for folder in tmp_path.iterdir()] == [name]
+
+
+def test_numbers_that_are_no_range():
+    assert uniform(1e1, 1e3, integer=True, log=True).high == 1000
+    for low, high, options, message in ((0.5, 3, {"integer": True}, "low = 0.5 must be a whole number"), (
+            2, 1, {}, "high = 1 must be a finite number of at least 2"), (0, 1, {"log": True}, "low = 0 .*above 0"), (
+            0, float("nan"), {}, "high"), ("0", 1, {}, "low = '0'")):
+        with pytest.raises(ValueError, match=message):
+            uniform(low, high, **options)
 
 
 def test_a_locked_storage_and_a_file_that_is_none(tmp_path):
