@@ -288,7 +288,7 @@ def _check_same_images(saved: dict, now: dict, path: Path, echo: Callable[[str],
     if saved.get("torch") not in (None, torch.__version__):
         echo(f"Begun with PyTorch {saved['torch']}, now {torch.__version__}: the result can differ a little.")
 
-# %% ../../nbs/library/app/train.ipynb #5660332f
+# %% ../../nbs/library/app/train.ipynb #e0c84c1e
 RESULTS = ("model.safetensors", "metrics.json", "losses.png")
 CHECKPOINTS = ("checkpoints/last.safetensors", "checkpoints/best.safetensors")
 
@@ -305,7 +305,7 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         raise ArgumentError(f"output = {folder} holds {', '.join(found)}, which would be replaced. {go_on or 'Name '}"
                             f"{'name ' if go_on else ''}another folder, or allow it with overwrite=True (--overwrite).")
 
-# %% ../../nbs/library/app/train.ipynb #afedb636
+# %% ../../nbs/library/app/train.ipynb #b3adf3fc
 def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, processes: Processes) -> None:
     """Raises `LaunchError` in every process when they have other images, labels, settings, weights or programs."""
     if processes.world_size == 1:
