@@ -181,7 +181,7 @@ def warn_of_losses(before: ImageItems, after: ImageItems, why: str, stacklevel: 
         shown = "; ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         warnings.warn(f"All images are lost of: {shown}; {why}.", stacklevel=stacklevel)
 
-# %% ../../nbs/library/data/items.ipynb #90314297
+# %% ../../nbs/library/data/items.ipynb #2a73fb70
 def plain_name(name: str) -> str:
     """`name` in one spelling of its accents, whichever file system it comes from."""
     return unicodedata.normalize("NFC", name)
@@ -234,7 +234,7 @@ def drop_strangers(root: object, names: list[str],
     return [name for name, _ in kept], tuple(split or "train" for _, split in kept)
 
 
-def labelled_items(root: Path, names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None = None,
+def labelled_items(root: str | Path, names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None = None,
                    classes: Sequence[str] | None = None) -> ImageItems:
     """The items, with one spelling of every class. Warns of classes that differ in capitals or digits' spelling alone.
 
@@ -253,11 +253,12 @@ def labelled_items(root: Path, names: Sequence[str], labels: Sequence[str], spli
         if len(names_alike) > 1:
             warnings.warn(f"The classes {list_some(names_alike)} differ in their spelling alone, and are taken for "
                           f"{len(names_alike)} classes. If they are one, write them alike.", stacklevel=4)
-    return ImageItems(root, tuple(names), plain, found, None if splits is None else tuple(splits))
+    return ImageItems(Path(root), tuple(names), plain, found, None if splits is None else tuple(splits))
 
 
 def _without_spelling(name: str) -> str:
-    """`name` without capitals and double blanks, or the number that it is: "01" and "1.0" are both 1."""
+    """`name` without capitals, double blanks and signs that nobody sees, or the number that it is: "01" is 1."""
+    name = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
     try:
         return f"number {Decimal(name).normalize()}"
     except ArithmeticError:

@@ -89,8 +89,9 @@ def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Imag
                             "with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _grey(image, raw, inverted)
-    elif ";16" in raw and image.mode in ("RGB", "RGBA"):  # Pillow has kept the upper 8 bits
-        _check_brightness(256 * max(high + 1 for _, high in image.getextrema()[:3]))  # type: ignore[index,misc]
+    elif ";16" in raw and image.mode in ("RGB", "RGBA", "LA"):  # Pillow has kept the upper 8 bits
+        colours = image.convert("RGB").getextrema()
+        _check_brightness(256 * max(high + 1 for _, high in colours))  # type: ignore[misc]
         if isinstance(colour := image.info.get("transparency"), tuple):
             image.info["transparency"] = tuple(value >> 8 for value in colour)
     if image.mode == "La":

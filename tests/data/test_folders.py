@@ -122,7 +122,7 @@ def test_accents_in_two_forms_are_one_class(tmp_path):  # nodejs/node#2165
 
 
 @pytest.mark.parametrize("one, other", [("Cat", "cat"), ("1", "01"), ("1.0", "1"), ("hot  dog", "hot dog"),
-                                        ("STRASSE", "straße")])
+                                        ("STRASSE", "straße"), ("cat\u200b", "cat"), ("ｃat", "cat")])
 def test_classes_that_differ_in_their_spelling_alone(tmp_path, one, other):
     root = parts_of(tmp_path, train={one: 2, "fox": 2}, val={other: 1, "fox": 1})
     with pytest.warns(UserWarning, match="differ in their spelling alone, and are taken for 2 classes") as said:
