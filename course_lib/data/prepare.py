@@ -44,8 +44,7 @@ def items_from_folders(root: str | Path) -> ImageItems:
             f"{len(loose):,} of {len(names):,} images in {root} lie in no class "
             f"folder: {list_some(loose)}. Put each into a folder named after its "
             "class, or label by file name with pattern=.")
-    labels = [name.split("/")[depth] for name in names]
-    return labelled_items(root, names, labels, splits)
+    return labelled_items(root, names, [n.split("/")[depth] for n in names], splits)
 
 # %% ../../nbs/01_data_prep.ipynb #741ca804
 def items_from_pattern(

@@ -214,6 +214,13 @@ def test_links_do_not_depend_on_the_order_of_a_folder(tmp_path, monkeypatch):
         assert list_images(root) == names
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_no_photograph(tmp_path):
+    root = folder_of(tmp_path, {"a": 1, "b": 1})
+    os.mkfifo(root / "a" / "pipe.png")
+    assert list_images(root) == ["a/000.png", "b/000.png"]
+
+
 def test_a_link_to_what_is_hidden_is_followed(tmp_path):
     folder_of(tmp_path / ".store", {"x": 2})
     folder_of(tmp_path, {"b": 1})
