@@ -66,7 +66,11 @@ def test_a_third_folder_beside_the_parts_is_left_out_and_named(tmp_path):  # ult
         items = items_from_folders(root)
     assert len(said) == 1 and items.classes == ("a", "b") and len(items) == 8
     assert Counter(items.splits) == {"train": 6, "valid": 2}
-    with pytest.warns(UserWarning, match="samples"):  # by pattern too
+    picture(1).save(root / "cover.png")
+    with pytest.raises(ValueError, match="1 of 9 images .* lie in no class folder: 'cover.png'"), \
+            pytest.warns(UserWarning, match="samples"):
+        items_from_folders(root)
+    with pytest.warns(UserWarning, match=r"'samples' \(5 images\), 1 images in no folder"):  # by pattern too
         assert len(items_from_pattern(root, "^(.)")) == 8
 
 
