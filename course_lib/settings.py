@@ -131,7 +131,8 @@ def find_settings_file(start: Path | None = None) -> Path | None:
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         path = folder / "settings.ini"
-        if path.is_file() and b"[course" in path.read_bytes().replace(b"\0", b"").lower():  # whatever its encoding
+        text = path.read_bytes().replace(b"\0", b"") if path.is_file() else b""  # whatever its encoding
+        if re.search(rb"\[\s*course\s*\]", text, re.IGNORECASE):
             return path
     return None
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ImageItems', 'plot_class_counts']
 
-# %% ../../nbs/library/data/items.ipynb #a77a41bd
+# %% ../../nbs/library/data/items.ipynb #a35740f4
 def index_array(name: str, indices: object, count: int) -> np.ndarray:
     """`indices` as int64 (K,), each from 0 to `count` - 1. Raises: `ArgumentError` naming `name`; a mask is refused."""
     try:
@@ -47,7 +47,7 @@ def index_array(name: str, indices: object, count: int) -> np.ndarray:
                             f"from 0 to {count - 1}.")
     return found.astype(np.int64)
 
-# %% ../../nbs/library/data/items.ipynb #e2e2c66b
+# %% ../../nbs/library/data/items.ipynb #7dcc0dbe
 def _words(name: str, values: Any) -> tuple[str, ...]:
     """`values` as a tuple of words. Raises: `ArgumentError` naming `name`."""
     try:
@@ -181,7 +181,7 @@ def warn_of_losses(before: ImageItems, after: ImageItems, why: str, stacklevel: 
         shown = "; ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         warnings.warn(f"All images are lost of: {shown}; {why}.", stacklevel=stacklevel)
 
-# %% ../../nbs/library/data/items.ipynb #90314297
+# %% ../../nbs/library/data/items.ipynb #54b78bd2
 def plain_name(name: str) -> str:
     """`name` in one spelling of its accents, whichever file system it comes from."""
     return unicodedata.normalize("NFC", name)
@@ -226,15 +226,18 @@ def drop_strangers(root: object, names: list[str],
             warnings.warn(f"The folders {list_some(sorted(tops))} are taken for classes, though {list_some(parts)} "
                           "looks like a part of a data set that is split.", stacklevel=4)
         return names, None
-    if strangers := [top for top in tops if top.lower() not in SPLIT_FOLDERS]:
-        counts = ", ".join(f"{top!r} ({tops[top]:,} images)" for top in strangers[:5])
-        warnings.warn(f"Beside train, valid and test there are other folders, which are left out: {counts}. Only what "
-                      "lies in train, valid and test belongs to the data set.", stacklevel=4)
-    kept = [(name, split) for name, split in zip(names, splits, strict=True) if split or "/" not in name]
+    strangers = [f"{top!r} ({count:,} images)" for top, count in tops.items() if top.lower() not in SPLIT_FOLDERS]
+    if loose := 0 if by_folder else sum("/" not in name for name in names):  # where folders are classes, it is refused
+        strangers.append(f"{loose:,} images in no folder")
+    if strangers:
+        warnings.warn(f"Beside train, valid and test there is more, which is left out: {', '.join(strangers[:5])}. "
+                      "Only what lies in train, valid and test belongs to the data set.", stacklevel=4)
+    kept = [(name, split) for name, split in zip(names, splits, strict=True)
+            if split or (by_folder and "/" not in name)]
     return [name for name, _ in kept], tuple(split or "train" for _, split in kept)
 
 
-def labelled_items(root: Path, names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None = None,
+def labelled_items(root: str | Path, names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None = None,
                    classes: Sequence[str] | None = None) -> ImageItems:
     """The items, with one spelling of every class. Warns of classes that differ in capitals or digits' spelling alone.
 
@@ -253,11 +256,12 @@ def labelled_items(root: Path, names: Sequence[str], labels: Sequence[str], spli
         if len(names_alike) > 1:
             warnings.warn(f"The classes {list_some(names_alike)} differ in their spelling alone, and are taken for "
                           f"{len(names_alike)} classes. If they are one, write them alike.", stacklevel=4)
-    return ImageItems(root, tuple(names), plain, found, None if splits is None else tuple(splits))
+    return ImageItems(Path(root), tuple(names), plain, found, None if splits is None else tuple(splits))
 
 
 def _without_spelling(name: str) -> str:
-    """`name` without capitals and double blanks, or the number that it is: "01" and "1.0" are both 1."""
+    """`name` without capitals, double blanks and signs that nobody sees, or the number that it is: "01" is 1."""
+    name = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
     try:
         return f"number {Decimal(name).normalize()}"
     except ArithmeticError:

@@ -22,7 +22,7 @@ from .items import plain_name
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/library/data/listing.ipynb #9d8cbeb4
+# %% ../../nbs/library/data/listing.ipynb #2649a234
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _FOREIGN = frozenset(".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .pef .srw .svg .eps .wmf".split())
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")  # the last two: thumbnails of a Synology, Windows' waste bin
@@ -51,7 +51,7 @@ def _looks_like_an_image(path: Path) -> bool:
     kind = mimetypes.guess_type("x" + suffix)[0]
     if suffix in _FOREIGN or (kind or "").startswith("image/"):
         return True
-    if kind:
+    if kind and kind != "application/octet-stream":
         return False
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
@@ -60,7 +60,7 @@ def _looks_like_an_image(path: Path) -> bool:
     except Exception:  # no image, whatever else it is
         return False
 
-# %% ../../nbs/library/data/listing.ipynb #ae8b5716
+# %% ../../nbs/library/data/listing.ipynb #9b46f924
 @dataclass
 class _Found:
     files: dict[str, str] = field(default_factory=dict)  # the path below the root, and where that really is
@@ -99,7 +99,7 @@ def walk(root: Path) -> _Found:
                 (links if entry.is_symlink() else folders).append(name)
             elif entry.is_symlink():
                 file_links.append(name)
-            else:
+            elif entry.is_file():  # and no pipe, from which reading would never end
                 found.files[name] = os.path.join(real, entry.name)
         links.sort(key=plain_name)
     there = set(found.files.values()) if file_links else set()

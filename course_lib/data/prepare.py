@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from ..core import checks
 from ..core.text import list_some
 from course_lib.data.items import (
-    ImageItems, check_classes, compile_pattern, drop_strangers, labelled_items, plain_name,
-    warn_of_single_images,
+    ImageItems, check_classes, compile_pattern, drop_strangers, labelled_items,
+    plain_name, warn_of_single_images,
 )
 from .listing import list_images
 from course_lib.data.pixels import (
@@ -37,15 +37,14 @@ def items_from_folders(root: str | Path) -> ImageItems:
     Raises: `ValueError` when an image lies in no class folder, and as `list_images`.
     """
     names, splits = drop_strangers(root, list_images(root))
-    depth = 1 if splits else 0  # where in the path the class stands
+    depth = int(splits is not None)  # where in the path the class stands
     loose = [name for name in names if name.count("/") <= depth]
     if loose:
         raise ValueError(
             f"{len(loose):,} of {len(names):,} images in {root} lie in no class "
             f"folder: {list_some(loose)}. Put each into a folder named after its "
             "class, or label by file name with pattern=.")
-    labels = [name.split("/")[depth] for name in names]
-    return labelled_items(Path(root), names, labels, splits)
+    return labelled_items(root, names, [n.split("/")[depth] for n in names], splits)
 
 # %% ../../nbs/01_data_prep.ipynb #741ca804
 def items_from_pattern(
@@ -71,13 +70,14 @@ def items_from_pattern(
             f"{len(strays):,} of {len(names):,} names do not match the pattern "
             f"{pattern!r}: {list_some(strays)}. Change the pattern, or move these "
             "files elsewhere.")
-    return labelled_items(Path(root), names, labels, splits)
+    return labelled_items(root, names, labels, splits)
 
 # %% ../../nbs/01_data_prep.ipynb #aaa0c72b
 def name_hash(seed: int, name: str) -> bytes:
     """A number that looks random and depends on `seed` and `name` alone (SHA-256)."""
-    text = f"{seed}/{plain_name(name)}"  # one spelling of é, on a Mac and elsewhere
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    seed = checks.whole("seed", seed, 0)  # below: one spelling of é, also on a Mac
+    text = f"{seed}/{plain_name(name)}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).digest()
 
 # %% ../../nbs/01_data_prep.ipynb #bcc036e1
 def split_items(

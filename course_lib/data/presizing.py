@@ -89,8 +89,9 @@ def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Imag
                             "with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _grey(image, raw, inverted)
-    elif ";16" in raw and image.mode in ("RGB", "RGBA"):  # Pillow has kept the upper 8 bits
-        _check_brightness(256 * max(high + 1 for _, high in image.getextrema()[:3]))  # type: ignore[index,misc]
+    elif ";16" in raw and image.mode in ("RGB", "RGBA", "LA"):  # Pillow has kept the upper 8 bits
+        colours = image.convert("RGB").getextrema()
+        _check_brightness(256 * max(high + 1 for _, high in colours))  # type: ignore[misc]
         if isinstance(colour := image.info.get("transparency"), tuple):
             image.info["transparency"] = tuple(value >> 8 for value in colour)
     if image.mode == "La":
@@ -167,9 +168,9 @@ def load_image(path: str | Path, size: int, resize_mode: str = "crop") -> np.nda
     raise BadImageError(f"{path} cannot be used: {reason}")
 
 
-def _path_of(path: object) -> Path:
+def _path_of(path: object, name: str = "path", what: str = "an image file") -> Path:
     if not isinstance(path, (str, os.PathLike)) or "\0" in str(path):
-        raise ArgumentError(f"path = {path!r} must be the path of an image file.")
+        raise ArgumentError(f"{name} = {path!r} must be the path of {what}.")
     return Path(path)
 
 # %% ../../nbs/library/data/presizing.ipynb #9a081245
@@ -266,13 +267,14 @@ def presize(
     """
     size = whole("size", size, hint="Give a whole number of pixels.")
     one_of("resize_mode", resize_mode, RESIZE_MODES)
+    cache_dir = _path_of(cache_dir, "cache_dir", "a folder")
+    workers = min(4, os.cpu_count() or 1) if workers is None else whole("workers", workers)
     if not len(items):
         raise ValueError("There are no images to presize.")
     digests = content_digests(items)
-    folder = Path(cache_dir) / f"presized-{size}-{_cache_key(items, digests, size, resize_mode)}"
+    folder = cache_dir / f"presized-{size}-{_cache_key(items, digests, size, resize_mode)}"
     decode = lambda index: _decode(items, digests, size, index, resize_mode)
-    note = _read_note(folder, size) or _build_once(decode, len(items), size, folder, progress,
-                                                   workers or min(4, os.cpu_count() or 1))
+    note = _read_note(folder, size) or _build_once(decode, len(items), size, folder, progress, workers)
     return _open_cache(items, size, folder, note)
 
 # %% ../../nbs/library/data/presizing.ipynb #d469d777

@@ -66,7 +66,11 @@ def test_a_third_folder_beside_the_parts_is_left_out_and_named(tmp_path):  # ult
         items = items_from_folders(root)
     assert len(said) == 1 and items.classes == ("a", "b") and len(items) == 8
     assert Counter(items.splits) == {"train": 6, "valid": 2}
-    with pytest.warns(UserWarning, match="samples"):  # by pattern too
+    picture(1).save(root / "cover.png")
+    with pytest.raises(ValueError, match="1 of 9 images .* lie in no class folder: 'cover.png'"), \
+            pytest.warns(UserWarning, match="samples"):
+        items_from_folders(root)
+    with pytest.warns(UserWarning, match=r"'samples' \(5 images\), 1 images in no folder"):  # by pattern too
         assert len(items_from_pattern(root, "^(.)")) == 8
 
 
@@ -122,7 +126,7 @@ def test_accents_in_two_forms_are_one_class(tmp_path):  # nodejs/node#2165
 
 
 @pytest.mark.parametrize("one, other", [("Cat", "cat"), ("1", "01"), ("1.0", "1"), ("hot  dog", "hot dog"),
-                                        ("STRASSE", "straße")])
+                                        ("STRASSE", "straße"), ("cat\u200b", "cat"), ("ｃat", "cat")])
 def test_classes_that_differ_in_their_spelling_alone(tmp_path, one, other):
     root = parts_of(tmp_path, train={one: 2, "fox": 2}, val={other: 1, "fox": 1})
     with pytest.warns(UserWarning, match="differ in their spelling alone, and are taken for 2 classes") as said:
@@ -212,6 +216,13 @@ def test_links_do_not_depend_on_the_order_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("os.scandir", Reversed)
     with pytest.warns(UserWarning, match="6 links"):
         assert list_images(root) == names
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_no_photograph(tmp_path):
+    root = folder_of(tmp_path, {"a": 1, "b": 1})
+    os.mkfifo(root / "a" / "pipe.png")
+    assert list_images(root) == ["a/000.png", "b/000.png"]
 
 
 def test_a_link_to_what_is_hidden_is_followed(tmp_path):

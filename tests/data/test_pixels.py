@@ -114,6 +114,11 @@ def test_numbers_that_say_no_brightness(tmp_path, pixels, message):
         (tmp_path / "x.png").write_bytes(png(pixels[..., None].repeat(3, 2), 16))
         with pytest.raises(BadImageError, match="as when 12 bits are stored in 16"):
             load_image(tmp_path / "x.png", 40)
+        data = png(np.stack([pixels, np.full_like(pixels, 65535)], 2).reshape(40, 80), 16)  # grey and opacity: kind 4
+        head = data[16:29].replace(struct.pack(">I", 80), struct.pack(">I", 40), 1)[:9] + b"\4" + data[26:29]
+        (tmp_path / "x.png").write_bytes(data[:16] + head + struct.pack(">I", zlib.crc32(b"IHDR" + head)) + data[33:])
+        with pytest.raises(BadImageError, match="as when 12 bits are stored in 16"):
+            load_image(tmp_path / "x.png", 40)
 
 
 def test_what_is_black_stays_black(tmp_path):

@@ -83,6 +83,18 @@ def test_sizes_seeds_and_shares(value, root, presized, tmp_path_factory):
         isinstance(value, int) and value > 999) else None, "size")
     assert size is None or size.shape == (value, value, 3)
     value_or_refusal(lambda: load_image(items.path(0), 16, value), "resize_mode")
+    cache = tmp_path_factory.mktemp("cache")
+    if not isinstance(value, (int, float)) or 0 < value < 50:
+        few = items.subset([0, 6])
+        for call, name in ((lambda: presize(few, value, cache, progress=False), "size"),
+                           (lambda: presize(few, 8, cache, resize_mode=value, progress=False), "resize_mode"),
+                           (lambda: presize(few, 8, cache, workers=value, progress=False), "workers")):
+            made = value_or_refusal(call, name)
+            assert made is None or len(made) == 2
+    for name in ("size", "mean", "std", "augmentation"):
+        given = {"size": 16, "mean": HALF, "std": HALF, name: value}
+        value_or_refusal(lambda: BatchTransform(**given), name)  # noqa: B023
+    value_or_refusal(lambda: presize(items, 8, value) if not isinstance(value, str) else None, "cache_dir")
     limited = value_or_refusal(lambda: limit_items(items, value), "max_images")
     assert limited is None or len(limited) == min(11, 11 if value is None else value)
     split = value_or_refusal(lambda: split_items(items, value), "valid_fraction")

@@ -66,6 +66,12 @@ def test_split_warnings_and_errors(tmp_path):
     for fraction in (0, 1, -0.5, 2):
         with pytest.raises(ValueError, match="between 0 and 1"):
             split_items(items, fraction)
+    for seed in (42.0, None, "42", True, -1):  # each would be another division than that of 42
+        with pytest.raises(ValueError, match="seed = "):
+            split_items(items, seed=seed)
+        with pytest.raises(ValueError, match="seed = "):
+            limit_items(items, 2, seed)
+    assert split_items(items, seed=np.int64(42))[1].tolist() == split_items(items)[1].tolist()
     with pytest.raises(ValueError, match="no images to split"):
         split_items(items.subset([]))
 
