@@ -14,7 +14,8 @@ from torch import nn
 
 from .design import pareto_front
 from .profile import FeatureMap, feature_maps, model_name, short_count
-from ..core.plots import drawn_names, new_axes, plain
+from ..core.names import drawn_names
+from ..core.plots import new_axes, plain
 from ..learner.memory import image_size_for
 from ..models import count_parameters
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import ArgumentError, whole
+from .checks import ArgumentError, shown, whole
 from .text import list_some
 
 if TYPE_CHECKING:
@@ -37,13 +34,13 @@ def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **opt
 
     return plt.subplots(figsize=size, **options)[1]
 
-# %% ../../nbs/library/core/plots.ipynb #806dc394
+# %% ../../nbs/library/core/plots.ipynb #ff8507c7
 def plain(text: object) -> str:
     """`text` for a figure, to be drawn as it stands: `$` as a dollar, and a `_` in front also in a legend."""
     drawn = str(text).replace("$", r"\$")
     return f"\u200b{drawn}" if drawn.startswith("_") else drawn
 
-# %% ../../nbs/library/core/plots.ipynb #7bcd0f47
+# %% ../../nbs/library/core/plots.ipynb #4e479773
 def as_pixels(name: str, image: object) -> np.ndarray:
     """An image as matplotlib draws it right: uint8 or float in [0, 1], (H, W, 3 or 4); grey becomes three channels.
 
@@ -74,6 +71,9 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
     """
     if getattr(images, "shape", (0,) * 4)[2:] in ((3,), (4,)) or isinstance(titles, str):
         raise ArgumentError("images and titles are lists, also when there is one of each: [image], [title].")
+    if isinstance(images, (str, bytes)) or getattr(images, "ndim", 1) == 0 \
+            or not isinstance(images, Iterable):
+        raise ArgumentError(f"images = {shown(images)} must be a list of images.")
     drawn = [as_pixels(f"images[{place}]", image) for place, image in enumerate(images)]
     if len({image.shape[:2] for image in drawn}) != 1 or len(titles) > len(drawn):
         sizes = list_some(sorted({image.shape[:2] for image in drawn}), quote=False)
@@ -125,38 +125,3 @@ def show_png(picture: bytes) -> None:
     from IPython.display import Image, display
 
     display(Image(picture))
-
-# %% ../../nbs/library/core/plots.ipynb #f0a29cbc
-@cache
-def _letters(families: tuple[str, ...]) -> frozenset[int]:
-    """The characters that the fonts have, those that are installed."""
-    from matplotlib import font_manager
-
-    there = {*font_manager.get_font_names()}
-    fonts = [font_manager.findfont(font_manager.FontProperties(family=[family]))
-             for family in families if family in there]
-    return frozenset(code for font in fonts for code in font_manager.get_font(font).get_charmap())
-
-
-def drawn_names(names: Iterable[object], most: int = 40) -> list[str]:
-    """Names for a figure, each on one line of at most about `most` letters, as `plain` gives them; no two are alike.
-
-    What no font has becomes a box, with the name's number before it. Warns of such names.
-    """
-    from matplotlib import rcParams
-
-    lists: dict = {"sans-serif": rcParams["font.sans-serif"], "serif": rcParams["font.serif"]}
-    families = [one for family in rcParams["font.family"] for one in lists.get(family, [family])]
-    letters, found, lost = _letters((*families, "DejaVu Sans")), [], []  # matplotlib brings DejaVu with it
-    for number, name in enumerate(names):
-        text = " ".join(str(name).split()) or "(no name)"
-        shown = "".join(letter if ord(letter) in letters else "\u25a1" for letter in text)
-        if shown != text:
-            lost.append(text)
-        short = shown if len(shown) <= most else f"{shown[:most - most // 3 - 1]}…{shown[-(most // 3):]}"
-        found.append(f"{number}: {short}" if shown != text else short)
-    if lost:
-        warnings.warn(f"No font in use has all letters of {list_some(lost)}: they are drawn as boxes. Install a font "
-                      "that has them, and name it in matplotlib.rcParams['font.family'].", stacklevel=3)
-    times = Counter(found)
-    return [plain(name if times[name] == 1 else f"{number}: {name}") for number, name in enumerate(found)]

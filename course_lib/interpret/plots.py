@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ..core.checks import ArgumentError, one_of, whole
-from ..core.plots import drawn_names, new_axes, show_images
+from ..core.names import drawn_names
+from ..core.plots import new_axes, show_images
 from .answers import Interpretation
 from .checks import row_numbers
 from .measures import class_errors, grad_cam, reliability, top_losses

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.checks import ArgumentError
-from ..core.plots import drawn_names, new_axes, plain
+from ..core.names import drawn_names
+from ..core.plots import new_axes, plain
 from ..core.text import format_value
 from .compare import Summary, mean_and_std, summarize
 from .trials import Experiment, cell_text, option_text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_lib.core.plots import drawn_names
+from course_lib.core.names import drawn_names
 from course_lib.data import BatchTransform, ImageLoader
 from course_lib.interpret import (
     Interpretation,
