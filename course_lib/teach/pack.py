@@ -158,9 +158,9 @@ def nbgrader_notebook(lesson: str, seed: int = 0) -> dict:
     return make_notebook(cells)
 
 # %% ../../nbs/library/teach/pack.ipynb #b6f3683f
-def timing_plan(lessons: Sequence[str], start: str | Path | None = None) -> str:
+def timing_plan(lessons: Sequence[str]) -> str:
     """A Markdown table: minutes that each lesson runs (recorded), and minutes for its exercises (as set by them)."""
-    recorded = recorded_lessons(start).get("lessons", {})
+    recorded = recorded_lessons().get("lessons", {})
     lines = ["| lesson | runs (measured) | exercises | of these, the hardest |", "|---|---|---|---|"]
     for lesson in lessons:
         seconds, exercises = recorded.get(lesson, {}).get("seconds"), load_exercises(lesson)
@@ -208,7 +208,7 @@ def pack_course(
         written.append(write_notebook(exam_notebook(lesson, exam_seed), output / "exam" / f"{lesson}_exam.ipynb"))
         written.append(write_notebook(nbgrader_notebook(lesson), output / "nbgrader" / "source" / f"lesson{lesson}"
                                       / f"lesson{lesson}.ipynb"))
-    for name, text in (("timing.md", timing_plan(lessons, folder)), ("misconceptions.md", misconceptions(lessons)),
+    for name, text in (("timing.md", timing_plan(lessons)), ("misconceptions.md", misconceptions(lessons)),
                        ("nbgrader/nbgrader_config.py", NBGRADER_SETTINGS)):
         (output / name).write_text(text, encoding="utf-8")
         written.append(output / name)

@@ -38,6 +38,7 @@ def write_lesson(folder: Path, name: str, *code: str) -> Path:
 
 def test_saving_puts_outputs_and_figures_into_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
     course = tmp_path / "nbs"
     cost = ("from IPython.display import Markdown\nfrom course_lib.teach.results import lesson_cost\n"
             'Markdown(lesson_cost("01"))')
