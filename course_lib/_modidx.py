@@ -246,6 +246,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'course_lib.core.checks.nearest': ('library/core/checks.html#nearest', 'course_lib/core/checks.py'),
                                         'course_lib.core.checks.number': ('library/core/checks.html#number', 'course_lib/core/checks.py'),
                                         'course_lib.core.checks.one_of': ('library/core/checks.html#one_of', 'course_lib/core/checks.py'),
+                                        'course_lib.core.checks.shown': ('library/core/checks.html#shown', 'course_lib/core/checks.py'),
                                         'course_lib.core.checks.whole': ('library/core/checks.html#whole', 'course_lib/core/checks.py')},
             'course_lib.core.device': { 'course_lib.core.device.check_device_name': ( 'library/core/device.html#check_device_name',
                                                                                       'course_lib/core/device.py'),
