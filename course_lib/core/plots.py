@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import ArgumentError, whole
+from .checks import ArgumentError, shown, whole
 from .text import list_some
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **opt
 
     return plt.subplots(figsize=size, **options)[1]
 
-# %% ../../nbs/library/core/plots.ipynb #806dc394
+# %% ../../nbs/library/core/plots.ipynb #ff8507c7
 def plain(text: object) -> str:
     """`text` for a figure, to be drawn as it stands: `$` as a dollar, and a `_` in front also in a legend."""
     drawn = str(text).replace("$", r"\$")
     return f"\u200b{drawn}" if drawn.startswith("_") else drawn
 
-# %% ../../nbs/library/core/plots.ipynb #7bcd0f47
+# %% ../../nbs/library/core/plots.ipynb #4e479773
 def as_pixels(name: str, image: object) -> np.ndarray:
     """An image as matplotlib draws it right: uint8 or float in [0, 1], (H, W, 3 or 4); grey becomes three channels.
 
@@ -71,6 +71,9 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
     """
     if getattr(images, "shape", (0,) * 4)[2:] in ((3,), (4,)) or isinstance(titles, str):
         raise ArgumentError("images and titles are lists, also when there is one of each: [image], [title].")
+    if isinstance(images, (str, bytes)) or getattr(images, "ndim", 1) == 0 \
+            or not isinstance(images, Iterable):
+        raise ArgumentError(f"images = {shown(images)} must be a list of images.")
     drawn = [as_pixels(f"images[{place}]", image) for place, image in enumerate(images)]
     if len({image.shape[:2] for image in drawn}) != 1 or len(titles) > len(drawn):
         sizes = list_some(sorted({image.shape[:2] for image in drawn}), quote=False)

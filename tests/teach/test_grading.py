@@ -57,7 +57,7 @@ def test_a_right_answer_gets_its_points_and_a_wrong_one_hears_its_mistake_and_no
     "import pickle; pickle.dumps = lambda *a: b''",
     "from course_lib.teach.practice import find_exercise; lr_sweep = find_exercise('04.lr_sweep').answer",
     "import builtins; builtins.AssertionError = AssertionError = Warning",
-    "class lr_sweep:\n    __eq__ = lambda *a: True\n    def __new__(cls, start, stop, steps): return object.__new__(cls)",
+    "lr_sweep = type('L', (), {'__eq__': lambda *a: True, '__new__': lambda cls, start, stop, steps: object.__new__(cls)})",
     "In = ['']",
 ])
 def test_one_line_in_place_of_an_answer_gets_no_points(cheat):
@@ -71,14 +71,14 @@ def test_an_answer_on_the_visible_examples_alone_is_wrong_on_the_unseen_ones():
 
 
 def test_cells_run_as_in_a_notebook_that_goes_on_after_an_error():
-    names = run_notebook(["a = 1", "%matplotlib inline\nb = 2", "1 / 0", "!ls", MARK + "\na = 9", "c = a + b", "exit()"])
+    names = run_notebook(["a = 1", "%matplotlib inline\nb = 2", "1 / 0", f"{MARK}\na = 9", "c = a + b", "exit()"])
     assert (names["a"], names["c"]) == (1, 3)
 
 
 def test_what_an_answer_gives_is_judged_by_its_value_not_by_its_class():
     cell = ("import math\nclass Rates(list):\n    pass\nclass Odd(Exception):\n    pass\n" + RIGHT)
     assert grade(ID, [cell], 3).passed
-    verdict = grade(ID, [cell.replace("def lr_sweep", "def other"), "def lr_sweep(start, stop, steps):\n    raise Odd(1)"],
-                    3)
+    odd = "def lr_sweep(start, stop, steps):\n    raise Odd(1)"
+    verdict = grade(ID, [cell.replace("def lr_sweep", "def other"), odd], 3)
     assert not verdict.passed and "raised" in verdict.message
     assert answer_runs(ID, ["lr_sweep = 3"], 0) == [] and not grade(ID, [RIGHT], 0, lambda *asked: []).passed
