@@ -28,7 +28,8 @@ from course_lib.teach.results import RECORDED_HERE, read_results
 
 some = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
-plain_numbers = st.one_of(st.integers(), st.floats(), st.decimals(allow_nan=False), st.fractions(), st.booleans(), st.complex_numbers())
+plain_numbers = st.one_of(st.integers(), st.floats(), st.decimals(allow_nan=False), st.fractions(), st.booleans(),
+                          st.complex_numbers())
 kinds = st.sampled_from([np.int8, np.uint8, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_,
                          np.complex64])
 numpy_numbers = st.builds(lambda kind, n, shape: np.full(shape, n).astype(kind) if shape is not None else kind(n),

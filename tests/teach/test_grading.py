@@ -57,7 +57,7 @@ def test_a_right_answer_gets_its_points_and_a_wrong_one_hears_its_mistake_and_no
     "import pickle; pickle.dumps = lambda *a: b''",
     "from course_lib.teach.practice import find_exercise; lr_sweep = find_exercise('04.lr_sweep').answer",
     "import builtins; builtins.AssertionError = AssertionError = Warning",
-    "lr_sweep = type('L', (), {'__eq__': lambda *a: True, '__new__': lambda cls, start, stop, steps: object.__new__(cls)})",
+    "lr_sweep = type('L', (), {'__eq__': lambda *a: True, '__new__': lambda c, *a: object.__new__(c)})",
     "In = ['']",
 ])
 def test_one_line_in_place_of_an_answer_gets_no_points(cheat):
