@@ -61,6 +61,9 @@ def without_machine(text: str, folder: Path = ROOT) -> str:
 def clean_output(output: dict) -> dict:
     """An output as it is saved: no counter, no metadata, no name of the computer, pictures not too large."""
     output = output | {key: value for key, value in (("metadata", {}), ("execution_count", None)) if key in output}
+    for key in output.keys() & {"evalue", "traceback"}:  # of an error that a lesson shows
+        said = output[key]
+        output[key] = [*map(without_machine, said)] if isinstance(said, list) else without_machine(said)
     if "text" in output:
         output["text"] = without_machine("".join(output["text"])).splitlines(keepends=True)
     data = dict(output.get("data", {}))

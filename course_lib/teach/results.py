@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import course_lib
@@ -29,6 +29,13 @@ NORMAL_FILE = "normal.jsonl"  # beside it: the lessons' figures with several see
 RECORDED_HERE: list[dict] = []  # what this process recorded, oldest first
 
 # %% ../../nbs/library/teach/results.ipynb #d92d007e
+def _as_json(kept: object) -> object:
+    """A detail that JSON has no form for: numbers as numbers, of a path the name alone, which tells of no home."""
+    if isinstance(kept, PurePath):
+        return kept.name
+    return kept.tolist() if hasattr(kept, "tolist") else str(kept)
+
+# %% ../../nbs/library/teach/results.ipynb #507256c9
 def record_result(
     settings: CourseSettings,
     lesson: str,  # the lesson's number, such as "03"
@@ -47,7 +54,7 @@ def record_result(
     row |= {"details": details}
     RECORDED_HERE.append(row)
     if file := os.environ.get(RESULTS_VARIABLE):
-        append_line(file, json.dumps(row, default=lambda kept: kept.tolist() if hasattr(kept, "tolist") else str(kept)))
+        append_line(file, json.dumps(row, default=_as_json))
     return row
 
 # %% ../../nbs/library/teach/results.ipynb #860fb442

@@ -77,9 +77,11 @@ def test_a_figure_that_is_none_is_refused_by_name():
 def test_a_row_can_be_read_again_whatever_the_figures_were_kept_in(tmp_path, monkeypatch):
     file = tmp_path / "results.jsonl"
     monkeypatch.setenv("COURSELIB_RESULTS", str(file))
-    record_result(CourseSettings(), 3, "validation error", np.float32(0.25), images=np.int64(656), lrs=np.arange(2))
+    record_result(CourseSettings(), 3, "validation error", np.float32(0.25), images=np.int64(656), lrs=np.arange(2),
+                  file=Path.home() / "photo.png")
     [row] = read_results(file)
-    assert (row["lesson"], row["value"], row["details"]) == ("03", 0.25, {"images": 656, "lrs": [0, 1]})
+    assert (row["lesson"], row["value"], row["details"]) == ("03", 0.25, {"images": 656, "lrs": [0, 1],
+                                                                           "file": "photo.png"})
     assert typical_table(3).startswith("| | yours")
 
 
