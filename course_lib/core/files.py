@@ -111,7 +111,7 @@ def append_line(path: str | Path, line: str) -> None:
 def json_object(text: str) -> dict:
     """What `text` says as JSON if that is an object, else an empty one: a torn or damaged line says nothing."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))  # some editors write it in front
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
