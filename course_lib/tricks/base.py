@@ -12,16 +12,12 @@ import torch
 
 from ..core.checks import ArgumentError, number, whole
 from ..core.protocols import HasClasses
+from ..learner.figures import are_probabilities
 
 # %% auto #0
 __all__ = []
 
 # %% ../../nbs/library/tricks/base.ipynb #a7d4acdd
-def _are_probabilities(y: torch.Tensor) -> bool:
-    off, rounding = (y.float().sum(1) - 1).abs(), y.shape[1] * torch.finfo(y.dtype).eps
-    return bool((y >= 0).all()) and bool((off <= max(1e-3, rounding)).all())  # `nan` fails both
-
-
 def check_targets(y: torch.Tensor, num_classes: int) -> None:
     """Raises `ArgumentError` unless y is class numbers (N,) or probabilities (N, num_classes)."""
     whole("num_classes", num_classes)
@@ -29,7 +25,7 @@ def check_targets(y: torch.Tensor, num_classes: int) -> None:
     look = y.device.type == "cpu"  # elsewhere a look would make Python wait
     if soft and y.shape[1] != num_classes:
         raise ArgumentError(f"The soft targets are for {y.shape[1]} classes, not for {num_classes}.")
-    if soft and look and not _are_probabilities(y):
+    if soft and look and not are_probabilities(y):
         raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For logits use "
                             "y.softmax(1); cross-entropy then takes its own softmax of the prediction alone.")
     if not soft and (y.ndim != 1 or y.is_floating_point() or y.is_complex()):
