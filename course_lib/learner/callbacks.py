@@ -314,8 +314,8 @@ class Watch(Callback):
         self.monitor, self.mode = monitor, one_of("mode", mode, (None, "min", "max"))
         self._falls = (mode or _direction(monitor or "loss")) == "min"
         if not mode and monitor and not _direction(monitor):
-            raise ArgumentError(f"monitor = {monitor!r} does not say whether it should fall or rise. Give mode='min' or "
-                                "mode='max'.")
+            raise ArgumentError(f"monitor = {monitor!r} does not say whether it should fall or rise. Give mode='min' "
+                                "or mode='max'.")
         self.best: float | None = None  # the smallest so far; of a figure that should rise, its negative
 
     def improves(self, results: Mapping[str, float], by: float = 0.0) -> bool:

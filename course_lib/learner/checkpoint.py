@@ -308,8 +308,8 @@ def _check_fit(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict, 
     types = [f"{name} is {tensor.dtype} in the checkpoint and {here[name].dtype} here" for name, tensor in
              tensors.items() if torch.promote_types(tensor.dtype, here[name].dtype) != here[name].dtype]
     if types:
-        raise CheckpointError(f"{path} does not fit this model{origin}: its numbers would be rounded or cut off, because "
-                              f"{types[0]}. Load it into a model of that type; change the type afterwards.")
+        raise CheckpointError(f"{path} does not fit this model{origin}: its numbers would be rounded or cut off, "
+                              f"because {types[0]}. Load it into a model of that type; change the type afterwards.")
 
 
 def load_weights(path: str | Path, model: nn.Module, *, classes: Sequence[str] | None = None) -> dict:

@@ -59,14 +59,14 @@ def split_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (batch, None) if isinstance(batch, torch.Tensor) else check_batch(batch)
 
 
-def join_batches(pairs: list[tuple[torch.Tensor, torch.Tensor | None]], name: str = "loader to predict on"
+def join_batches(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], name: str = "loader to predict on"
                  ) -> list[torch.Tensor]:
     """All logits, and all targets where the batches had some, from the (logits, targets) of the batches."""
     if not pairs:
         raise no_batch(name)
     if not isinstance(pairs[0][0], torch.Tensor):
-        raise ArgumentError(f"The model gives a {type(pairs[0][0]).__name__}, but one tensor is needed, a row a sample. "
-                            "Let its forward give the logits alone.")
+        raise ArgumentError(f"The model gives a {type(pairs[0][0]).__name__}, but one tensor is needed, a row a "
+                            "sample. Let its forward give the logits alone.")
     targets = [y for _, y in pairs if y is not None]
     if len(targets) not in (0, len(pairs)):
         raise ValueError(f"{len(pairs) - len(targets)} of {len(pairs)} batches held x alone, the others (x, y). "
@@ -98,8 +98,8 @@ def _warn_of_nan(logits: torch.Tensor, name: str) -> None:
     """A warning where the model gave no number for some samples, whose answers mean nothing."""
     rows = logits.isnan().flatten(1).any(1) if logits.ndim > 1 else logits.isnan()
     if bool(rows.any()):
-        warnings.warn(f"The model gave nan for {int(rows.sum()):,} of {len(rows):,} samples of the {name}: look for nan "
-                      "in x and in the weights. They count as wrong answers.", stacklevel=5)
+        warnings.warn(f"The model gave nan for {int(rows.sum()):,} of {len(rows):,} samples of the {name}: look for "
+                      "nan in x and in the weights. They count as wrong answers.", stacklevel=5)
 
 # %% ../../nbs/library/learner/checks.ipynb #fc7e99a2
 def loader_length(loader: object) -> int | None:
@@ -142,8 +142,8 @@ def in_order(loader: Iterable) -> Iterable:
                  "multiprocessing_context", "prefetch_factor")
         return DataLoader(loader.dataset, **{name: getattr(loader, name) for name in names})
     if isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)):
-        warnings.warn(f"The loader draws its samples with a {type(sampler).__name__}: answers and figures are of what it "
-                      "drew, in that order. Give a DataLoader without a sampler to measure every sample once.",
+        warnings.warn(f"The loader draws its samples with a {type(sampler).__name__}: answers and figures are of what "
+                      "it drew, in that order. Give a DataLoader without a sampler to measure every sample once.",
                       stacklevel=4)
     return loader
 

@@ -224,7 +224,8 @@ def _one_view(front: nn.Module, loader: ImageLoader, description: str) -> torch.
     from tqdm.auto import tqdm
 
     with torch.no_grad():
-        return torch.cat([front(x).cpu() for x, _ in tqdm(loader, desc=description, unit="batch", leave=False, disable=None)])
+        shown = tqdm(loader, desc=description, unit="batch", leave=False, disable=None)
+        return torch.cat([front(x).cpu() for x, _ in shown])
 
 
 def _plain(loader: ImageLoader) -> BatchTransform:

@@ -52,7 +52,7 @@ def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
         raise ArgumentError(f"loss_fn must give one number as a tensor, the mean over the batch, but it gave {what}.")
     return loss
 
-# %% ../../nbs/library/learner/figures.ipynb #b2ba093f
+# %% ../../nbs/library/learner/figures.ipynb #0fa28f10
 def are_probabilities(y: torch.Tensor) -> bool:
     """Is each row of y (N, classes, ...) not below 0 anywhere, with a sum of 1?"""
     off, rounding = (y.float().sum(1) - 1).abs(), y.shape[1] * torch.finfo(y.dtype).eps
@@ -72,8 +72,8 @@ def check_logits(logits: object, name: str = "The model gives") -> torch.Tensor:
         raise ArgumentError(f"{name} a {type(logits).__name__}, but this needs one tensor of logits (N, classes). Let "
                             "its forward give that alone.")
     if logits.ndim < 2 or logits.is_complex():
-        raise ArgumentError(f"{name} logits {tuple(logits.shape)} of {logits.dtype}, but this needs one real number for "
-                            "each class, (N, classes).")
+        raise ArgumentError(f"{name} logits {tuple(logits.shape)} of {logits.dtype}, but this needs one real number "
+                            "for each class, (N, classes).")
     if logits.shape[1] < 2:
         raise ArgumentError(f"{name} one logit a sample, {tuple(logits.shape)}: of one class every softmax is 1 and "
                             "every answer class 0. For two classes give two outputs, nn.Linear(..., 2); or take "
@@ -103,8 +103,8 @@ def _class_targets(logits: torch.Tensor, y: torch.Tensor, ignore_index: int, see
             raise ArgumentError(f"Class numbers must be whole, and soft targets (N, classes), but {about}. For class "
                                 "numbers use y.long().")
         if y.device.type == "cpu" and not are_probabilities(y):
-            raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For several "
-                                "labels an image take loss_fn=nn.BCEWithLogitsLoss().")
+            raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For "
+                                "several labels an image take loss_fn=nn.BCEWithLogitsLoss().")
         return y.to(logits.dtype)
     if shape != wanted:
         hint = ("Use y.squeeze(1)." if shape == (*wanted, 1) else
@@ -114,7 +114,7 @@ def _class_targets(logits: torch.Tensor, y: torch.Tensor, ignore_index: int, see
     check_range(seen, classes, ignore_index)
     return y.long()
 
-# %% ../../nbs/library/learner/figures.ipynb #5d6b8587
+# %% ../../nbs/library/learner/figures.ipynb #935c22b1
 Count = int | float | torch.Tensor
 
 
@@ -172,8 +172,8 @@ def full_precision(values: torch.Tensor) -> torch.Tensor:
 def mean_of(name: str, total: float, count: Count) -> float:
     """`total / count`. Raises: `ValueError` where there was nothing to count."""
     if float(count) == 0:
-        raise ValueError(f"There is no {name}: every target is left out by the loss (ignore_index, or a weight of 0), so "
-                         "nothing was counted. Look at the targets.")
+        raise ValueError(f"There is no {name}: every target is left out by the loss (ignore_index, or a weight of 0), "
+                         "so nothing was counted. Look at the targets.")
     return total / float(count)
 
 
@@ -205,7 +205,7 @@ def check_answers(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         check_range(targets, logits.shape[1])
     return torch.where(logits.isnan().any(1), -1, targets.long())
 
-# %% ../../nbs/library/learner/figures.ipynb #7b9824be
+# %% ../../nbs/library/learner/figures.ipynb #8eb51ae3
 _TAKEN = ("loss", "valid_loss", "train_loss", "epoch", "step", "seconds")
 
 
@@ -230,7 +230,8 @@ def named_metrics(metrics: Callable | Iterable[Callable] | Mapping[str, Callable
         if not callable(metric):
             raise ArgumentError(f"The metric {name!r} is {metric!r}, which cannot be called with (logits, targets).")
         if name in named:
-            raise ArgumentError(f"Two metrics are called {name!r}. Name them yourself: metrics={{'f1': ..., 'auc': ...}}.")
+            raise ArgumentError(f"Two metrics are called {name!r}. Name them yourself: metrics={{'f1': ..., 'auc': "
+                                "...}.")
         if not isinstance(name, str) or name in _TAKEN or name.startswith("train_"):
             raise ArgumentError(f"A metric cannot be called {name!r}: that stands for something else in the results. "
                                 "Name it yourself: metrics={'my_name': ...}.")
@@ -248,8 +249,8 @@ def _figure(name: str, value: object, count: int) -> float:
         found, real = torch.empty(0), False
     if not real or found.ndim and found.shape != (count,):
         what = f"something of shape {tuple(found.shape)}{kind}" if real else repr(value)
-        raise ArgumentError(f"The metric {name!r} gave {what} for {count} samples. It must give one number, or one value "
-                            "a sample. Of one value a class take the mean, .mean(), or make a metric of each.")
+        raise ArgumentError(f"The metric {name!r} gave {what} for {count} samples. It must give one number, or one "
+                            "value a sample. Of one value a class take the mean, .mean(), or make a metric of each.")
     return found.double().mean().item()
 
 

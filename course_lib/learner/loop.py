@@ -92,8 +92,9 @@ class Learner:
         self.optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]
         self.averages, self.results = Averages(), dict[str, float]()
         self.rows: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.x = self.y = self.target = self.prediction = self.loss = torch.empty(0)
-        self.seen, self.count = self.y, 0  # what can be seen of y; what the loss counts
+        self.x = self.y = self.target = self.seen = torch.empty(0)
+        self.prediction = self.loss = torch.empty(0)
+        self.count: Count = 0  # what the loss is the mean of
         self.epochs = self.epoch = self.step = self.batch_index = 0
         self.num_batches = loader_length(train_loader)
         self.num_evaluate_batches: int | None = None

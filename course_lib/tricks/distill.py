@@ -71,9 +71,9 @@ class Distillation(Callback):
         if own is None or taught is None:
             if own is not taught:
                 silent = "student" if own is None else "teacher"
-                warnings.warn(f"The {silent} does not say how its images are normalised, so the teacher sees them as the "
-                              "student does. That is right only if both were trained with the same mean and std; models "
-                              "of create_classifier say theirs.", stacklevel=2)
+                warnings.warn(f"The {silent} does not say how its images are normalised, so the teacher sees them as "
+                              "the student does. That is right only if both were trained with the same mean and std; "
+                              "models of create_classifier say theirs.", stacklevel=2)
             return None
         (mean, std), (theirs, their_std) = own, taught
         if torch.equal(mean, theirs) and torch.equal(std, their_std):
