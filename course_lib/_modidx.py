@@ -2347,6 +2347,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'course_lib/learner/figures.py'),
                                             'course_lib.learner.figures.check_logits': ( 'library/learner/figures.html#check_logits',
                                                                                          'course_lib/learner/figures.py'),
+                                            'course_lib.learner.figures.check_loss_fn': ( 'library/learner/figures.html#check_loss_fn',
+                                                                                          'course_lib/learner/figures.py'),
                                             'course_lib.learner.figures.check_range': ( 'library/learner/figures.html#check_range',
                                                                                         'course_lib/learner/figures.py'),
                                             'course_lib.learner.figures.check_scalar_loss': ( 'library/learner/figures.html#check_scalar_loss',

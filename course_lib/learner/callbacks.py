@@ -127,9 +127,12 @@ def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
     """
     number("beta", beta, least=0, below=1)
     smoothed, mean = [], 0.0
-    for n, value in enumerate(values, start=1):
-        mean = beta * mean + (1 - beta) * value
-        smoothed.append(mean / (1 - beta**n))
+    try:
+        for n, value in enumerate(values, start=1):
+            mean = beta * mean + (1 - beta) * float(value)
+            smoothed.append(mean / (1 - beta**n))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"values must be numbers, one after the other: {error}") from None
     return smoothed
 
 # %% ../../nbs/library/learner/callbacks.ipynb #728e0c0b
@@ -284,7 +287,7 @@ class ProgressBar(Callback):
     def on_error(self, learner: Learner, error: BaseException) -> None:
         self.close_bars()
 
-# %% ../../nbs/library/learner/callbacks.ipynb #cb74275b
+# %% ../../nbs/library/learner/callbacks.ipynb #72b4347f
 _FALLING = ("loss", "error", "mse", "mae", "rmse", "perplexity", "brier", "ece")
 _RISING = ("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "f1", "auc", "auroc", "kappa", "mcc",
            "iou", "dice")

@@ -112,7 +112,8 @@ def loader_length(loader: object) -> int | None:
 
 def check_loader(loader: Iterable | None, name: str) -> Iterable:
     """`loader` if one can iterate over it and it is not known to be empty."""
-    if loader is None or not (isinstance(loader, Iterable) or hasattr(loader, "__getitem__")):
+    known = isinstance(loader, Iterable) or hasattr(loader, "__getitem__")
+    if not known or isinstance(loader, (torch.Tensor, str, bytes)):
         raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
                         "list of (x, y) batches.")
     if loader_length(loader) == 0:
@@ -203,15 +204,19 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
                             f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
     return lrs * num_groups if len(lrs) == 1 else lrs
 
-# %% ../../nbs/library/learner/checks.ipynb #4e4f8679
+# %% ../../nbs/library/learner/checks.ipynb #822e329f
 def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
     """Why `model` failed on x with the message `text`, and what to do; empty where nobody knows."""
-    if "Expected more than 1" in text:
+    if "Expected more than 1 spatial element" in text:
+        return f"Instance normalisation needs several places in a channel: x is {tuple(x.shape)}. Use larger images."
+    if "Expected more than 1 value" in text:
         return (f"Batch normalisation cannot learn from one image: x is {tuple(x.shape)}, and a layer is left with one "
                 "value a channel. Use another batch size, so that no batch of one image is left, or drop_last=True in "
                 "the training loader, or freeze the part with the batch normalisation.")
     if x.layout != torch.strided:
         return f"x is sparse ({x.layout}), which this model cannot take. Use x.to_dense()."
+    if re.search(r"cannot be multiplied|Given (groups|normalized_shape)=|to have \d+ channels|[Ee]xpected \dD", text):
+        return f"x is {tuple(x.shape)}, a shape that this model cannot take."
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     about_types = re.search(r"dtype|scalar type|[Ii]nput type|not implemented for|must be float|Float", text)
     if weight is None or x.dtype == weight.dtype or not about_types:

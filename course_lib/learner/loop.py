@@ -22,8 +22,8 @@ from course_lib.learner.checks import (
     check_pair, in_order, join_batches, loader_length, no_batch, split_batch, to_device,
     trainable_groups, wide)
 from .figures import (
-    Count, as_scalar, check_answers, counted_loss, mean_of, metric_values,
-    named_metrics, seen_targets, whole_loss)
+    Count, as_scalar, check_answers, check_loss_fn, counted_loss, mean_of,
+    metric_values, named_metrics, seen_targets, whole_loss)
 from .strategy import Strategy, create_strategy, make_adamw
 
 # %% auto #0
@@ -35,7 +35,8 @@ def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
     Raises: `ArgumentError` for other shapes, and for numbers that are no class.
     """
-    return wide(logits.argmax(dim=1) == check_answers(logits, targets)).mean()
+    targets = check_answers(logits, targets)
+    return wide(logits.argmax(dim=1) == targets).mean()
 
 
 def error_rate(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -84,7 +85,7 @@ class Learner:
     ):
         self.model, self.lr = model, lr
         self.train_loader, self.valid_loader = train_loader, valid_loader
-        self.loss_fn = loss_fn or nn.functional.cross_entropy
+        self.loss_fn = check_loss_fn(loss_fn)  # cross-entropy, if not said otherwise
         self.make_optimizer = make_optimizer or make_adamw
         self.metrics = named_metrics(metrics)
         self.device = choose_device(device) if isinstance(device, str) else device

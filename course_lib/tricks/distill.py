@@ -25,7 +25,7 @@ from .batch import distillation_loss
 # %% auto #0
 __all__ = ['Distillation']
 
-# %% ../../nbs/library/tricks/distill.ipynb #abf9de9d
+# %% ../../nbs/library/tricks/distill.ipynb #242723ba
 def _normalisation(model: nn.Module, loader: object = None) -> tuple[torch.Tensor, torch.Tensor] | None:
     """`mean` and `std`, (3, 1, 1) each, of the images from `loader`, or that `model` expects; `None` if nobody says."""
     transform = loader.transform if isinstance(loader, Augmented) else None
@@ -47,7 +47,7 @@ class Distillation(Callback):
     def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.5):
         if not isinstance(teacher, nn.Module):
             raise ArgumentError(f"The teacher must be an nn.Module, not a {type(teacher).__name__}; give the .model.")
-        zeros = torch.zeros(1, 1)
+        zeros = torch.zeros(1, 2)
         distillation_loss(zeros, zeros, torch.zeros(1, dtype=torch.long), temperature, weight)  # what it would refuse
         self.teacher, self.temperature, self.weight = teacher, temperature, weight
         self.usual: Callable | None = None  # the learner's own loss
@@ -100,8 +100,7 @@ class Distillation(Callback):
         if self.logits is None:  # an evaluation
             loss, count = counted_loss(self.usual, prediction, target)
             return loss * math.nan if is_nothing(count) else loss
-        return distillation_loss(prediction, self.logits, target, self.temperature, self.weight,
-                                 lambda *pair: counted_loss(self.usual, *pair)[0])  # type: ignore[arg-type]
+        return distillation_loss(prediction, self.logits, target, self.temperature, self.weight, self.usual)
 
     def before_evaluate(self, learner: Learner) -> None:
         self.logits = None
