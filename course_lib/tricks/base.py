@@ -19,7 +19,7 @@ __all__ = []
 
 # %% ../../nbs/library/tricks/base.ipynb #a7d4acdd
 def _kind(x: object) -> str:
-    what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+    what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
     return f"{what} ({x.layout})" if isinstance(x, torch.Tensor) and x.layout != torch.strided else what
 
 
@@ -79,8 +79,8 @@ class BatchTrick:
         if not soft or not (self.takes_features or (x.ndim == 4 and x.is_floating_point())):
             raise ArgumentError(
                 f"{type(self).__name__} takes soft targets (N, classes) for a batch of float images (N, channels, "
-                f"height, width), one each, and some; but it was given {_kind(y)} for {_kind(x)}. "
-                f"soft_targets(y, num_classes) makes them of class numbers.")
+                f"height, width), one each, and some; but it was given {_kind(y)} for {_kind(x)}"
+                f"{f', {len(x)} images and {len(y)} targets' if dense else ''}. soft_targets(y, num_classes) makes them of class numbers.")
         changed, y = self.change(x, y)
         return keep_memory_format(changed, x), y
 
