@@ -118,7 +118,7 @@ def check_loader(loader: Iterable | None, name: str) -> Iterable:
                         "list of (x, y) batches.")
     if loader_length(loader) == 0:
         raise ValueError(f"The {name} is empty: it has no batch to offer. Are there fewer images than one batch holds?")
-    return loader
+    return loader  # type: ignore[return-value]
 
 
 def in_order(loader: Iterable) -> Iterable:
@@ -204,7 +204,7 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
                             f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
     return lrs * num_groups if len(lrs) == 1 else lrs
 
-# %% ../../nbs/library/learner/checks.ipynb #fe4c7cfd
+# %% ../../nbs/library/learner/checks.ipynb #822e329f
 def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
     """Why `model` failed on x with the message `text`, and what to do; empty where nobody knows."""
     if "Expected more than 1 spatial element" in text:
