@@ -80,8 +80,8 @@ class BatchTrick:
             raise ArgumentError(
                 f"{type(self).__name__} takes soft targets (N, classes) for a batch of float images (N, channels, "
                 f"height, width), one each, and some; but it was given {_kind(y)} for {_kind(x)}"
-                f"{f', {len(x)} images and {len(y)} targets' if dense else ''}. soft_targets(y, num_classes) makes them "
-                "of class numbers.")
+                f"{f', {len(x)} images and {len(y)} targets' if dense else ''}. soft_targets(y, num_classes) makes "
+                "them of class numbers.")
         changed, y = self.change(x, y)
         return keep_memory_format(changed, x), y
 
