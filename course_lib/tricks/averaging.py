@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -43,6 +44,10 @@ class WeightAverage(Callback):
         self.saved: dict = {}  # of a checkpoint, until the fit begins
 
     def before_fit(self, learner: Learner) -> None:
+        halves = {p.dtype for p in learner.model.parameters()} & {torch.float16, torch.bfloat16}
+        if halves and self.decay > 0.9:
+            warnings.warn(f"The weights are {halves.pop()}: most of a step of their average is rounded away, so it "
+                          "hardly moves. Keep them in float32, and compute with mixed_precision='bf16'.", stacklevel=2)
         self.average = AveragedModel(learner.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
         self.copied = [name for name, tensor in _weights_and_buffers(learner.model).items()
                        if not tensor.is_floating_point() or not bool(tensor.isfinite().all())]

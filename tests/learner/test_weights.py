@@ -69,6 +69,12 @@ def test_the_average_is_the_formula(kind):
     assert kind != "tied" or model[1].weight is model[0].weight
 
 
+def test_an_average_that_rounding_would_stop_is_warned_of():
+    half = [(x.bfloat16(), y) for x, y in batches((4,))]
+    with pytest.warns(UserWarning, match="rounded away"):
+        Learner(nn.Linear(4, 3).bfloat16(), half, progress=False, callbacks=[WeightAverage(0.99)]).fit(1)
+
+
 # What is frozen
 
 FAMILIES = ["vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224", "timm/mixer_s32_224",
