@@ -76,7 +76,7 @@ def join_batches(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], name
         _warn_of_nan(logits, name)
         return [logits, torch.cat([y.to(logits.device) for y in targets])] if targets else [logits]
     except RuntimeError as error:
-        raise ArgumentError(f"The batches of the {name} do not fit together: {error}. Every batch must have the same "
+        raise ArgumentError(f"The batches of the {name} do not fit together: {error} Every batch must have the same "
                             "shape but for its number of samples.") from error
 
 
@@ -204,7 +204,7 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
                             f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
     return lrs * num_groups if len(lrs) == 1 else lrs
 
-# %% ../../nbs/library/learner/checks.ipynb #fe4c7cfd
+# %% ../../nbs/library/learner/checks.ipynb #822e329f
 def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
     """Why `model` failed on x with the message `text`, and what to do; empty where nobody knows."""
     if "Expected more than 1 spatial element" in text:

@@ -148,7 +148,7 @@ def test_class_numbers_of_any_size(dtype):
 @pytest.mark.parametrize("y, words", [
     (Y.float(), r"y\.long\(\)"), (Y[:, None], r"y\.squeeze\(1\)"), (F.one_hot(Y, 3), r"y\.float\(\)"),
     (Y + 1, "target is 3, but there are 3 classes"), (Y - 1, "target is -1, but there are 3"),
-    (torch.ones(23, 3), "probabilities"), (F.one_hot(Y, 4).float(), "soft targets"), (Y + 0j, "real"),
+    (torch.ones(23, 3), "probabilities"), (F.one_hot(Y, 4).float(), "it gives 3"), (Y + 0j, "real"),
     (Y.to_sparse(), "dense"),
 ])
 def test_targets_that_are_none_are_refused_before_pytorch_sees_them(y, words):
