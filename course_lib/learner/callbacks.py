@@ -287,7 +287,7 @@ class ProgressBar(Callback):
     def on_error(self, learner: Learner, error: BaseException) -> None:
         self.close_bars()
 
-# %% ../../nbs/library/learner/callbacks.ipynb #72b4347f
+# %% ../../nbs/library/learner/callbacks.ipynb #cb74275b
 _FALLING = ("loss", "error", "mse", "mae", "rmse", "perplexity", "brier", "ece")
 _RISING = ("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "f1", "auc", "auroc", "kappa", "mcc",
            "iou", "dice")

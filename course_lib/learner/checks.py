@@ -204,7 +204,7 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
                             f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
     return lrs * num_groups if len(lrs) == 1 else lrs
 
-# %% ../../nbs/library/learner/checks.ipynb #822e329f
+# %% ../../nbs/library/learner/checks.ipynb #ab103e91
 def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
     """Why `model` failed on x with the message `text`, and what to do; empty where nobody knows."""
     if "Expected more than 1 spatial element" in text:
@@ -215,7 +215,9 @@ def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
                 "the training loader, or freeze the part with the batch normalisation.")
     if x.layout != torch.strided:
         return f"x is sparse ({x.layout}), which this model cannot take. Use x.to_dense()."
-    if re.search(r"cannot be multiplied|Given (groups|normalized_shape)=|to have \d+ channels|[Ee]xpected \dD", text):
+    shapes = (r"cannot be multiplied|Given (groups|normalized_shape)=|to have \d+ channels|[Ee]xpected \dD|Calculated "
+              r"padded|too small|non-empty|non-zero")
+    if re.search(shapes, text):
         return f"x is {tuple(x.shape)}, a shape that this model cannot take."
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     about_types = re.search(r"dtype|scalar type|[Ii]nput type|not implemented for|must be float|Float", text)

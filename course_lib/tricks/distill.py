@@ -25,7 +25,7 @@ from .batch import distillation_loss
 # %% auto #0
 __all__ = ['Distillation']
 
-# %% ../../nbs/library/tricks/distill.ipynb #242723ba
+# %% ../../nbs/library/tricks/distill.ipynb #abf9de9d
 def _normalisation(model: nn.Module, loader: object = None) -> tuple[torch.Tensor, torch.Tensor] | None:
     """`mean` and `std`, (3, 1, 1) each, of the images from `loader`, or that `model` expects; `None` if nobody says."""
     transform = loader.transform if isinstance(loader, Augmented) else None
