@@ -71,3 +71,16 @@ class ShardedLoader(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ShufflingLoader(Protocol):
+    """A data class of batches that says whether it shuffles and whether it leaves out a last batch that is not full."""
+    shuffle: bool
+    drop_last: bool | None
+
+
+@runtime_checkable
+class Augmented(Protocol):
+    """A loader whose `transform` may be a data class with an `augmentation`."""
+    transform: object
