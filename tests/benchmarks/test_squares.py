@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_lesson_1_says_what_was_measured():
-    ways = json.loads((ROOT / "benchmarks" / "results" / "squares.json").read_text())["ways"]
-    lines = (ROOT / "benchmarks" / "results" / "squares.jsonl").read_text().splitlines()
+    ways = json.loads((ROOT / "course_lib" / "results" / "squares.json").read_text())["ways"]
+    lines = (ROOT / "course_lib" / "results" / "squares.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     cells = json.loads((ROOT / "nbs" / "01_data_prep.ipynb").read_text(encoding="utf-8"))["cells"]
     [table] = [text for cell in cells if "squares.py" in (text := "".join(cell["source"]))]

@@ -53,6 +53,7 @@ def test_accents_do_not_change_the_split():
     assert [a.tolist() for a in split_items(one)] == [a.tolist() for a in split_items(two)]
 
 
+@pytest.mark.filterwarnings("ignore:1 classes have one image only:UserWarning")
 def test_split_warnings_and_errors(tmp_path):
     with pytest.warns(UserWarning, match="1 classes have one image only, which stays in training.*'rare'"):
         train, valid = split_items(fake_items({"rare": 1, "dog": 8}))
@@ -76,6 +77,7 @@ def test_split_warnings_and_errors(tmp_path):
         split_items(items.subset([]))
 
 
+@pytest.mark.filterwarnings("ignore:All images are lost of:UserWarning")
 @settings(max_examples=40, deadline=None)
 @given(counts=counts_strategy, limit=st.integers(1, 60))
 def test_limit_keeps_every_class_that_fits(counts, limit):

@@ -60,6 +60,7 @@ def test_titles(tmp_path, head, columns):
     assert labels_of(tmp_path, f"\ufeff{head}\n{ROWS}", columns[0], lambda row: row["kind"]) == KINDS
 
 
+@pytest.mark.filterwarnings("ignore:[0-9]+ (of [0-9]+ )?images:UserWarning")
 @pytest.mark.parametrize("text, message", [
     ("0.png,cat\n1.png,\n", "rows without a name or a label: row 2"), ("0.png,cat\n1.png,nan\n", "row 2"),
     ("0.png,cat\n\n1.png, NaN \n", "row 3"), ("0.png,cat\n,dog\n", "row 2"), ("0.png,cat\n1.png,<NA>\n", "row 2"),
@@ -78,6 +79,8 @@ def test_a_table_that_cannot_be_meant(tmp_path, text, message):
         items_from_table(tmp_path, table)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 5 images listed:UserWarning")
+@pytest.mark.filterwarnings("ignore:No image is there of:UserWarning")
 @pytest.mark.parametrize("columns, options, message", [
     (("file", 1), {}, "name_column = 'file' and label = 1"), ((0, "kind"), {}, "two numbers, or two titles"),
     (("name", "kind"), {}, r"no columns with the title 'name'; its first row is \['file', 'kind'\]"),
