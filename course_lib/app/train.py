@@ -133,13 +133,13 @@ def mirror_axes(augmentation: Augmentation | None) -> list[list[int]]:
     return [*across, *down, *([[2, 3]] if across and down else [])]
 
 # %% ../../nbs/library/app/train.ipynb #ee7a3b81
-ELPV_CLASSES = ({"mono functional", "mono defective", "poly functional", "poly defective"}, {"functional", "defective"})
+ELPV_CLASSES = {"mono functional", "mono defective", "poly functional", "poly defective"}
 
 
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
     """Error, loss and error per class on the validation images.
 
-    For the four or two classes of ELPV, also the accuracy as two classes, as the papers on solar cells report it
+    For the four classes of ELPV also the accuracy as two, functional or defective, as papers on solar cells report it
     (Deitsch et al. 2019).
     """
     logits, targets = learner.predict()
@@ -157,7 +157,9 @@ def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
         "error_per_class": {name: wrong[targets == i].float().mean().item() for i, name in enumerate(classes)
                             if (targets == i).any()},
     }
-    if set(classes) in ELPV_CLASSES:
+    if len(classes) == 2:
+        metrics["two_class_accuracy"] = 1 - wrong.float().mean().item()
+    elif set(classes) == ELPV_CLASSES:
         defective = torch.tensor([name.endswith("defective") for name in classes])
         metrics["two_class_accuracy"] = (defective[predicted] == defective[targets]).float().mean().item()
     return metrics
@@ -176,7 +178,7 @@ class TrainingResult:
         m, s = self.metrics, self.settings
         lines = [f"Trained {s.backbone} on {s.dataset} in {format_value(self.seconds, 'seconds')}.",
                  f"Validation error {m['validation_error']:.1%} on {m['validation_images']:,} images."]
-        if "two_class_accuracy" in m:
+        if "two_class_accuracy" in m and len(m["error_per_class"]) > 2:
             lines.append(f"As two classes, functional or defective: {m['two_class_accuracy']:.1%} right.")
         lines += [f"Saved in {self.folder}: model.safetensors, metrics.json, losses.png.",
                   f"Try it: course predict --model {self.folder / 'model.safetensors'} IMAGE"]
