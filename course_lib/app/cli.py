@@ -108,7 +108,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
-        looks = [_look(items.path(i)) for i in tqdm(range(len(items)), "reading", leave=False)]
+        looks = [_look(items.path(i)) for i in tqdm(range(len(items)), "reading", leave=False, disable=None)]
         good = items.subset([i for i, (problem, _) in enumerate(looks) if not problem])
         warn_of_losses(items, good, "no file of theirs can be read")
         try:

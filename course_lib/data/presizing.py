@@ -330,7 +330,7 @@ def _build(decode: Callable[[int], tuple[int, np.ndarray | str]], total: int, si
         _check_free_space(folder.parent, (total - start) * size * size * 3, purpose)
         images, log = (open(partial / name, "ab", buffering=0) for name in ("images.bin", "skipped.jsonl"))
     with images, log, tqdm(total=total, initial=start, desc="presizing", unit="image", leave=False,
-                           disable=not progress) as bar:
+                           disable=None if progress else True) as bar:
         for index, result in map_ahead(decode, range(start, total), workers=workers, ahead=4 * workers):
             with disk_errors(folder.parent, purpose):
                 if isinstance(result, str):

@@ -319,7 +319,10 @@ def run_course(
     try:
         for place, path in enumerate(notebooks, 1):
             form = "{desc:<40} {bar:20} cell {n_fmt:>3}/{total_fmt:<3} {elapsed}"
-            with tqdm(desc=f"[{place}/{len(notebooks)}] {path.stem}", bar_format=form, mininterval=0.5) as bar:
+            name = f"[{place}/{len(notebooks)}] {path.stem}"
+            with tqdm(desc=name, bar_format=form, mininterval=0.5, disable=None) as bar:
+                if bar.disable:  # the output is no terminal: one line a lesson
+                    echo(name)
                 def show(done: int, total: int, bar=bar) -> None:
                     bar.total = total
                     bar.update(done - bar.n)

@@ -245,7 +245,7 @@ def search(
     _sampler(sampler, seed, 0)  # its name is checked at once
     _check_space(trial, space)
     study = _open_study(path, highest=highest, wait=wait)
-    with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1) as bar:
+    with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1, disable=None) as bar:
         _claim_storage(study, trial, space, value, highest, seed)
         while True:
             with _next_trial(study, path, space, trials, sampler, seed) as asked:

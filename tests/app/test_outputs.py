@@ -210,3 +210,20 @@ def test_a_class_without_an_image_to_train_on_is_named(tmp_path):  # ultralytics
     with pytest.warns(UserWarning, match="fox"):
         said = train(tmp_path, tmp_path / "run", epochs=1)
     assert any("no image to train on of 'fox'" in line for line in said)
+
+
+def test_no_bar_of_the_library_writes_into_a_log():  # tqdm/tqdm#506
+    """Every bar is left out where the output is no terminal and no notebook: `disable=None`, or True when it is."""
+    import ast
+    from pathlib import Path
+
+    import course_lib
+
+    bars = []
+    for path in Path(course_lib.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm":
+                given = {word.arg: word.value for word in node.keywords}
+                bars.append((path.name, ast.unparse(given["disable"]) if "disable" in given else "", None in given))
+    assert len(bars) >= 9
+    assert not [bar for bar in bars if not bar[1].startswith("None") and not bar[2]]
