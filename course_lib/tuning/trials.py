@@ -375,7 +375,8 @@ def run_experiment(
     rows, data = _finished(read_trials(file), retried) if file else {}, data_digest(trial) if file else ""
     _check_data((rows[key] for key in wanted if key in rows), data, file)
     waiting = {key: asked for key, asked in wanted.items() if key not in rows}
-    with tqdm(total=len(wanted), initial=len(wanted) - len(waiting), desc="trials", leave=False, delay=1, disable=None) as bar:
+    with tqdm(total=len(wanted), initial=len(wanted) - len(waiting), desc="trials", leave=False, delay=1,
+              disable=None) as bar:
         while waiting:
             before = len(waiting)
             some = _shared_round(trial, waiting, file, retried, data) if file else (
