@@ -319,7 +319,7 @@ class DistributedStrategy(Strategy):
         # BatchNorms learn the same statistics everywhere, so none need be sent; newer versions have a new word for it
         words = {"broadcast_buffers", "forward_sync_buffers"} & set(signature(parallel).parameters)
         try:
-            with sync_batch_norms(model):
+            with self.own.fitting(model, loader), sync_batch_norms(model):
                 self.parallel = parallel(model, **{max(words): False})  # type: ignore[arg-type]
                 yield
         finally:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..core.checks import one_of
+from ..core.device import disable_malloc_trim
 from .checks import explaining
 from .figures import Count, is_nothing
 from ..recipes import PRECISIONS
@@ -37,7 +38,9 @@ class Strategy:
     sums = False  # whether gradients are of `count * loss`, for who divides them by all counts later
 
     def fitting(self, model: nn.Module, loader: Iterable) -> AbstractContextManager[None]:
-        """What a fit of `model` on `loader` needs around it."""
+        """What a fit of `model` on `loader` needs around it. On a CPU the process keeps freed memory from here on."""
+        if next(model.parameters()).device.type == "cpu":
+            disable_malloc_trim()
         return nullcontext()
 
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
