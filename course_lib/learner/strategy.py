@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..core.checks import one_of
+from ..core.checks import ArgumentError, number, one_of
 from ..core.device import disable_malloc_trim
 from .checks import explaining
 from .figures import Count, is_nothing
@@ -29,8 +29,14 @@ __all__ = ['make_adamw', 'Strategy', 'create_strategy']
 # %% ../../nbs/library/learner/strategy.ipynb #d674a19c
 def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
     """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where PyTorch can."""
-    devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
+    weight_decay = number("weight_decay", weight_decay, least=0)
+    try:
+        groups = [{**group, "params": list(group["params"])} for group in groups]  # a generator is read once
+        devices = {parameter.device.type for group in groups for parameter in group["params"]}
+        return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ArgumentError("groups must be dicts with parameters, as [{'params': model.parameters(), 'lr': 1e-3}]: "
+                            f"{error}") from error
 
 # %% ../../nbs/library/learner/strategy.ipynb #e9fd45ab
 class Strategy:
