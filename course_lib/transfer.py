@@ -148,12 +148,13 @@ def fine_tune(
     `views` as in `fit_one_cycle`. Raises: `ValueError` for a model without a body, and
     rates and epochs that make no sense.
     """
-    instance("learner", learner, Learner)
+    instance("learner", learner, Learner, "fine_tune takes a Learner.")
     whole("epochs", epochs)
     whole("freeze_epochs", freeze_epochs, 0)
     whole("views", views)
     highest = number("base_lr", base_lr, above=0) / 2
-    lowest = highest / number("lr_mult", lr_mult, least=1)
+    hint = "Below 1 the first group's rate would be above the last one's."
+    lowest = highest / number("lr_mult", lr_mult, least=1, hint=hint)
     lrs = lrs_for(slice(lowest, highest), len(groups_of(learner)))
     extra, _ = as_callbacks(callbacks), OneCycle(pct_start, div)
     if freeze_epochs:

@@ -287,7 +287,8 @@ def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None
                       ax: Axes | None = None) -> Axes:
     """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them."""
     classes, parts = instance("items", items, ImageItems).classes, {"images": np.arange(len(items))}
-    parts = parts if splits is None else instance("splits", splits, Mapping)
+    if splits is not None:
+        parts = instance("splits", splits, dict)
     height = 1.0 + 0.28 * len(classes)
     ax = new_axes(ax, (6, min(height, 8)), dpi=80, layout="constrained")
     left = np.zeros(len(classes))

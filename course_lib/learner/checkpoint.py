@@ -245,7 +245,8 @@ def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
 
 # %% ../../nbs/library/learner/checkpoint.ipynb #22b2d834
 def _path_of(path: str | Path) -> Path:
-    return Path(instance("path", path, (str, os.PathLike)))
+    instance("path", path, (str, os.PathLike))
+    return Path(path)
 
 
 def _write(path: str | Path, model: nn.Module, metadata: Mapping[str, object], training: dict | None = None,
@@ -372,9 +373,10 @@ def resume_training(path: str | Path, learner: Learner, *, classes: Sequence[str
 
     Raises: as `load_weights`; `CheckpointError` when the checkpoint holds weights alone.
     """
+    instance("learner", learner, Learner)
     tensors, document = _read_safetensors(path)
     path = Path(path)
-    if classes is None and isinstance(instance("learner", learner, Learner).train_loader, HasClasses):
+    if classes is None and isinstance(learner.train_loader, HasClasses):
         classes = learner.train_loader.classes
     _check_fit(path, _part(tensors, "model"), document["metadata"], learner.model, classes)
     if document["training"] is None:
@@ -397,7 +399,8 @@ class Checkpoint(Watch):
     def __init__(self, folder: str | Path, metadata: Mapping[str, object] | None = None, *, monitor: str | None = None,
                  mode: str | None = None):
         super().__init__(monitor, mode)
-        self.folder = Path(instance("folder", folder, (str, os.PathLike)))
+        instance("folder", folder, (str, os.PathLike))
+        self.folder = Path(folder)
         self.metadata = None if metadata is None else instance("metadata", metadata, Mapping)
 
     @property

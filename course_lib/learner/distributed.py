@@ -312,7 +312,7 @@ class DistributedStrategy(Strategy):
         self.parallel: nn.parallel.DistributedDataParallel | None = None
 
     @contextmanager
-    def fitting(self, model: nn.Module, loader: object) -> Iterator[None]:
+    def fitting(self, model: nn.Module, loader: Iterable) -> Iterator[None]:
         """Within it gradients are averaged over the processes, and BatchNorms see the rows of all."""
         _check_shards(loader, self.processes.world_size)
         parallel = nn.parallel.DistributedDataParallel

@@ -57,8 +57,8 @@ class Exercise:
     def __post_init__(self) -> None:
         for name in ("id", "title", "task", "verified", "why", "needs"):
             instance(name, getattr(self, name), str)
-        instance("examples", self.examples, Callable)
-        instance("outcome", self.outcome, (Callable, type(None)))
+        instance("examples", self.examples, Callable)  # type: ignore[arg-type]
+        instance("outcome", self.outcome, (Callable, type(None)))  # type: ignore[arg-type]
         if len([instance("hints[...]", one, str) for one in instance("hints", self.hints, (tuple, list))]) != 3:
             raise ArgumentError(f"hints = {self.hints} must be three, each of which helps more than the one before.")
         whole("difficulty", self.difficulty, most=4)

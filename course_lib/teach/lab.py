@@ -49,7 +49,7 @@ class Lab:
     def __post_init__(self) -> None:
         for name in ("id", "title", "story", "ylabel"):
             instance(name, getattr(self, name), str)
-        instance("curves", self.curves, Callable)
+        instance("curves", self.curves, Callable)  # type: ignore[arg-type]
         instance("exercise", self.exercise, Exercise)
         causes = [instance("causes[...]", one, Cause) for one in instance("causes", self.causes, (tuple, list))]
         if len(causes) != 4 or sum(cause.right for cause in causes) != 1:
@@ -77,7 +77,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
     """The curves of the broken run, and with `answer` those of the mended one beside them."""
     from matplotlib.ticker import MaxNLocator
 
-    instance("answer", answer, (Callable, type(None)))
+    instance("answer", answer, (Callable, type(None)))  # type: ignore[arg-type]
     ax = new_axes(ax, (6, 3.2), layout="constrained")
     points = 0
     for style, title, function in (("-", "as given", lab.exercise.wrong_start), ("--", "mended", answer)):

@@ -76,7 +76,7 @@ def read_results(path: str | Path) -> list[dict]:
 # %% ../../nbs/library/teach/results.ipynb #6bd44e85
 def recorded_file(name: str) -> Path:
     """Where the course keeps the record `name`, such as `lighter.jsonl`; there may be no such file yet."""
-    if PurePath(instance("name", name, str)).name != name or "\0" in name:
+    if len(PurePath(instance("name", name, str)).parts) > 1 or "\0" in name:
         raise ArgumentError(f"name = {name!r} must be the name of a file, without a folder, such as again.json.")
     return RECORDS / name
 

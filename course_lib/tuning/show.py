@@ -120,6 +120,8 @@ def plot_curves(experiment: Experiment, names: Sequence[str], ax: Axes | None = 
     instance("experiment", experiment, Experiment)
     curves = [experiment.curve(instance("names[...]", name, str), **options)
               for name in instance("names", names, (list, tuple))]
+    if not curves:
+        raise ArgumentError("names is empty: give at least one, such as ['valid_loss'].")
     ax = new_axes(ax, layout="constrained")
     for index, (name, (means, stds)) in enumerate(zip(names, curves, strict=True)):
         epochs = range(1, len(means) + 1)

@@ -113,8 +113,8 @@ def lists_to_try(options: Mapping[str, Iterable]) -> dict[str, list]:
 def distinct_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:
     """`seeds` as Python's numbers, each once."""
     hint = "seeds are whole numbers from 0 to 4294967295, such as (42, 43, 44); at least two give a standard deviation."
-    single = isinstance(seeds, (bytes, Mapping)) or not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
-    chosen = [seeds] if single else list(seeds)
+    several = isinstance(seeds, Iterable) and not isinstance(seeds, (bytes, Mapping)) and getattr(seeds, "ndim", 1)
+    chosen: list = list(seeds) if several else [seeds]  # type: ignore[arg-type]
     whole("len(seeds)", len(chosen), 1, hint)
     return tuple(dict.fromkeys(whole("a seed", seed, 0, hint, most=2**32 - 1) for seed in chosen))
 
@@ -247,7 +247,8 @@ def by_seed(name: str, values: Mapping[int, float]) -> dict[int, float]:
 
 def read_trials(path: str | Path) -> list[dict]:
     """The rows of a results file, oldest first; of rows with the same key the newest. Torn lines are left out."""
-    path = Path(instance("path", path, (str, os.PathLike)))
+    instance("path", path, (str, os.PathLike))
+    path = Path(path)
     rows: dict[str, dict] = {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ()
     for row in map(json_object, lines):
@@ -259,7 +260,8 @@ def read_trials(path: str | Path) -> list[dict]:
 # %% ../../nbs/library/tuning/trials.ipynb #b356b1d5
 def results_file(path: str | Path) -> Path:
     """`path`, if it is no folder."""
-    path = Path(instance("path", path, (str, os.PathLike)))
+    instance("path", path, (str, os.PathLike))
+    path = Path(path)
     if path.is_dir() or "\0" in str(path):
         raise ArgumentError(f"path = {shown(str(path))} is a folder, or no name of a file. Name a file for the results, such as {path / 'results.jsonl'}.")
     return path
