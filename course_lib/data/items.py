@@ -288,7 +288,8 @@ def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None
     """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them."""
     classes, parts = instance("items", items, ImageItems).classes, {"images": np.arange(len(items))}
     if splits is not None:
-        parts = instance("splits", splits, dict)
+        instance("splits", splits, Mapping)
+        parts = dict(splits)
     height = 1.0 + 0.28 * len(classes)
     ax = new_axes(ax, (6, min(height, 8)), dpi=80, layout="constrained")
     left = np.zeros(len(classes))

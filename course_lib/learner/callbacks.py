@@ -127,7 +127,7 @@ def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
 
     The start is corrected, so that the first smoothed value is the first value (Kingma and Ba 2015, section 3).
     """
-    number("beta", beta, least=0, below=1)
+    beta = number("beta", beta, least=0, below=1)
     smoothed, mean = [], 0.0
     try:
         for n, value in enumerate(values, start=1):

@@ -459,7 +459,7 @@ def cached_features(
     """
     check_views(views)
     instance("learner", learner, Learner)
-    if memory_limit != float("inf"):
+    if not isinstance(memory_limit, float) or memory_limit != float("inf"):
         memory_limit = number("memory_limit", memory_limit, least=0, hint="It is a number of bytes.")
     stand_ins = _stand_ins(learner, views, memory_limit, echo or _voice(learner)) if keep else None
     if stand_ins is None:

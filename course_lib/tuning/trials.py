@@ -113,7 +113,7 @@ def lists_to_try(options: Mapping[str, Iterable]) -> dict[str, list]:
 def distinct_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:
     """`seeds` as Python's numbers, each once."""
     hint = "seeds are whole numbers from 0 to 4294967295, such as (42, 43, 44); at least two give a standard deviation."
-    several = isinstance(seeds, Iterable) and not isinstance(seeds, (bytes, Mapping)) and getattr(seeds, "ndim", 1)
+    several = isinstance(seeds, Iterable) and not isinstance(seeds, (bytes, Mapping)) and getattr(seeds, "ndim", True)
     chosen: list = list(seeds) if several else [seeds]  # type: ignore[arg-type]
     whole("len(seeds)", len(chosen), 1, hint)
     return tuple(dict.fromkeys(whole("a seed", seed, 0, hint, most=2**32 - 1) for seed in chosen))
