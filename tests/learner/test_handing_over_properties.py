@@ -92,6 +92,7 @@ json_values = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st
                            max_leaves=4)
 
 
+@pytest.mark.slow
 @few
 @given(metadata=st.dictionaries(st.text(), json_values, max_size=3), value=odd)
 def test_a_file_gives_back_weights_and_metadata(metadata, value, tmp_path_factory):
