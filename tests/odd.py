@@ -14,8 +14,9 @@ few = settings(max_examples=30, deadline=None, derandomize=True, suppress_health
 numbers = st.one_of(st.integers(-3, 9), st.just(10**400), st.floats(), st.booleans(),
                     st.sampled_from([np.int64(2), np.float32(0.5), torch.tensor(2), torch.tensor(True), math.nan]))
 words = st.one_of(st.text(max_size=6), st.sampled_from(["a/b", "\0", "$x^_$", "_a", "error_rate", "ß\u0301"]))
-odd = st.one_of(st.none(), numbers, words, st.binary(max_size=3), st.lists(numbers, max_size=3), st.lists(words, max_size=3),
-                st.tuples(words, words), st.dictionaries(words, numbers, max_size=2), st.lists(st.just({}), max_size=2),
+odd = st.one_of(st.none(), numbers, words, st.binary(max_size=3), st.lists(numbers, max_size=3),
+                st.lists(words, max_size=3), st.tuples(words, words),
+                st.dictionaries(words, numbers, max_size=2), st.lists(st.just({}), max_size=2),
                 st.dictionaries(st.integers(0, 3), st.floats(), max_size=3),
                 st.sampled_from([object(), len, slice(1), Path("x"), [[1, 2], [3]], np.zeros(3), np.zeros((2, 2)),
                                  torch.zeros(2), torch.zeros(2, 2, dtype=torch.complex64)]))

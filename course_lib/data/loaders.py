@@ -191,8 +191,8 @@ def _shown_batch(batch: object, classes: Sequence[str] | None) -> tuple[torch.Te
     x, y = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
     if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3 \
             or not x.numel() or y.shape != x.shape[:1] or x.is_complex() or y.is_floating_point() or y.is_complex():
-        raise ArgumentError("batch must be a loader, or a pair (x, y) of tensors: images (N, 3, height, width), and the "
-                            f"numbers of their classes (N,); not {shown(batch)}.")
+        raise ArgumentError("batch must be a loader, or a pair (x, y) of tensors: images (N, 3, height, width), and "
+                            f"the numbers of their classes (N,); not {shown(batch)}.")
     names = instance("classes", () if classes is None else classes, (tuple, list))
     if names and not 0 <= int(y.min()) <= int(y.max()) < len(names):
         raise ArgumentError(f"classes names {len(names)}, but y goes from {int(y.min())} to {int(y.max())}.")

@@ -28,7 +28,8 @@ class Question:
     def __post_init__(self) -> None:
         instance("text", self.text, str)
         for pair in instance("choices", self.choices, (tuple, list)):
-            if len([instance("choices[...]", said, str) for said in instance("choices[...]", pair, (tuple, list))]) != 2:
+            said = [instance("choices[...]", one, str) for one in instance("choices[...]", pair, (tuple, list))]
+            if len(said) != 2:
                 raise ArgumentError(f"choices[...] = {pair} must be a choice and the answer to it.")
         whole("right", self.right, 0, "It is the number of a choice.", most=len(self.choices) - 1)
 

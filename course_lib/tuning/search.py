@@ -261,7 +261,7 @@ def search(
                 time.sleep(0.2)  # others are at work on the last ones
 
 # %% ../../nbs/library/tuning/search.ipynb #430dd78a
-def _drawn_by_optuna(plot: Callable, study: optuna.Study, **options: object) -> Axes:
+def _drawn_by_optuna(plot: Callable, study: optuna.Study, value: str) -> Axes:
     """An Axes from one of Optuna's plots, which would otherwise change the style of all later plots."""
     import matplotlib as mpl
     import optuna
@@ -269,7 +269,7 @@ def _drawn_by_optuna(plot: Callable, study: optuna.Study, **options: object) -> 
     instance("study", study, optuna.Study, "search gives it back.")
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        ax = plot(study, **options)
+        ax = plot(study, target_name=plain(instance("value", value, str).replace("_", " ")))
     ax.figure.set_size_inches(6, 3.5)
     ax.figure.set_layout_engine("constrained")
     return ax
@@ -279,7 +279,7 @@ def plot_history(study: optuna.Study, value: str = "error_rate") -> Axes:
     """Draw the value of each finished trial in order, and the best so far."""
     from optuna.visualization.matplotlib import plot_optimization_history
 
-    return _drawn_by_optuna(plot_optimization_history, study, target_name=plain(instance("value", value, str).replace("_", " ")))
+    return _drawn_by_optuna(plot_optimization_history, study, value=value)
 
 
 def plot_importances(study: optuna.Study, value: str = "error_rate") -> Axes:
@@ -296,4 +296,4 @@ def plot_importances(study: optuna.Study, value: str = "error_rate") -> Axes:
     if len(values) < 3 or len(set(values)) < 2:
         raise ValueError(f"{len(values)} finished trials with {len(set(values))} different values say nothing about "
                          "which option matters; run more.")
-    return _drawn_by_optuna(plot_param_importances, study, target_name=plain(instance("value", value, str).replace("_", " ")))
+    return _drawn_by_optuna(plot_param_importances, study, value=value)

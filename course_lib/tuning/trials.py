@@ -33,7 +33,7 @@ from ..learner import Callback, Learner
 from ..learner.features import pictures_digest
 
 # %% auto #0
-__all__ = ['by_seed', 'read_trials', 'Experiment', 'run_experiment']
+__all__ = ['read_trials', 'Experiment', 'run_experiment']
 
 # %% ../../nbs/library/tuning/trials.ipynb #494a83da
 FRAME_GIVES = ("seed", "callbacks")  # what a trial gets from here, not from a configuration
@@ -108,6 +108,12 @@ def lists_to_try(options: Mapping[str, Iterable]) -> dict[str, list]:
         if not lists[name]:
             raise ArgumentError(f"{name} has no value to try. Give at least one, or leave {name} out of the grid.")
     return lists
+
+
+def by_seed(name: str, values: Mapping[int, float]) -> dict[int, float]:
+    """`values` as Python's numbers. Raises: `ArgumentError` naming `name` for what is no `{seed: value}`."""
+    return {seed: number(f"{name}[{seed!r}]", value, least=-1e100, most=1e100)
+            for seed, value in instance(name, values, Mapping).items()}
 
 
 def distinct_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:
@@ -229,20 +235,14 @@ def run_trial(trial: Callable, config: Mapping, seed: int, callbacks: Sequence[C
     return row | {"seconds": round(time.perf_counter() - started, 3)}
 
 # %% ../../nbs/library/tuning/trials.ipynb #e2ce3606
-_KINDS: dict[str, Any] = {"key": str, "config": dict, "seed": int, "status": str, "values": dict, "seconds": (int, float),
-                          "error": str, "curves": list}
+_KINDS: dict[str, Any] = {"key": str, "config": dict, "seed": int, "status": str, "values": dict,
+                          "seconds": (int, float), "error": str, "curves": list}
 
 
 def _is_row(row: object) -> bool:
     """Whether a row has all that `run_trial` writes."""
     return isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in _KINDS.items()) and (
         _numbers(row["values"]).keys() == row["values"].keys())
-
-
-def by_seed(name: str, values: Mapping[int, float]) -> dict[int, float]:
-    """`values` as Python's numbers. Raises: `ArgumentError` naming `name` for what is no `{seed: value}`."""
-    return {seed: number(f"{name}[{seed!r}]", value, least=-1e100, most=1e100)
-            for seed, value in instance(name, values, Mapping).items()}
 
 
 def read_trials(path: str | Path) -> list[dict]:
@@ -263,7 +263,8 @@ def results_file(path: str | Path) -> Path:
     instance("path", path, (str, os.PathLike))
     path = Path(path)
     if path.is_dir() or "\0" in str(path):
-        raise ArgumentError(f"path = {shown(str(path))} is a folder, or no name of a file. Name a file for the results, such as {path / 'results.jsonl'}.")
+        raise ArgumentError(f"path = {shown(str(path))} is a folder, or no name of a file. Name a file for "
+                            f"the results, such as {path / 'results.jsonl'}.")
     return path
 
 

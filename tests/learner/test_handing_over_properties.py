@@ -26,8 +26,16 @@ from course_lib.learner import (
 from course_lib.learner.features import FeatureLoader, cached_features
 from course_lib.learner.memory import find_batch_size
 from course_lib.learner.strategy import make_adamw
-from course_lib.lr_finder import LRSweep, explore_lrs, plot_lr_sweep, suggest_lrs, suggest_minimum, suggest_slide
-from course_lib.lr_finder import suggest_steep, suggest_valley
+from course_lib.lr_finder import (
+    LRSweep,
+    explore_lrs,
+    plot_lr_sweep,
+    suggest_lrs,
+    suggest_minimum,
+    suggest_slide,
+    suggest_steep,
+    suggest_valley,
+)
 from course_lib.lr_finder.explorer import LRRun
 from course_lib.schedules import plot_lrs, plot_schedule
 from course_lib.transfer import fine_tune, fit_one_cycle, freeze, unfreeze
@@ -65,7 +73,8 @@ def not_a(*kinds):
 @few
 @given(value=odd)
 def test_plots_of_a_training_show_what_was_recorded(value, trained):
-    assert told(lambda: plot_losses(value), "recorder") is None and told(lambda: plot_schedule(value), "recorder") is None
+    assert told(lambda: plot_losses(value), "recorder") is None
+    assert told(lambda: plot_schedule(value), "recorder") is None
     ax = told(lambda: plot_losses(trained.recorder, beta=value), "beta")
     if ax is not None:
         assert ax.lines[0].get_ydata().tolist() == trained.recorder.losses
@@ -88,8 +97,8 @@ def test_a_recorder_takes_back_what_it_gave(name, value, trained):
 
 
 json_values = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
-                           lambda part: st.one_of(st.lists(part, max_size=2), st.dictionaries(st.text(), part, max_size=2)),
-                           max_leaves=4)
+                           lambda part: st.one_of(st.lists(part, max_size=2),
+                                                  st.dictionaries(st.text(), part, max_size=2)), max_leaves=4)
 
 
 @pytest.mark.slow
@@ -186,7 +195,8 @@ def test_the_default_optimiser_is_adamw(value, decay):
        shuffle=st.booleans())
 def test_a_feature_loader_gives_every_row_with_its_target(name, value, shuffle):
     rows = torch.arange(12.0).view(2, 6, 1)
-    given_ = {"features": rows, "targets": CLASSES, "batch_size": 4, "shuffle": shuffle, "drop_last": False, name: value}
+    given_ = {"features": rows, "targets": CLASSES, "batch_size": 4, "shuffle": shuffle, "drop_last": False,
+              name: value}
     loader = told(lambda: FeatureLoader(**given_), name)
     if loader is not None:
         x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
@@ -267,8 +277,8 @@ def test_freezing_takes_what_has_groups(value):
 
 @pytest.mark.slow
 @few
-@given(name=st.sampled_from(["epochs", "base_lr", "freeze_epochs", "lr_mult", "pct_start", "div", "views", "callbacks"]),
-       value=odd)
+@given(name=st.sampled_from(["epochs", "base_lr", "freeze_epochs", "lr_mult", "pct_start", "div", "views",
+                              "callbacks"]), value=odd)
 def test_fine_tuning_trains_so_many_epochs_at_such_rates(name, value):
     learner, before = make(), net().state_dict()
     if name in ("epochs", "freeze_epochs") and isinstance(value, int) and value > 9:

@@ -19,10 +19,10 @@ from course_lib.teach import (
     read_record,
     recorded_file,
     require,
+    results,
     show_lab,
     solution,
 )
-from course_lib.teach import results
 from course_lib.teach.practice import find_exercise, find_lab
 
 TASK = {"id": "99.x", "title": "t", "task": "t", "examples": lambda seed: [(1,)], "verified": "v",
