@@ -12,10 +12,11 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, whole
+from ..core.checks import ArgumentError, number, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
+from .checks import check_batch, check_loader
 from .figures import Count
 from ..models import Backbone, Classifier, body_blocks
 
@@ -175,10 +176,12 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
     image fits, `ValueError` for what is no batch of colour images.
     """
     with preserved(learner):
-        x, y = next(iter(learner.train_loader))
+        loader = check_loader(learner.train_loader, "training loader")
+        x, y = check_batch(next(iter(loader), None))
     if x.ndim != 4 or x.shape[1] != 3:
         raise ArgumentError(f"find_batch_size counts for colour images (N, 3, height, width), and the loader gives "
                             f"{tuple(x.shape)}.")
+    memory = None if memory is None else number("memory", memory, least=0, hint="It is a number of bytes.")
     side, on_cpu = math.ceil(math.sqrt(x.shape[2] * x.shape[3])), learner.device.type == "cpu"
     if on_cpu and memory is None:
         import psutil
