@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..core.checks import ArgumentError, whole
+from ..core.checks import ArgumentError, instance, whole
 from ..core.device import choose_device
 from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
@@ -43,6 +43,13 @@ class TrainedClassifier:
     transform: BatchTransform
     metadata: dict = field(repr=False)
 
+    def __post_init__(self) -> None:
+        for name, kind in (("model", nn.Module), ("transform", BatchTransform), ("metadata", dict)):
+            instance(name, getattr(self, name), kind)
+        names = tuple(instance("classes", name, str) for name in instance("classes", self.classes, (tuple, list)))
+        object.__setattr__(self, "classes", names)
+        object.__setattr__(self, "presize", whole("presize", self.presize))
+
 
 @dataclass(frozen=True)
 class ImagePrediction:
@@ -58,9 +65,10 @@ class ImagePrediction:
 # %% ../../nbs/library/app/predict.ipynb #d31e738f
 def latest_model(runs: str | Path = "runs") -> Path:
     """The newest model.safetensors under `runs`. Raises: `FileNotFoundError` when nothing was trained yet."""
-    models = sorted(Path(runs).glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
+    runs = Path(instance("runs", runs, (str, os.PathLike)))
+    models = sorted(runs.glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
     if not models:
-        raise FileNotFoundError(f"There is no trained model under {Path(runs).resolve()}. Train one with "
+        raise FileNotFoundError(f"There is no trained model under {runs.resolve()}. Train one with "
                                 "'course train', or name a file with --model.")
     return models[-1]
 
@@ -72,7 +80,7 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     """
     if not isinstance(path, (str, os.PathLike, type(None))):
         raise ArgumentError(f"path = {path!r} must be the path of a model.safetensors, or of its folder.")
-    path = Path(path) if path else latest_model()
+    path = latest_model() if path is None else Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
     _, saved = load_checkpoint(path)
     needed = ("backbone", "classes", "presize", "image_size", "mean", "std", "dropout")
@@ -199,7 +207,7 @@ def predict_images(
 
 def _answers(classifier: TrainedClassifier, pixels: np.ndarray) -> list[ImagePrediction]:
     """What the model says of each image of a batch, uint8 (N, presize, presize, 3)."""
-    x = torch.from_numpy(pixels).to(next(classifier.model.parameters()).device)
+    x = torch.from_numpy(pixels).to(next(classifier.model.parameters(), torch.empty(0)).device)
     logits = classifier.model(classifier.transform(x))
     if logits.shape != (len(x), len(classifier.classes)):
         raise ArgumentError(f"The classifier's model gives scores of shape {tuple(logits.shape)} for {len(x)} images, "
