@@ -118,7 +118,10 @@ def quantize_int8(classifier: Classifier, batches: Iterable[torch.Tensor]) -> nn
         prepared = prepare_fx(row, get_default_qconfig_mapping(engine), (batches[0].cpu(),),
                               prepare_custom_config=leave)
         for x in batches:
-            prepared(x.cpu())
+            try:
+                prepared(x.cpu().float())
+            except RuntimeError as error:
+                raise ArgumentError(f"{wanted}; this network does not take {tuple(x.shape)}: {error}") from error
         return convert_fx(prepared)
 
 # %% ../../nbs/library/backbones/lighter.ipynb #30adde55

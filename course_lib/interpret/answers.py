@@ -71,7 +71,7 @@ class Replay:
     """
 
     def __init__(self, loader: Iterable):
-        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__") or getattr(loader, "ndim", 1) == 0:
             raise ArgumentError(f"A {type(loader).__name__} cannot be iterated over. Give a loader, or a list of "
                                 "(x, y) batches.")
         self.loader, self.numbers, self.place = loader, random_state(), loader_state(loader)
@@ -242,7 +242,7 @@ class Interpretation:
 
     def at_temperature(self, temperature: float) -> Interpretation:
         """The same answers with all logits divided by `temperature`: other probabilities, the same predictions."""
-        return replace(self, logits=self.logits / number("temperature", temperature, above=0))
+        return replace(self, logits=self.logits / number("temperature", temperature, least=1e-6, most=1e6))
 
     def inputs(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """What the model was given for these rows: float (rows, ...), on the CPU. Raises as `images` does."""
@@ -291,7 +291,8 @@ def interpret(
     Raises: `ValueError` for an empty loader, one that drops images, missing targets, or names that do not fit the
     model's scores.
     """
-    loader = instance("learner", learner, Learner).valid_loader if loader is None else loader
+    instance("learner", learner, Learner)
+    loader = learner.valid_loader if loader is None else loader
     if loader is None:
         raise ArgumentError("This learner has no validation loader. Give the loader that shall be interpreted.")
     replay = Replay(_whole_pass(loader))

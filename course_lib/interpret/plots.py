@@ -194,8 +194,9 @@ def show_most_confused(
     import matplotlib.pyplot as plt
 
     names, count = instance("interpretation", interpretation, Interpretation).classes, whole("count", count)
-    chosen = [one_of(f"There is no class {name!r}: pair", str(name), names) for name in pair or ()]
-    if chosen and (len(chosen) != 2 or isinstance(pair, str) or any(names.count(name) > 1 for name in chosen)):
+    chosen = [one_of(f"There is no class {name!r}: pair", str(name), names)
+              for name in (() if pair is None else instance("pair", pair, (tuple, list)))]
+    if pair is not None and (len(chosen) != 2 or any(names.count(name) > 1 for name in chosen)):
         raise ArgumentError(f"pair = {pair!r} must be the names of two classes, each the name of one class only.")
     own, other = map(names.index, chosen) if chosen else confused_pair(interpretation)
     axes = plt.subplots(2, 2, figsize=(8.8, 1.3 + 3.1 * -(-count // 3)), dpi=62, layout="constrained")[1]

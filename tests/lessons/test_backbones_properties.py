@@ -76,7 +76,7 @@ def vgg(layers=(4, "pool", 6), **options):
     return create_vgg(3, layers, **{"head": "pooled", "image_size": 8} | options)
 
 
-@settings(some, max_examples=15)
+@settings(some, max_examples=8)
 @given(LAYERS, st.booleans(), st.booleans(), st.sampled_from([0.5, 1.0, 2.0]))
 def test_a_vgg_has_the_layers_and_costs_of_its_table(layers, separable, batch_norm, width):
     size, made = 32, vgg(layers, separable=separable, batch_norm=batch_norm, width=width)
@@ -181,7 +181,7 @@ def test_eight_bits_answer_nearly_as_thirty_two(batches):
     made = told("batches", lambda: quantize_int8(model, batches))
     if made is not None:
         assert isinstance(batches, list) and batches[0].shape[1] == 3
-        x = batches[0]
+        x = batches[0].float()
         torch.testing.assert_close(made(x), model(x), atol=0.05, rtol=0.1)
 
 
@@ -219,7 +219,8 @@ def test_every_point_is_drawn_where_it_is(name, value):
     stds, ax = value if name == "all stds" else stds, value if name == "ax" else None
     drawn = told(name.split()[-1], lambda: plot_pareto(costs, errors, stds, ax=ax))
     if name in ("costs", "errors", "stds"):
-        assert (drawn is not None) == (is_real(value) and (name == "errors" or value >= 0 and (value or name == "stds")))
+        assert (drawn is not None) == bool(
+            is_real(value) and (name == "errors" or value > 0 or name == "stds" and value == 0))
     if drawn is not None and name != "all stds" and (not is_real(value) or abs(value) < 1e6):
         drawn.figure.canvas.draw()
         (line,) = drawn.containers[0].lines[:1]
@@ -243,7 +244,8 @@ def test_the_seconds_of_a_step_are_the_formulas(place, value):
 
 # ---- Bilinear heads
 
-@few
+@pytest.mark.slow
+@some
 @given(st.sampled_from(["num_classes", "dim", "dropout", "seed"]), ODD)
 def test_a_bilinear_classifier_is_as_asked(name, value):
     body = Backbone("tiny", nn.Conv2d(3, 4, 1), num_features=4, input_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
