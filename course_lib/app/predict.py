@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..core.checks import ArgumentError, instance, whole
+from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.device import choose_device
 from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
@@ -83,14 +83,16 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     path = latest_model() if path is None else Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
     _, saved = load_checkpoint(path)
-    needed = ("backbone", "classes", "presize", "image_size", "mean", "std", "dropout")
-    if missing := [key for key in needed if key not in saved]:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it was not written by 'course train'.")
+    needed = {"backbone": str, "classes": list, "presize": int, "image_size": int, "mean": list, "std": list,
+              "dropout": (int, float)}
+    if missing := [key for key, kind in needed.items() if not isinstance(saved.get(key), kind)]:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)} as 'course train' writes it: it is from elsewhere.")
     model: nn.Module = create_classifier(
         saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
     load_weights(path, model)
-    if saved.get("mirror_axes"):
-        model = FlipTTA(model, saved["mirror_axes"])
+    axes = instance("mirror_axes", saved.get("mirror_axes") or [], list)
+    if axes:
+        model = FlipTTA(model, [one_of("mirror_axes", one, ([2], [3], [2, 3])) for one in axes])
     transform = BatchTransform(saved["image_size"], tuple(saved["mean"]), tuple(saved["std"]))
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)

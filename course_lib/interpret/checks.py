@@ -25,7 +25,7 @@ def as_numbers(values: object, name: str) -> torch.Tensor:
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(f"{name} = {shown(values)} must be whole numbers: one number, a list or a tensor.") from None
+        raise ArgumentError(f"{name} = {shown(values)} must be whole numbers: one, a list or a tensor.") from None
 
 
 def class_indices(values: torch.Tensor | Sequence[int] | int, num_classes: int, name: str) -> torch.Tensor:
