@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def latest_model(runs: str | Path = "runs") -> Path:
     runs = Path(instance("runs", runs, (str, os.PathLike)))
     models = sorted(runs.glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
     if not models:
-        raise FileNotFoundError(f"There is no trained model under {runs.resolve()}. Train one with "
+        raise FileNotFoundError(f"There is no trained model under {runs.absolute()}. Train one with "
                                 "'course train', or name a file with --model.")
     return models[-1]
 
@@ -83,8 +84,8 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     path = latest_model() if path is None else Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
     _, saved = load_checkpoint(path)
-    needed = {"backbone": str, "classes": list, "presize": int, "image_size": int, "mean": list, "std": list,
-              "dropout": (int, float)}
+    needed: dict[str, Any] = {"backbone": str, "classes": list, "presize": int, "image_size": int, "mean": list,
+                              "std": list, "dropout": (int, float)}
     if missing := [key for key, kind in needed.items() if not isinstance(saved.get(key), kind)]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)} as 'course train' writes it: it is from elsewhere.")
     model: nn.Module = create_classifier(

@@ -389,8 +389,8 @@ def train_classifier(
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
     for name, value in (("output", output or ""), ("runs", runs)):
         instance(name, value, (str, os.PathLike))
-    for name, value in (("resume", resume), ("overwrite", overwrite)):
-        one_of(name, value, (False, True))  # a word such as "no" would be true
+    for name, told in (("resume", resume), ("overwrite", overwrite)):
+        one_of(name, told, (False, True))  # a word such as "no" would be true
     device = choose_device(settings.device)
     _check_precision_asked(recipe, device)
     with together(device) as processes:

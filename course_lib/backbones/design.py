@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -143,7 +144,7 @@ def cut_convolution(
 
 # %% ../../nbs/08_deeper_backbones.ipynb #ed1bab0c
 def numbers_of(
-    name: str, values: Mapping[str, float], **limits: float
+    name: str, values: Mapping[str, float], **limits: Any
 ) -> dict[str, float]:
     """`values` with plain numbers. Raises: `ValueError` naming `name` for others."""
     pairs = instance(name, values, Mapping).items()

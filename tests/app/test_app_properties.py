@@ -104,11 +104,11 @@ def test_the_recipe_of_a_training_is_the_profiles_with_the_changes(name, value):
 @few
 @given(st.sampled_from(["settings", "output", "runs", "resume", "overwrite", *COUNTS, *NUMBERS, *WORDS]), ODD)
 def test_a_training_refuses_what_it_cannot_mean_before_it_begins(tmp_path, name, value):
-    if name not in ("settings", "output", "runs", "resume", "overwrite") and (
-            value is None or expected_of(name, value) is not ValueError):
+    if name in ("settings", "output", "runs", "resume", "overwrite"):
+        value = 3.5 if value is None or isinstance(value, (bool, str)) else value
+        value = "no" if name in ("resume", "overwrite") and value == 3.5 else value
+    elif value is None or expected_of(name, value) is not ValueError:
         value = "!"
-    elif isinstance(value, bool) and name in ("resume", "overwrite") or isinstance(value, str) or value is None:
-        value = 3.5
     given_ = {"runs": tmp_path, "echo": pytest.fail} | {name: value}
     assert told(name, lambda: train_classifier(given_.pop("settings", TEST), **given_)) is None
     assert not list(tmp_path.iterdir()) and not Path("never-made").exists()
