@@ -26,7 +26,7 @@ def _sentence(text: str, hint: str) -> str:
     return f"{text} {hint}".strip()
 
 
-def instance(name: str, value: object, kinds: type[T] | tuple[type[T], ...], hint: str = "") -> T:
+def instance(name: str, value: T, kinds: type | tuple[type, ...], hint: str = "") -> T:
     """`value` if it is one of `kinds`. Raises: `ArgumentError` naming `name`."""
     if not isinstance(value, kinds):
         allowed = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))

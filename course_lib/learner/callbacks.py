@@ -75,7 +75,7 @@ def _lrs_and_momentum(optimizer: torch.optim.Optimizer) -> tuple[list[float], fl
 class Recorder(Callback):
     """Remembers what plots and tables need, over all fits of its learner.
 
-    For each step `losses`, `rates` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
+    For each step `losses`, `lrs` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
     """
     order = 10
 
@@ -116,7 +116,7 @@ class Recorder(Callback):
 
     def load_state(self, state: dict) -> None:
         state = {"lrs": instance("state", state, Mapping).get("rates"), **state}  # as they were called before
-        kept = [list(instance(f"state[{name!r}]", state.get(name), (list, tuple)))
+        kept = [list(instance(f"state[{name!r}]", state.get(name), (list, tuple)))  # type: ignore[arg-type]
                 for name in ("rows", "losses", "lrs", "momenta")]
         self.clear()
         self.rows, self._losses, self.lrs, self.momenta = kept

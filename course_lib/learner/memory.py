@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, number, whole
+from ..core.checks import ArgumentError, instance, number, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
@@ -33,7 +33,11 @@ def without_values(
              for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     with preserve_modes(model):
         model.train(training)
-        yield lambda x: torch.func.functional_call(model, state, (x,)), state
+        try:
+            yield lambda x: torch.func.functional_call(model, state, (x,)), state
+        except RuntimeError as error:  # a `Backbone` says so itself
+            raise ArgumentError(f"model = {type(model).__name__} does not take images (N, 3, height, width) of this "
+                                f"image_size: {error}") from error
 
 
 def model_blocks(model: nn.Module) -> list[nn.Module]:
@@ -51,6 +55,7 @@ def body_of(model: nn.Module) -> Backbone | None:
 
 def image_size_for(model: nn.Module, image_size: int | None = None) -> int:
     """`image_size`, or the one that the model is meant for (224 where nobody knows)."""
+    instance("model", model, nn.Module)
     if image_size is None:
         return body.input_size if (body := body_of(model)) else 224
     return whole("image_size", image_size, hint="It counts pixels: 224, for instance.")
