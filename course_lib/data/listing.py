@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..core.checks import ArgumentError
-from ..core.text import list_some
+from ..core.text import counted, list_some
 from .items import plain_name
 
 # %% auto #0
@@ -130,7 +130,8 @@ def _left_out(root: Path, names: list[str], files: dict[str, str]) -> str:
     counts = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(5))
     full = {os.path.dirname(name) for name in names}
     bare = sorted({os.path.dirname(name) for name in odd} - full - {""}, key=plain_name)
-    return (f"{len(odd):,} files look like images, but Pillow opens none that end so: {counts}, as {odd[0]!r}."
+    return (f"{counted(len(odd), 'files look like images', 'file looks like an image')}, but Pillow opens none that "
+            f"end so: {counts}, as {odd[0]!r}."
             + (f" So there is no image in {list_some(bare, 5)}." if bare else "")
             + " Convert them to JPEG or PNG, or give them the right ending.")
 
@@ -171,9 +172,11 @@ def list_images(root: str | Path) -> list[str]:
     if left:
         warnings.warn(left, stacklevel=3)
     if found.doubles:
-        warnings.warn(f"{len(found.doubles):,} links lead to what is in the data set already, and are left out: "
-                      f"{list_some(found.doubles)}.", stacklevel=3)
+        lead = counted(len(found.doubles), "links lead", "link leads")
+        warnings.warn(f"{lead} to what is in the data set already; left out: {list_some(found.doubles)}.",
+                      stacklevel=3)
     if found.empty:
-        warnings.warn(f"{len(found.empty):,} folders are empty, so they are no classes: "
-                      f"{list_some(found.empty)}.", stacklevel=3)
+        are = counted(len(found.empty), "folders are empty, so they are no classes",
+                      "folder is empty, so it is no class")
+        warnings.warn(f"{are}: {list_some(found.empty)}.", stacklevel=3)
     return names
