@@ -521,6 +521,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'course_lib/data/items.py')},
             'course_lib.data.listing': { 'course_lib.data.listing._Found': ( 'library/data/listing.html#_found',
                                                                              'course_lib/data/listing.py'),
+                                         'course_lib.data.listing._bare_folders': ( 'library/data/listing.html#_bare_folders',
+                                                                                    'course_lib/data/listing.py'),
                                          'course_lib.data.listing._left_out': ( 'library/data/listing.html#_left_out',
                                                                                 'course_lib/data/listing.py'),
                                          'course_lib.data.listing._looks_like_an_image': ( 'library/data/listing.html#_looks_like_an_image',

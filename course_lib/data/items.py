@@ -144,7 +144,8 @@ def check_classes(items: ImageItems) -> None:
     if not present:
         raise ValueError("There are no images to split.")
     if len(present) == 1:
-        hint = f" Did you mean the folder {items.root / present[0]}?" if items.names[0].count("/") > 1 else ""
+        inner = items.root / present[0]
+        hint = f" Did you mean the folder {inner}?" if items.names[0].count("/") > 1 and inner.is_dir() else ""
         raise ValueError(f"All {len(items):,} images are of one class, {present[0]!r}; a classifier needs at least "
                          f"two. Check how the images are labelled.{hint}")
     if empty := [name for name in items.classes if not counts[name]]:

@@ -33,7 +33,7 @@ def keep_present(root: Path, names: Sequence[str], where: str, hint: str = "Chec
     missing = sorted(set(range(len(names))) - set(present))
     if not present:
         raise FileNotFoundError(f"None of the {len(names):,} images listed in {where} is in {root}; the first is "
-                                f"{list_some(names, 1)}. {hint}")
+                                f"{names[0]!r}. {hint}")
     if missing:
         warnings.warn(f"{len(missing):,} of {len(names):,} images listed in {where} are missing: "
                       f"{list_some([names[i] for i in missing])}. Going on with the {len(present):,} that are there.",

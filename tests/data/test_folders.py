@@ -68,6 +68,32 @@ def test_parts_of_other_names_are_said_to_be_taken_for_classes(tmp_path, parts):
     assert silent(lambda: items_from_folders(root)).classes == tuple(sorted(parts))
 
 
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_a_class_without_any_image_and_one_on_a_missing_disk(tmp_path, part):
+    root = folder_of(tmp_path / part, {"cat": 2, "dog": 2}) and tmp_path
+    if part:
+        folder_of(root / "val", {"cat": 1, "dog": 1})
+    silent(lambda: items_from_folders(root))
+    (root / part / "scans").mkdir()
+    (root / part / "scans" / "0.pdf").write_bytes(b"%PDF-1.4")
+    (root / part / "fox").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match=f"1 folder has files, but no image, and so no class: '{part}scans'"), \
+            pytest.warns(UserWarning, match=f"1 link leads to nothing: '{part}fox'. Is a disk missing"):
+        assert items_from_folders(root).classes == ("cat", "dog")
+    with pytest.warns(UserWarning, match="1 link leads to nothing") as said:  # elsewhere folders are no classes
+        list_images(root)
+    assert len(said) == 1
+
+
+def test_one_folder_too_many_is_named_only_where_it_is(tmp_path):
+    with pytest.raises(ValueError, match=r"Did you mean the folder .*/one/photos\?$"):
+        split_items(items_from_folders(folder_of(tmp_path / "one" / "photos", {"a": 2, "b": 2}).parent))
+    for part in ("train", "val"):
+        folder_of(tmp_path / "two" / part / "images", {"a": 2, "b": 2})
+    with pytest.raises(ValueError, match="of one class, 'images'.*are labelled.$"):
+        split_items(items_from_folders(tmp_path / "two"))
+
+
 def test_one_of_a_kind_is_written_as_one(tmp_path):
     root = folder_of(tmp_path, {"a": 2, "b": 2, "rare": 1})
     (root / "link").symlink_to(root / "a")
