@@ -144,8 +144,10 @@ def _read_file(path: Path) -> dict[str, str]:
         parser.read_string(read_text(path), source=path.name)
     except FileNotFoundError:
         raise SettingsError(f"There is no settings file {path}. Check the path, or leave it out.") from None
-    except (configparser.Error, ValueError, OSError) as error:
+    except (configparser.Error, OSError) as error:
         raise SettingsError(f"{path} cannot be read as settings: {error}. A line looks like 'seed = 42'.") from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     if not parser.has_section("course"):
         raise SettingsError(f"{path} has no [course] section; put that line above the settings.")
     return dict(parser["course"])

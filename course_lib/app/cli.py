@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..recipes import RECIPES, RESIZE_MODES
+from ..core.text import counted
 from ..settings import KEYS, CourseSettings, load_settings
 
 # %% auto #0
@@ -80,7 +81,7 @@ def _data_get(arguments: argparse.Namespace) -> int:
 
     settings = settings_from(arguments)
     items = get_items(arguments.name or settings.dataset, settings.data_dir)
-    print(f"\n{len(items):,} images in {len(items.classes)} classes, in {items.root}")
+    print(f"\n{counted(len(items), 'images')} in {counted(len(items.classes), 'classes', 'class')}, in {items.root}")
     for name, count in sorted(items.class_counts().items()):
         print(f"{count:>7,}  {name}")
     return 0
@@ -120,10 +121,12 @@ def _data_check(arguments: argparse.Namespace) -> int:
             print(f"{name}: {problem}")
     notes = [str(note.message) for note in said if Path(note.filename).parent.name != "PIL"]
     if several := sum(more for _, more in looks):
-        print(f"{several:,} files hold several pictures (an animation, or pages); the first of each counts.")
+        print(f"{counted(several, 'files hold', 'file holds')} several pictures (an animation, or pages); the "
+              "first of each counts.")
     print(*dict.fromkeys(notes), sep="\n", end="\n" if notes else "")
-    print(f"{len(good):,} of {len(items):,} images can be read, in {sum(map(bool, good.class_counts().values())):,} "
-          f"classes." + ("" if len(good) == len(items) else " The others are skipped when you train; delete or replace "
+    print(f"{len(good):,} of {len(items):,} images can be read, in "
+          f"{counted(len(set(good.labels)), 'classes', 'class')}."
+          + ("" if len(good) == len(items) else " The others are skipped when you train; delete or replace "
                          "them to be rid of the warning."))
     return int(len(good) < len(items) or bool(notes))
 
@@ -274,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter must not stop a training
     arguments = build_parser().parse_args(argv)
+    usual, warnings.formatwarning = warnings.formatwarning, lambda message, *where, **more: f"course: {message}\n"
     try:
         return arguments.do(arguments)
     except KeyboardInterrupt:
@@ -287,6 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"course: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = usual
 
 # %% ../../nbs/library/app/cli.ipynb #39a70345
 if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file: there it does nothing

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..core.checks import ArgumentError
 from ..core.device import choose_device
-from ..core.text import format_bytes
+from ..core.text import counted, format_bytes
 from ..settings import CourseSettings
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def data_finding(settings: CourseSettings) -> Finding:
         if trouble := unreachable_reason(info.archives[0][0]):
             return Finding("data", "problem", f"{detail}, but {trouble}", f"Connect to the network. {needs_none}")
         return Finding("data", "warning", detail, f"It is fetched on first use, or now by: course data get {info.name}")
-    detail = f"{settings.dataset}: {len(items):,} images in {len(items.classes)} classes"
+    detail = f"{settings.dataset}: {counted(len(items), 'images')} in {counted(len(items.classes), 'classes', 'class')}"
     if info and info.num_images and len(items) != info.num_images:
         return Finding("data", "warning", f"{detail}, but its source has {info.num_images:,} images", (
             f"If this is no sample of your choice, delete {items.root} and fetch or install the data set anew."))

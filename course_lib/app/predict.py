@@ -94,6 +94,7 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     axes = instance("mirror_axes", saved.get("mirror_axes") or [], list)
     if axes:
         model = FlipTTA(model, [one_of("mirror_axes", one, ([2], [3], [2, 3])) for one in axes])
+    model.classes = tuple(saved["classes"])  # type: ignore[assignment]  # a teacher is asked for their order
     transform = BatchTransform(saved["image_size"], tuple(saved["mean"]), tuple(saved["std"]))
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)
@@ -114,6 +115,8 @@ def _paths(given: str | os.PathLike) -> Iterator[Found]:
         path = Path(text).expanduser()
         if path.is_dir():
             return ((path / name, path / name) for name in list_images(path))
+        if not path.exists() and text[0] in "\"'" and text[0] == text[-1]:
+            return refuse("has quotation marks around it: leave them out")
         if not path.exists() and (matches := glob.glob(str(path), recursive=True)):
             return (pair for match in sorted(matches) for pair in _paths(match))
         if not path.exists() and glob.has_magic(text):
@@ -125,8 +128,10 @@ def _paths(given: str | os.PathLike) -> Iterator[Found]:
 
 def _listed(images: object) -> Iterator[Found]:
     """Each picture of what `predict_images` was given, with its name. Raises: `ArgumentError` for what holds none."""
-    if isinstance(images, (str, bytes, bytearray, os.PathLike, Image.Image)) or (
-            isinstance(images, (np.ndarray, torch.Tensor)) and images.dtype != object and images.ndim < 4):
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OU":
+        images = images.ravel().tolist()
+    if isinstance(images, (str, bytes, bytearray, io.IOBase, os.PathLike, Image.Image)) or (
+            isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim < 4):
         images = [images]
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise ArgumentError(f"images = {images!r} must be image files (a path, a folder, a pattern) or pictures "
@@ -134,7 +139,7 @@ def _listed(images: object) -> Iterator[Found]:
     for number, one in enumerate(images):
         if isinstance(one, (str, os.PathLike)):
             yield from _paths(one)
-        elif isinstance(one, (bytes, bytearray, np.ndarray, torch.Tensor, Image.Image)):
+        elif isinstance(one, (bytes, bytearray, io.IOBase, np.ndarray, torch.Tensor, Image.Image)):
             yield f"images[{number}]", one
         else:
             raise ArgumentError(f"images[{number}] is a {type(one).__name__}, which is no picture: give a path, an "
@@ -145,8 +150,8 @@ def _opened(picture: object, name: str) -> Image.Image:
     """A picture in memory as one of Pillow's, the caller's own left as it is."""
     if isinstance(picture, Image.Image):
         return picture.copy()
-    if isinstance(picture, (bytes, bytearray)):
-        return Image.open(io.BytesIO(picture))
+    if isinstance(picture, (bytes, bytearray, io.IOBase)):
+        return Image.open(io.BytesIO(picture.read() if isinstance(picture, io.IOBase) else picture))
     first = isinstance(picture, torch.Tensor)
     values = picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture
     values = np.asarray(values.float() if first and values.is_floating_point() else values)  # type: ignore[attr-defined]
@@ -173,7 +178,7 @@ def _read(classifier: TrainedClassifier, found: Found) -> ImagePrediction | np.n
         problem = "not an image in a format that Pillow reads"
     except Exception as error:  # Pillow's decoders raise many types on damaged images
         problem = str(error) if isinstance(error, (BadImageError, OSError, ValueError)) else repr(error)
-    return ImagePrediction(name, problem=f"cannot be read: {problem}")
+    return ImagePrediction(name, problem=f"cannot be read: {problem.removeprefix(f'{name} cannot be used: ')}")
 
 # %% ../../nbs/library/app/predict.ipynb #deae6fee
 @torch.no_grad()

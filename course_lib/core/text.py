@@ -33,6 +33,11 @@ def format_value(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 # %% ../../nbs/library/core/text.ipynb #51f65246
+def counted(count: int, many: str, one: str = "") -> str:
+    """`count` with the words for so many: `counted(1, "images")` is "1 image". `one`: by default `many` without s."""
+    return f"{count:,} {many if count != 1 else one or many.removesuffix('s')}"
+
+
 def list_some(names: Sequence[object], limit: int = 3, *, quote: bool = True) -> str:
     """The first few of `names` for a message, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..core.checks import ArgumentError, nearest, whole
 from ..core.files import disk_errors, lock
+from ..core.text import counted
 from .archives import unpack
 from .download import download
 from .items import ImageItems, warn_of_losses
@@ -247,7 +248,7 @@ def _locate(dataset: str | Path, data_dir: Path, allow_download: bool) -> tuple[
 
 def _announce(items: ImageItems) -> None:
     """Print what the data set is, its licence, and whom to cite."""
-    what = f"{len(items):,} images, {len(items.classes)} classes"
+    what = f"{counted(len(items), 'images')}, {counted(len(items.classes), 'classes', 'class')}"
     if items.info is None:
         print(f"Your folder {items.root.name!r}: {what}. Its licence is yours to know.")
         return

@@ -21,7 +21,7 @@ import numpy as np
 from ..core.checks import ArgumentError, instance
 from ..core.names import drawn_names
 from ..core.plots import new_axes, plain
-from ..core.text import list_some
+from ..core.text import counted, list_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +87,9 @@ class ImageItems:
         if twice:
             kinds = [label for name, label in zip(self.names, self.labels, strict=True) if name == twice[0]]
             other = f" (as {list_some(sorted(set(kinds)))})" if len(set(kinds)) > 1 else ""
-            raise ValueError(f"{len(twice)} names are listed more than once: {list_some(twice)}{other}. An image that "
-                             "is there twice could land in training and in validation; list it once.")
+            raise ValueError(f"{counted(len(twice), 'names are', 'name is')} listed more than once: {list_some(twice)}"
+                             f"{other}. An image that is there twice could land in training and in validation; list "
+                             "it once.")
         if again := [name for name, count in Counter(self.classes).items() if count > 1]:
             raise ValueError(f"classes lists {list_some(again)} more than once.")
         unknown = sorted(set(self.labels) - set(self.classes))
@@ -102,7 +103,7 @@ class ImageItems:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"ImageItems({len(self):,} images, {len(self.classes)} classes)"
+        return f"ImageItems({counted(len(self), 'images')}, {counted(len(self.classes), 'classes', 'class')})"
 
     @cached_property
     def targets(self) -> np.ndarray:
@@ -143,7 +144,8 @@ def check_classes(items: ImageItems) -> None:
     if not present:
         raise ValueError("There are no images to split.")
     if len(present) == 1:
-        hint = f" Did you mean the folder {items.root / present[0]}?" if items.names[0].count("/") > 1 else ""
+        inner = items.root / present[0]
+        hint = f" Did you mean the folder {inner}?" if items.names[0].count("/") > 1 and inner.is_dir() else ""
         raise ValueError(f"All {len(items):,} images are of one class, {present[0]!r}; a classifier needs at least "
                          f"two. Check how the images are labelled.{hint}")
     if empty := [name for name in items.classes if not counts[name]]:
@@ -155,8 +157,9 @@ def warn_of_single_images(items: ImageItems) -> None:
     """Warns of classes with one image, which a split keeps for training."""
     lonely = [name for name, count in items.class_counts().items() if count == 1]
     if lonely:
-        warnings.warn(f"{len(lonely)} classes have one image only, which stays in training, so nothing tells how well "
-                      f"they are learned: {list_some(lonely, 5)}. Add images or leave these classes out.", stacklevel=3)
+        warnings.warn(f"{counted(len(lonely), 'classes have', 'class has')} one image only, which stays in training, "
+                      f"so nothing tells how well that is learned: {list_some(lonely, 5)}. Add images, or leave them "
+                      "out.", stacklevel=3)
 
 
 def warn_of_untaught(items: ImageItems, train: np.ndarray, valid: np.ndarray) -> None:
@@ -226,10 +229,16 @@ def drop_strangers(root: object, names: list[str],
         elif parts and all(name.count("/") > 1 for name in names if name.split("/")[0] in parts):
             warnings.warn(f"The folders {list_some(sorted(tops))} are taken for classes, though {list_some(parts)} "
                           "looks like a part of a data set that is split.", stacklevel=4)
+        elif len(tops) > 1 and len(inner) > 1 and all(name.count("/") > 1 for name in names) and all(
+                {name.split("/")[1].lower() for name in names if name.startswith(f"{top}/")} == inner for top in tops):
+            warnings.warn(f"The folders {list_some(sorted(tops))} are taken for classes, though each of them holds the "
+                          f"same folders, {list_some(sorted(inner))}. If those are the classes, give the folder of one "
+                          "part, or call the parts train, valid and test.", stacklevel=4)
         return names, None
-    strangers = [f"{top!r} ({count:,} images)" for top, count in tops.items() if top.lower() not in SPLIT_FOLDERS]
+    strangers = [f"{top!r} ({counted(count, 'images')})" for top, count in tops.items()
+                 if top.lower() not in SPLIT_FOLDERS]
     if loose := 0 if by_folder else sum("/" not in name for name in names):  # where folders are classes, it is refused
-        strangers.append(f"{loose:,} images in no folder")
+        strangers.append(f"{counted(loose, 'images')} in no folder")
     if strangers:
         warnings.warn(f"Beside train, valid and test there is more, which is left out: {', '.join(strangers[:5])}. "
                       "Only what lies in train, valid and test belongs to the data set.", stacklevel=4)
@@ -246,7 +255,7 @@ def labelled_items(root: str | Path, names: Sequence[str], labels: Sequence[str]
     """
     plain = tuple(plain_name(label).strip() for label in labels)
     if "" in plain:
-        raise ValueError(f"{plain.count('')} images have a label that is empty: "
+        raise ValueError(f"{counted(plain.count(''), 'images have', 'image has')} a label that is empty: "
                          f"{list_some([n for n, label in zip(names, plain, strict=True) if not label])}.")
     found = _words("classes", sorted(set(plain)) if classes is None else classes)
     found = tuple(plain_name(name).strip() for name in found)

@@ -10,14 +10,15 @@ import mimetypes
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from ..core.checks import ArgumentError
-from ..core.text import list_some
-from .items import plain_name
+from ..core.text import counted, list_some
+from .items import folder_splits, plain_name
 
 # %% auto #0
 __all__ = []
@@ -25,6 +26,7 @@ __all__ = []
 # %% ../../nbs/library/data/listing.ipynb #2649a234
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _FOREIGN = frozenset(".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .pef .srw .svg .eps .wmf".split())
+_TEXT = {".json", ".yaml", ".yml", ".xml", ".toml", ".ini", ".ipynb", ".sh", ".db"}  # and what is called text
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")  # the last two: thumbnails of a Synology, Windows' waste bin
 
 
@@ -66,6 +68,7 @@ class _Found:
     files: dict[str, str] = field(default_factory=dict)  # the path below the root, and where that really is
     doubles: list[str] = field(default_factory=list)  # links to what is there already
     empty: list[str] = field(default_factory=list)  # folders with nothing in them
+    dead: list[str] = field(default_factory=list)  # links to nothing, not called as an image
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -105,7 +108,9 @@ def walk(root: Path) -> _Found:
     there = set(found.files.values()) if file_links else set()
     for name in sorted(file_links, key=plain_name):
         real = os.path.realpath(root / name)
-        if real in there:
+        if not is_image_name(os.path.basename(name)) and not os.path.exists(real):
+            found.dead.append(name)
+        elif real in there:
             found.doubles.append(name)
         else:
             there.add(real)
@@ -130,7 +135,8 @@ def _left_out(root: Path, names: list[str], files: dict[str, str]) -> str:
     counts = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(5))
     full = {os.path.dirname(name) for name in names}
     bare = sorted({os.path.dirname(name) for name in odd} - full - {""}, key=plain_name)
-    return (f"{len(odd):,} files look like images, but Pillow opens none that end so: {counts}, as {odd[0]!r}."
+    return (f"{counted(len(odd), 'files look like images', 'file looks like an image')}, but Pillow opens none that "
+            f"end so: {counts}, as {odd[0]!r}."
             + (f" So there is no image in {list_some(bare, 5)}." if bare else "")
             + " Convert them to JPEG or PNG, or give them the right ending.")
 
@@ -152,10 +158,20 @@ def folder_path(name: str, root: object) -> Path:
     raise kind(f"The folder {path} {what}. {hint}")
 
 
-def list_images(root: str | Path) -> list[str]:
+def _bare_folders(names: list[str], files: Iterable[str]) -> list[str]:
+    """The folders that would be classes, but have no image: other files alone, and not only text such as labels."""
+    depth = 2 if folder_splits(names) else 1
+    files = [name for name in files if os.path.splitext(name)[1].lower() not in _TEXT
+             and not (mimetypes.guess_type(name)[0] or "").startswith("text/")]
+    tops = [{"/".join(name.split("/")[:depth]) for name in some if name.count("/") >= depth} for some in (files, names)]
+    return sorted(tops[0] - tops[1], key=plain_name)
+
+
+def list_images(root: str | Path, *, classes: bool = False) -> list[str]:
     """The image files below `root`, as sorted paths relative to it; hidden files and folders are left out.
 
-    Warns of files that look like images but cannot be opened, of links to what is there already, and of empty folders.
+    Warns of files that look like images but cannot be opened, of links to what is there already or to nothing, and of
+    empty folders; where folders are `classes`, also of those in which no file is an image.
 
     Raises: `FileNotFoundError` or `NotADirectoryError` for a wrong `root`, `PermissionError` for a folder that cannot
     be read, `ValueError` when there is no image in it.
@@ -171,9 +187,17 @@ def list_images(root: str | Path) -> list[str]:
     if left:
         warnings.warn(left, stacklevel=3)
     if found.doubles:
-        warnings.warn(f"{len(found.doubles):,} links lead to what is in the data set already, and are left out: "
-                      f"{list_some(found.doubles)}.", stacklevel=3)
+        lead = counted(len(found.doubles), "links lead", "link leads")
+        warnings.warn(f"{lead} to what is in the data set already; left out: {list_some(found.doubles)}.",
+                      stacklevel=3)
+    if found.dead:
+        lead = counted(len(found.dead), "links lead", "link leads")
+        warnings.warn(f"{lead} to nothing: {list_some(found.dead)}. Is a disk missing?", stacklevel=3)
+    if bare := [one for one in _bare_folders(names, found.files) if classes and repr(one) not in left]:
+        have = counted(len(bare), "folders have", "folder has")
+        warnings.warn(f"{have} files, but no image, and so no class: {list_some(bare)}.", stacklevel=3)
     if found.empty:
-        warnings.warn(f"{len(found.empty):,} folders are empty, so they are no classes: "
-                      f"{list_some(found.empty)}.", stacklevel=3)
+        are = counted(len(found.empty), "folders are empty, so they are no classes",
+                      "folder is empty, so it is no class")
+        warnings.warn(f"{are}: {list_some(found.empty)}.", stacklevel=3)
     return names

@@ -36,7 +36,7 @@ def items_from_folders(root: str | Path) -> ImageItems:
 
     Raises: `ValueError` when an image lies in no class folder, and as `list_images`.
     """
-    names, splits = drop_strangers(root, list_images(root))
+    names, splits = drop_strangers(root, list_images(root, classes=True))
     depth = int(splits is not None)  # where in the path the class stands
     loose = [name for name in names if name.count("/") <= depth]
     if loose:

@@ -26,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.files import StorageError, disk_errors, json_object, lock
+from ..core.text import counted
 from .items import ImageItems, plain_name, warn_of_losses
 
 # %% auto #0
@@ -78,8 +79,9 @@ def _grey(image: Image.Image, raw: str, inverted: bool) -> Image.Image:
 
 def _check_brightness(limit: int) -> None:
     if limit <= 4096:
-        raise BadImageError(f"all its pixels are below {limit:,} of 65,536, as when 12 bits are stored in 16, so it "
-                            "would be nearly black; multiply its pixels by 16")
+        bits = 8 if limit <= 256 else 12
+        raise BadImageError(f"all its pixels are below {limit:,} of 65,536, as when {bits} bits are stored in 16, so "
+                            f"it would be nearly black; multiply its pixels by {2 ** (16 - bits)}")
 
 
 def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Image.Image:
@@ -402,7 +404,8 @@ def _finish(partial: Path, folder: Path, total: int, bad: Mapping[int, str], pur
     """Write the note that makes a cache whole, and put it in its place in one step. Gives the note."""
     if len(bad) == total:
         shutil.rmtree(partial, ignore_errors=True)
-        reasons = "; ".join(f"{reason} ({count:,} files)" for reason, count in Counter(bad.values()).most_common(3))
+        reasons = "; ".join(f"{reason} ({counted(count, 'files')})"
+                            for reason, count in Counter(bad.values()).most_common(3))
         raise ValueError(f"None of the {total:,} image files can be used: {reasons}.")
     note = {"count": total - len(bad), "skipped": sorted(bad.items()), "version": CACHE_VERSION}
     with disk_errors(folder.parent, purpose):

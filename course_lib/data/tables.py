@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.checks import ArgumentError
 from ..core.files import read_text
-from ..core.text import list_some
+from ..core.text import counted, list_some
 from .items import ImageItems, labelled_items, plain_name
 from .listing import folder_path, is_image_name, walk
 
@@ -33,7 +33,7 @@ def keep_present(root: Path, names: Sequence[str], where: str, hint: str = "Chec
     missing = sorted(set(range(len(names))) - set(present))
     if not present:
         raise FileNotFoundError(f"None of the {len(names):,} images listed in {where} is in {root}; the first is "
-                                f"{list_some(names, 1)}. {hint}")
+                                f"{names[0]!r}. {hint}")
     if missing:
         warnings.warn(f"{len(missing):,} of {len(names):,} images listed in {where} are missing: "
                       f"{list_some([names[i] for i in missing])}. Going on with the {len(present):,} that are there.",
@@ -58,17 +58,6 @@ def _find_names(root: Path, names: Sequence[str]) -> list[str]:
                 if len(same := matches.get(spelling(name), [])) == 1:
                     known[name] = same[0]
     return [known.get(name, name) for name in tidy]
-
-
-def _warn_of_the_rest(root: Path, names: Sequence[str], where: str) -> None:
-    """Warns of images that lie beside those of the table, but are not in it."""
-    same = lambda name: plain_name(name).casefold()  # for file systems that take them for one
-    listed, folders = set(map(same, names)), {posixpath.dirname(name) for name in names}
-    beside = [posixpath.join(folder, name) for folder in folders for name in os.listdir(root / folder)
-              if is_image_name(name)]
-    if rest := sorted((name for name in beside if same(name) not in listed), key=plain_name):
-        warnings.warn(f"{len(rest):,} images beside those of {where} are not in it, and are left out: "
-                      f"{list_some(rest)}.", stacklevel=4)
 
 # %% ../../nbs/library/data/tables.ipynb #93d7dda3
 _NO_LABEL = {"", "nan", "<na>", "#n/a"}  # as pandas and Excel write that there is none
@@ -129,7 +118,7 @@ def items_from_table(
     """Label by a table. Rows are lists, or dictionaries when `name_column` is a title.
 
     Raises: `ValueError` naming the line that cannot be used, `FileNotFoundError` when no listed image exists. Warns
-    when some are missing, and of images that lie beside the listed ones but are not in the table.
+    when some are missing. Images that are not in the table are left out.
     """
     root, table = folder_path("root", root), _table_path(table)
     for name, column in (("name_column", name_column), ("label", label)):
@@ -156,14 +145,14 @@ def items_from_table(
         names.append(name)
         labels.append(text)
     if without:
-        raise ValueError(f"{table} has {len(without):,} rows without a name or a label: row "
+        raise ValueError(f"{table} has {counted(len(without), 'rows')} without a name or a label: row "
                          f"{list_some(without, 5, quote=False)}. Fill them in, or delete these rows.")
     names = _find_names(root, names)
     present = keep_present(root, names, table.name, hint or "Check the folder.")
     if gone := sorted(set(labels) - {labels[i] for i in present}):
-        warnings.warn(f"No image is there of {len(gone)} classes of {table.name}: {list_some(gone, 5)}.", stacklevel=2)
+        warnings.warn(f"No image is there of {counted(len(gone), 'classes', 'class')} of {table.name}: "
+                      f"{list_some(gone, 5)}.", stacklevel=2)
     names, labels = [names[i] for i in present], [labels[i] for i in present]
-    _warn_of_the_rest(root, names, table.name)
     return labelled_items(root, names, labels, classes=classes)
 
 

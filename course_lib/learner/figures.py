@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.checks import ArgumentError
+from ..core.device import is_out_of_memory
 from ..core.modes import evaluation_mode
 from ..core.protocols import HasClasses
 
@@ -50,6 +51,29 @@ def check_loss_fn(loss_fn: Callable | None) -> Callable:
     if loss_fn is not None and not callable(loss_fn):
         raise ArgumentError(f"loss_fn = {loss_fn!r} must be a function of (prediction, target) that gives their loss.")
     return F.cross_entropy if loss_fn is None else loss_fn
+
+
+def _other_loss(loss_fn: Callable, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The loss by another function than those over classes; PyTorch's own are not asked to broadcast.
+
+    Raises: `ArgumentError` where a loss of PyTorch's fails; what one's own function raises comes through.
+    """
+    inner = loss_fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    if not (getattr(inner, "__module__", None) or "").startswith(("torch.nn", "torch._C")):
+        return loss_fn(prediction, target)
+    start = (f"loss_fn ({getattr(inner, '__name__', type(inner).__name__)}) cannot compare logits "
+             f"{tuple(prediction.shape)} of {prediction.dtype} with targets {tuple(target.shape)} of {target.dtype}.")
+    count = len(target)
+    if {prediction.shape, target.shape} == {(count,), (count, 1)}:  # PyTorch would compare each with each
+        raise ArgumentError(f"{start} Use y{'[:, None]' if target.ndim == 1 else '.squeeze(1)'}.float().")
+    try:
+        return loss_fn(prediction, target)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ArgumentError(f"{start} Shape and type must be those that it takes. PyTorch says: {error}") from error
 
 
 def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
@@ -155,7 +179,7 @@ def counted_loss(loss_fn: Callable, prediction: torch.Tensor, target: torch.Tens
     """
     _refuse_sum(loss_fn)
     if (options := class_loss_options(loss_fn)) is None:
-        return check_scalar_loss(loss_fn(prediction, target)), len(target)
+        return check_scalar_loss(_other_loss(loss_fn, prediction, target)), len(target)
     seen, classes, weight = target if seen is None else seen, check_logits(prediction).shape[1], options["weight"]
     if weight is not None and (len(weight) != classes or weight.device != prediction.device):
         raise ArgumentError(f"The weight of loss_fn has {len(weight)} numbers on {weight.device}, but the model gives "
@@ -169,7 +193,9 @@ def counted_loss(loss_fn: Callable, prediction: torch.Tensor, target: torch.Tens
 
 def as_scalar(name: str, value: object) -> torch.Tensor:
     """`value` as a tensor of one number without a gradient. Raises: `ArgumentError` for anything else."""
-    if isinstance(value, (int, float)) or isinstance(value, torch.Tensor) and not value.ndim and not value.is_complex():
+    numpy = getattr(getattr(value, "dtype", None), "kind", "") in tuple("biuf") and not getattr(value, "ndim", 1)
+    if isinstance(value, (int, float)) or numpy or (
+            isinstance(value, torch.Tensor) and not value.ndim and not value.is_complex()):
         return torch.as_tensor(value).detach()
     raise ArgumentError(f"{name} must be one number, but is {value!r}. Of one number a sample give the mean.")
 

@@ -273,3 +273,14 @@ def test_the_lab_opens_the_index_and_ends_with_its_command(tmp_path):
         timer.cancel()
         process.kill()
         process.communicate()
+
+
+@pytest.mark.slow
+def test_a_warning_is_one_plain_line(tmp_path):
+    for name in ("train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "samples/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    done = subprocess.run([sys.executable, "-m", "course_lib.app.cli", "data", "get", str(tmp_path)],
+                          capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("course: Beside train, valid and test") and done.stderr.count("\n") == 1
+    assert "'samples' (1 image)" in done.stderr and "UserWarning" not in done.stderr

@@ -14,9 +14,10 @@ from torch import nn
 
 from course_lib.app.cli import main
 from course_lib.app.predict import ImagePrediction, TrainedClassifier, load_classifier, predict_images
-from course_lib.data import BatchTransform
-from course_lib.learner import save_weights
+from course_lib.data import BatchTransform, ImageLoader
+from course_lib.learner import Learner, save_weights
 from course_lib.models import create_classifier
+from course_lib.tricks import Distillation
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 
@@ -55,6 +56,9 @@ def test_a_path_alone_is_one_image(folder):  # fastai/course22#55
     name = folder / "b.png"
     assert said(str(name)) == said(name) == said([name]) == said((str(name),)) == said(iter([name]))
     assert [one.path for one in predict_images(CLASSIFIER, str(name))] == [name]
+    assert said(np.array([str(name)])) == said(np.array([name], dtype=object)) == said(name)
+    with open(name, "rb") as file:
+        assert said(file) == said(io.BytesIO(name.read_bytes())) == said([io.BytesIO(name.read_bytes())]) == said(name)
     assert predict_images(CLASSIFIER, []) == []
 
 
@@ -110,7 +114,8 @@ def test_a_turned_photograph_is_put_upright_in_memory_too(tmp_path):
 
 @pytest.mark.parametrize(("thing", "problem"), [
     ("https://example.org/cat.jpg", "web address"), (Path("https://example.org/cat.jpg"), "web address"),
-    ("data:image/png;base64,AA", "web address"), ("", "empty name"), ("missing.png", "cannot be read"),
+    ("data:image/png;base64,AA", "web address"), ("", "empty name"),
+    ('"my [1] a.png"', "quotation marks"), ("missing.png", "cannot be read"),
     ("no-such-folder/*.jpg", "pattern that no file"), ("a\0b.png", "cannot be read"), ("x" * 5000, "cannot be read"),
     (b"", "not an image"), (b"nothing", "not an image"), (PIXELS / 255 * 4 - 2, "from -2 to 2"),
     (PIXELS.astype(float), "from 0 to 255"), (np.full((9, 9), np.nan), "nan"), (PIXELS.astype(int) * 9, "0 to 255"),
@@ -122,6 +127,12 @@ def test_what_cannot_be_used_gets_its_problem_said_and_the_others_go_on(thing, p
     first, bad, last = predict_images(CLASSIFIER, ["a.png", thing, PIXELS], batch_size=2)
     assert problem in bad.problem and not bad.label and str(bad.path if isinstance(thing, str) else "") in str(bad)
     assert [(first.label, last.label)] == [(said("a.png")[0][0], said(PIXELS)[0][0])]
+
+
+def test_a_problem_names_the_file_once(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (found,) = predict_images(CLASSIFIER, tmp_path / "empty.png")
+    assert str(found) == f"{tmp_path / 'empty.png'}: cannot be read: the file is empty"
 
 
 @pytest.mark.parametrize("thing", [None, 3, {"a.png": 1}, [None], [3.5], [["a.png"]], [{}]])
@@ -149,6 +160,22 @@ def test_a_photograph_becomes_square_as_in_the_training(mode):
     (found,) = predict_images(classifier, wide)
     thirds = {"crop": 1 / 3, "squash": None, "pad": None}[mode]  # crop: three equal logits
     assert found.probability == pytest.approx(thirds, abs=0.02) if thirds else found.probability > 0.4
+
+
+@pytest.mark.slow
+def test_a_saved_model_as_a_teacher_says_the_order_of_its_classes(tmp_path):
+    metadata = {"backbone": "efficientnet_lite0", "classes": ["z", "a"], "presize": 40, "image_size": 32,
+                "mean": [0.5] * 3, "std": [0.5] * 3, "dropout": 0.2}
+    for axes in ([], [[3]]):
+        student = create_classifier("efficientnet_lite0", 2, pretrained=False)
+        save_weights(tmp_path / "model.safetensors", student, metadata | {"mirror_axes": axes})
+        teacher = load_classifier(tmp_path).model
+        loader = ImageLoader(PIXELS[None, :, :40].repeat(4, 0), np.array([0, 1, 0, 1]), range(4),
+                             BatchTransform(32, (0.5,) * 3, (0.5,) * 3), 2, classes=("a", "z"))
+        with pytest.raises(ValueError, match=r"teacher tells \['z', 'a'\] apart, the loader \['a', 'z'\]"):
+            Learner(student, loader, progress=False, callbacks=[Distillation(teacher)]).fit(1)
+        loader.classes = ("z", "a")
+        Learner(student, loader, progress=False, callbacks=[Distillation(teacher)]).fit(1)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_a_file_saved_by_any_editor(tmp_path, monkeypatch, text):  # python/cpyt
 
 @pytest.mark.parametrize("text, message", [
     (TEXT.encode("cp1252"), r"settings.ini.*no UTF-8.*Notepad"),
-    (TEXT.encode("utf-16-le"), "cannot be read as settings"),
+    (TEXT.encode("utf-16-le"), "settings.ini cannot be read: .*encoding UTF-8.$"),
     ("[course]\ndata_dir = C:\\data\n", "backslashes"),
     ("[course]\nseed = 7\nseed = 8\n", "seed.*already exists"), ("[Course]\nseed = 7\n", r"no \[course\] section"),
     ("[course]\nseed = 7 ; mine\n", "seed = '7 ; mine'"), ("[course]\ndata_dir = data ; mine\n", "comment behind it"),

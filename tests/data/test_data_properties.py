@@ -117,7 +117,7 @@ def test_sizes_seeds_and_shares(value, root, presized, tmp_path_factory):
 @given(indices=st.one_of(odd, st.lists(st.one_of(st.integers(-2, 12), st.booleans(), st.floats())), st.lists(
     st.integers(0, 10), unique=True)))
 def test_indices(indices, presized):
-    few = value_or_refusal(lambda: presized.items.subset(indices), "indices", "names are listed more than once")
+    few = value_or_refusal(lambda: presized.items.subset(indices), "indices", "listed more than once")
     assert few is None or few.names == tuple(presized.items.names[i] for i in indices)
     loader = value_or_refusal(lambda: ImageLoader(presized.images, presized.items.targets, indices, BatchTransform(
         16, HALF, HALF), 4), "indices", "no images in this set")

@@ -1,6 +1,7 @@
 """What lies in folders: nothing becomes a class, or vanishes, without a word."""
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
@@ -8,6 +9,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,60 @@ def test_every_usual_name_of_a_part(tmp_path, train, other):
     assert items.classes == ("a", "b") and split_of(items) == ({train}, {other})
 
 
+@pytest.mark.parametrize("parts", [("training_set", "test_set"), ("train2017", "val2017"), ("fold1", "fold2")])
+def test_parts_of_other_names_are_said_to_be_taken_for_classes(tmp_path, parts):  # ultralytics/ultralytics#4310
+    root = parts_of(tmp_path, **{part: {"cat": 2, "dog": 2} for part in parts})
+    with pytest.warns(UserWarning, match=f"'{parts[0]}'.* are taken for classes, though .* same folders, 'cat', 'dog'"):
+        assert items_from_folders(root).classes == tuple(sorted(parts))
+    folder_of(root / parts[0], {"fox": 2})  # now the folders within the classes are the classes' own
+    assert silent(lambda: items_from_folders(root)).classes == tuple(sorted(parts))
+
+
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_a_class_without_any_image_and_one_on_a_missing_disk(tmp_path, part):
+    root = folder_of(tmp_path / part, {"cat": 2, "dog": 2}) and tmp_path
+    if part:
+        folder_of(root / "val", {"cat": 1, "dog": 1})
+    silent(lambda: items_from_folders(root))
+    (root / part / "scans").mkdir()
+    (root / part / "scans" / "0.pdf").write_bytes(b"%PDF-1.4")
+    (root / part / "fox").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match=f"1 folder has files, but no image, and so no class: '{part}scans'"), \
+            pytest.warns(UserWarning, match=f"1 link leads to nothing: '{part}fox'. Is a disk missing"):
+        assert items_from_folders(root).classes == ("cat", "dog")
+    with pytest.warns(UserWarning, match="1 link leads to nothing") as said:  # elsewhere folders are no classes
+        list_images(root)
+    assert len(said) == 1
+
+
+def test_one_folder_too_many_is_named_only_where_it_is(tmp_path):
+    with pytest.raises(ValueError, match=r"Did you mean the folder .*/one/photos\?$"):
+        split_items(items_from_folders(folder_of(tmp_path / "one" / "photos", {"a": 2, "b": 2}).parent))
+    for part in ("train", "val"):
+        folder_of(tmp_path / "two" / part / "images", {"a": 2, "b": 2})
+    with pytest.raises(ValueError, match="of one class, 'images'.*are labelled.$"):
+        split_items(items_from_folders(tmp_path / "two"))
+
+
+def test_one_of_a_kind_is_written_as_one(tmp_path):
+    root = folder_of(tmp_path, {"a": 2, "b": 2, "rare": 1})
+    (root / "link").symlink_to(root / "a")
+    (root / "odd.heic").write_bytes(b"")
+    with pytest.warns(UserWarning) as caught:
+        split_items(items_from_folders(root))
+    said = sorted(str(one.message).split(",")[0].split(":")[0] for one in caught)
+    assert [text.split()[:2] for text in said] == [["1", "class"], ["1", "file"], ["1", "link"]]
+    assert repr(fake_items({"a": 1})) == "ImageItems(1 image, 1 class)"
+
+
+def test_names_with_dollars_can_be_drawn(tmp_path):  # rueckstiess/mtools#639
+    items = items_from_folders(folder_of(tmp_path, {"under $5_$": 2, "$^": 2}))
+    ax = plot_class_counts(items, {"$_$": [0, 1], "all $x": [2]})
+    ax.figure.savefig(io.BytesIO())
+    assert [label.get_text().replace("\\", "") for label in ax.get_yticklabels()] == list(items.classes)
+    plt.close(ax.figure)
+
+
 def test_a_third_folder_beside_the_parts_is_left_out_and_named(tmp_path):  # ultralytics/ultralytics#4310
     root = parts_of(tmp_path, train={"a": 3, "b": 3}, val={"a": 1, "b": 1}, samples={"a": 2, "b": 3})
     for hidden in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN"):
@@ -70,7 +126,7 @@ def test_a_third_folder_beside_the_parts_is_left_out_and_named(tmp_path):  # ult
     with pytest.raises(ValueError, match="1 of 9 images .* lie in no class folder: 'cover.png'"), \
             pytest.warns(UserWarning, match="samples"):
         items_from_folders(root)
-    with pytest.warns(UserWarning, match=r"'samples' \(5 images\), 1 images in no folder"):  # by pattern too
+    with pytest.warns(UserWarning, match=r"'samples' \(5 images\), 1 image in no folder"):  # by pattern too
         assert len(items_from_pattern(root, "^(.)")) == 8
 
 
@@ -166,7 +222,7 @@ def test_only_what_is_no_photograph_beside_them(tmp_path):
     assert silent(lambda: items_from_folders(root)).classes == ("cat", "dog")
     (root / "fox").mkdir()
     (root / "fox" / ".DS_Store").write_bytes(b"x")
-    with pytest.warns(UserWarning, match="1 folders are empty, so they are no classes: 'fox'"):
+    with pytest.warns(UserWarning, match="1 folder is empty, so it is no class: 'fox'"):
         items_from_folders(root)
 
 
@@ -369,7 +425,7 @@ def test_the_command_counts_what_is_left_out(tmp_path, capsys):  # ultralytics/u
     for words in ("train/fox/000.png: ", "9 of 11 images can be read, in 3 classes", "'samples' (4 images)",
                   "All images are lost of: class 'fox' (2); no file of theirs can be read", ".heic (1)",
                   "no image in the training part, so they cannot be learned, and every image of theirs elsewhere will "
-                  "be answered wrongly: 'bee'", "1 files hold several pictures"):
+                  "be answered wrongly: 'bee'", "1 file holds several pictures"):
         assert words in said
     assert check(folder_of(tmp_path / "good", {"a": 2, "b": 2})) == 0
     assert capsys.readouterr().out == "4 of 4 images can be read, in 2 classes.\n"

@@ -53,9 +53,9 @@ def test_accents_do_not_change_the_split():
     assert [a.tolist() for a in split_items(one)] == [a.tolist() for a in split_items(two)]
 
 
-@pytest.mark.filterwarnings("ignore:1 classes have one image only:UserWarning")
+@pytest.mark.filterwarnings("ignore:1 class has one image only:UserWarning")
 def test_split_warnings_and_errors(tmp_path):
-    with pytest.warns(UserWarning, match="1 classes have one image only, which stays in training.*'rare'"):
+    with pytest.warns(UserWarning, match="1 class has one image only, which stays in training.*'rare'"):
         train, valid = split_items(fake_items({"rare": 1, "dog": 8}))
     items = fake_items({"rare": 1, "dog": 8})
     assert "rare" in {items.labels[i] for i in train} and "rare" not in {items.labels[i] for i in valid}

@@ -127,6 +127,8 @@ def test_averages_weigh_by_the_count_and_take_numbers_alone():
     averages.add("loss", torch.tensor(1.0), 0.5)
     averages.add("loss", 4.0, torch.tensor(1.0))
     assert averages.read() == {"loss": 3.0}
+    averages.add("loss", np.float32(4.0), 1.5)  # as NumPy's and scikit-learn's figures are
+    assert averages.read() == {"loss": 3.5}
     for wrong in (torch.ones(1), torch.ones(3), "1", None):
         with pytest.raises(ValueError, match="loss must be one number"):
             averages.add("loss", wrong, 1)
@@ -168,6 +170,25 @@ def test_one_logit_and_other_shapes_of_predictions():
     learner = make([(X, (Y > 0).float()[:, None])], one, loss_fn=nn.BCEWithLogitsLoss(),
                    metrics={"right": lambda logits, y: ((logits > 0) == (y > 0)).flatten()})
     assert learner.evaluate()["right"] == ((one(X) > 0).flatten() == (Y > 0)).double().mean()
+
+
+@pytest.mark.parametrize("loss_fn", [nn.BCEWithLogitsLoss(), nn.MSELoss(), F.l1_loss, partial(F.mse_loss)])
+def test_one_logit_is_compared_with_its_own_target_alone(loss_fn):
+    column = (Y[:, None] > 0).float()
+    logits = nn.Linear(4, 1)
+    got = make(cut(X, column, 5), logits, loss_fn=loss_fn).evaluate()["valid_loss"]
+    assert got == pytest.approx(loss_fn(logits(X), column).item(), rel=1e-5)
+    flat = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    for model, y, hint in ((logits, column[:, 0], r"y\[:, None\]"), (flat, column, r"y\.squeeze\(1\)")):
+        with pytest.raises(ValueError, match=rf"loss_fn \(.*\) cannot compare logits .* with targets .* Use {hint}"):
+            make(cut(X, y, 5), model, loss_fn=loss_fn).fit(1)
+
+
+def test_a_loss_of_pytorchs_that_fails_is_named_and_ones_own_errors_come_through():
+    with pytest.raises(ValueError, match=r"BCEWithLogitsLoss.* \(5, 3\) of torch.float32 .* \(5,\) of torch.int64"):
+        make(cut(X, Y, 5), loss_fn=nn.BCEWithLogitsLoss()).fit(1)
+    with pytest.raises(KeyError, match="mine"):
+        make(cut(X, Y, 5), loss_fn=lambda logits, y: {}["mine"]).fit(1)
 
 
 def test_weights_of_another_number_of_classes():
