@@ -1,4 +1,4 @@
-"""Run the long experiments of lesson 08, and keep every finished trial in benchmarks/results/.
+"""Run the long experiments of lesson 08, and keep every finished trial in course_lib/results/.
 
     python benchmarks/backbones.py            both
     python benchmarks/backbones.py lighter    VGG-16 and its lighter versions, from scratch on elpv: lighter.jsonl

@@ -1,4 +1,4 @@
-"""Put the course through faults, many times, and keep what came of it in benchmarks/results/faults.jsonl.
+"""Put the course through faults, many times, and keep what came of it in course_lib/results/faults.jsonl.
 
     python benchmarks/faults.py              all of these
     python benchmarks/faults.py kill         kill -9 at random points: a cache being built, a training, an experiment, a

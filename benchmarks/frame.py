@@ -26,7 +26,7 @@ from course_lib.teach.results import read_results
 from course_lib.teach.runner import find_lessons, run_course
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "course_lib" / "results"
 PETS = Path(os.environ.get("COURSELIB_SAMPLE_PETS", ROOT / "data" / "oxford-iiit-pet"))
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 

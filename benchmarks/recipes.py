@@ -4,7 +4,7 @@
     python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42 to 44, which were looked at):
                                             tuned.json
 
-Every finished training is a line in benchmarks/results/recipes_*.jsonl, and an unfinished one keeps its last epoch, so
+Every finished training is a line in course_lib/results/recipes_*.jsonl, and an unfinished one keeps its last epoch, so
 both can be stopped at any moment and go on where they were. A line is measured by `course train` in a process of its
 own, on the quarter that its seed holds out. Several processes share the work: started twice with OMP_NUM_THREADS=1,
 they use two cores better than one does.

@@ -1,4 +1,4 @@
-"""Measure the course on this machine, and write what was measured to benchmarks/results/QUESTION.json.
+"""Measure the course on this machine, and write what was measured to course_lib/results/QUESTION.json.
 
     python benchmarks/run.py            all questions
     python benchmarks/run.py step       some of: step, train, train_256_5, pets, experiments

@@ -1,6 +1,6 @@
 """Five ways to spend four epochs on a pretrained network, and one of them without random crops: lesson 05's table.
 
-    python benchmarks/strategies.py        writes benchmarks/results/transfer.json
+    python benchmarks/strategies.py        writes course_lib/results/transfer.json
 
 elpv in small: IMAGES training images of SIZE pixels, every validation image, over three seeds (each with its own
 split and its own new head). All have the same number of epochs, the same one-cycle schedule and the same highest

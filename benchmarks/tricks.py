@@ -1,4 +1,4 @@
-"""Run the long experiments of lesson 10, and keep every finished trial in benchmarks/results/.
+"""Run the long experiments of lesson 10, and keep every finished trial in course_lib/results/.
 
     python benchmarks/tricks.py                 both experiments
     python benchmarks/tricks.py tricks          every trick and three combinations on elpv: tricks.jsonl

@@ -15,6 +15,7 @@ __all__ = ['RECIPES', 'Recipe']
 # %% ../nbs/library/recipes.ipynb #e090e2b3
 PRECISIONS = ("no", "bf16", "fp16")
 AUGMENTATIONS = ("usual", "mirror")
+RESIZE_MODES = ("crop", "squash", "pad")
 
 # %% ../nbs/library/recipes.ipynb #e090e201
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Recipe:
     epochs: int
     image_size: int = 224  # the network sees square images of this many pixels
     presize: int = 256  # images are stored at this many pixels, a little larger than `image_size`
+    resize_mode: str = "crop"  # how an image that is not square becomes square: crop (centre), squash or pad
     batch_size: int = 32
     seeds: int = 3  # how many seeds an experiment that shows error bars repeats
     max_images: int | None = None
@@ -49,6 +51,7 @@ class Recipe:
         number("max_lr", self.max_lr, above=0, hint="It is the learning rate; try 1e-3.")
         number("trained_fraction", self.trained_fraction, least=0, most=1)
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        one_of("resize_mode", self.resize_mode, RESIZE_MODES)
         one_of("mixed_precision", self.mixed_precision, PRECISIONS)
 
 # %% ../nbs/library/recipes.ipynb #d9bb585e

@@ -196,6 +196,7 @@ def schedule_lrs(name: str, steps: int, lr: float = 1.0, **options: object) -> l
     if name == "plateau":
         raise ValueError("'plateau' has no rates of its own: they depend on the validation losses. Train with "
                          "Schedule('plateau'), and look at the recorder's lrs.")
+    lr = number("lr", lr, above=0, hint="It is the highest rate.")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
     schedule, lrs = make_schedule(name, optimizer, steps, **options), []
     for _ in range(steps):

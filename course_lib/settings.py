@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .core.checks import nearest
 from .core.device import check_device_name, choose_device  # noqa: F401
+from .core.files import read_text
 from .core.random import seed_everything  # noqa: F401
 from .recipes import RECIPES, Recipe
 
@@ -30,6 +32,30 @@ class SettingsError(ValueError):
 KEYS = ("dataset", "data_dir", "backbone", "profile", "seed", "device")
 
 
+DATASET_NAMES = ("elpv", "pets", "hotdog", "birds", "coffee")  # as in `course_lib.data.datasets`
+
+
+def _unquoted(text: str) -> str:
+    """`text` without the quotation marks around it, as Windows' "Copy as path" sets them."""
+    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text
+
+
+def _full_path(text: str) -> str:
+    """`text` with the home folder and variables filled in."""
+    return os.path.expanduser(os.path.expandvars(text))
+
+
+def _check_path(key: str, value: str, place: str, base: Path) -> None:
+    """Raises: `SettingsError` for a path in a file that ends in a comment, or has another system's backslashes."""
+    text = _full_path(value)
+    comment = re.search(r"\s[;#][^/\\]*", text) if _unquoted(value) == value else None
+    if comment and not (base / text[:comment.end()].replace("\\", "/")).exists():
+        raise SettingsError(f"{place}: {key} = {value!r} has a comment behind it? Give the comment a line of its own, "
+                            "or put the path into quotation marks if that is its name.")
+    if key == "data_dir" and "\\" in text and os.sep == "/" and not (base / text).exists():
+        raise SettingsError(f"{place}: {key} = {value!r} has backslashes, but on this system / divides folders.")
+
+
 def _unknown(word: str, allowed: tuple[str, ...]) -> str:
     """The words that may be used, with a guess at the one that was meant."""
     return f"{nearest(word, allowed)} Allowed: {', '.join(allowed)}.".lstrip()
@@ -37,11 +63,12 @@ def _unknown(word: str, allowed: tuple[str, ...]) -> str:
 # %% ../nbs/library/settings.ipynb #a2c49270
 def _check_value(key: str, value: object, place: str, base: Path) -> object:
     """`value` as the type that `key` needs, or a `SettingsError` that names `place`, the key and what is allowed."""
-    text = str(value).strip()
+    text = _unquoted(str(value).strip())
     if key not in KEYS:
         raise SettingsError(f"{place}: there is no setting {key!r}. " + _unknown(key, KEYS))
-    if "\0" in text:
-        raise SettingsError(f"{place}: {key} = {text!r} holds a zero byte; write the line anew.")
+    if "\0" in text or "\n" in text:
+        raise SettingsError(f"{place}: {key} = {text!r} holds a zero byte, or goes on in a second line. Every setting "
+                            "has a line of its own that begins at the left margin.")
     if not text:
         raise SettingsError(f"{place}: {key} is empty. Give it a value, or delete the line to use the default.")
     if key == "profile" and text not in RECIPES:
@@ -50,8 +77,15 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
         if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
             raise SettingsError(f"{place}: seed = {text!r} must be a whole number from 0 to 4294967295.")
         return int(text)
+    if key in ("dataset", "data_dir"):
+        text = _full_path(text)
     if key == "data_dir":
-        return (base / Path(text).expanduser()).resolve()
+        return (base / text).resolve()
+    if key == "dataset" and text not in DATASET_NAMES and "://" not in text:
+        there = next((path for path in (text, text.replace("\\", "/")) if (base / path).exists()), None)
+        if base != Path.cwd() and (there or "/" in text or "\\" in text):  # else it means the same where we are
+            return str((base / (there or text)).resolve())
+        return there or text
     if key == "device":
         try:
             check_device_name(text)
@@ -97,7 +131,8 @@ def find_settings_file(start: Path | None = None) -> Path | None:
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         path = folder / "settings.ini"
-        if path.is_file() and "[course]" in path.read_text(encoding="utf-8", errors="replace"):
+        text = path.read_bytes().replace(b"\0", b"") if path.is_file() else b""  # whatever its encoding
+        if re.search(rb"\[\s*course\s*\]", text, re.IGNORECASE):
             return path
     return None
 
@@ -106,10 +141,10 @@ def _read_file(path: Path) -> dict[str, str]:
     """The raw `[course]` section of `path`."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=path.name)
+        parser.read_string(read_text(path), source=path.name)
     except FileNotFoundError:
         raise SettingsError(f"There is no settings file {path}. Check the path, or leave it out.") from None
-    except (configparser.Error, UnicodeDecodeError) as error:
+    except (configparser.Error, ValueError, OSError) as error:
         raise SettingsError(f"{path} cannot be read as settings: {error}. A line looks like 'seed = 42'.") from None
     if not parser.has_section("course"):
         raise SettingsError(f"{path} has no [course] section; put that line above the settings.")
@@ -130,7 +165,10 @@ def load_settings(
     base = path.resolve().parent if path else Path.cwd()
     values: dict[str, object] = {"data_dir": base / "data"}
     if path:
-        values |= {k: _check_value(k, v, f"{path} [course]", base) for k, v in _read_file(path).items()}
+        for key, value in _read_file(path).items():
+            if key in ("dataset", "data_dir"):
+                _check_path(key, value.strip(), f"{path} [course]", base)
+            values[key] = _check_value(key, value, f"{path} [course]", base)
     for name, value in environ.items():
         if name.startswith("COURSE_"):
             values[name[7:].lower()] = _check_value(name[7:].lower(), value, f"environment variable {name}", Path.cwd())

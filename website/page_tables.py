@@ -33,7 +33,7 @@ def lesson_promise(notebook: dict) -> str:
 
 def lessons_table(folder: str | Path | None = None) -> str:
     """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
-    recorded = recorded_lessons(folder).get("lessons", {})
+    recorded = recorded_lessons().get("lessons", {})
     lines = ["| lesson | what you will find | time |", "|---|---|---|"]
     for number, path in find_lessons(folder).items():
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def _ratio_cell(ratio: float | None, least: float | None) -> str:
     return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
 
 
-def peers_table(start: str | Path | None = None) -> str:
+def peers_table() -> str:
     """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
 
     **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
@@ -62,7 +62,7 @@ def peers_table(start: str | Path | None = None) -> str:
     lines: list[tuple[str, dict, dict]] = []
     memory: list[tuple[str, dict, dict]] = []
     for question, names in PEER_QUESTIONS.items():
-        record = read_record(f"peers_{question}.json", start)
+        record = read_record(f"peers_{question}.json")
         ratios, least = record.get("ratios", {}), record.get("at_least", {})
         lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items() if name in ratios]
         what = list(names.values())[0].split(",")[0]

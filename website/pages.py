@@ -44,7 +44,7 @@ except ImportError:  # Python 3.10; nbdev brings this one
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
-RECORDS = ROOT / "benchmarks" / "results"
+RECORDS = ROOT / "course_lib" / "results"
 LESSON = re.compile(r"(\d\d)_\w+\.ipynb")
 COLAB = "https://colab.research.google.com/github/"
 PAGES_BRANCH = "gh-pages"  # where `quarto publish gh-pages` puts the site, with the notebooks that Colab opens
@@ -527,7 +527,7 @@ class fresh_cost(Processor):
 
         match = re.search(r"^Markdown\(lesson_cost\(\"(\d\d)\"\)\)\s*\Z", cell.source, re.M)
         if cell.cell_type == "code" and match:
-            cell.outputs = [mk_output(lesson_cost(match[1], ROOT))]
+            cell.outputs = [mk_output(lesson_cost(match[1]))]
 
 
 def mk_output(text: str):
@@ -565,7 +565,7 @@ class finish(Processor):
 
     def finished(self, text: str) -> str:
         """The recorded files lie beside the pages: `results/`, one folder nearer than `benchmarks/` is to nbs/."""
-        return re.sub(r"\]\(\.\./((?:\.\./)*)benchmarks/results/", r"](\1results/", mathml(self.links.linkify(text)))
+        return re.sub(r"\]\(\.\./((?:\.\./)*)course_lib/results/", r"](\1results/", mathml(self.links.linkify(text)))
 
 
 # ---- Figures and widgets
@@ -641,7 +641,7 @@ class lesson_top(Processor):
             where = repository.removeprefix("https://github.com/")
             buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
                            "Open in Colab</a>")
-        cost = lesson_cost(path.name[:2], ROOT)
+        cost = lesson_cost(path.name[:2])
         cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
         text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
                 "```{=html}\n<p class=\"lesson-buttons\">" + " ".join(buttons) + "</p>\n```\n:::")

@@ -1,4 +1,4 @@
-"""Run the lessons and save their outputs in the notebooks, their times and figures in benchmarks/results/lessons.json.
+"""Run the lessons and save their outputs in the notebooks, their times and figures in course_lib/results/lessons.json.
 
     python website/record.py          all lessons; what `make notebooks` runs
     python website/record.py 04 07    these
@@ -21,7 +21,7 @@ from course_lib.core.device import describe_machine
 from course_lib.core.files import write_text
 from course_lib.settings import CourseSettings, load_settings
 from course_lib.teach.pack import write_notebook
-from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results
+from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, recorded_file
 from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons, without_home
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +61,9 @@ def without_machine(text: str, folder: Path = ROOT) -> str:
 def clean_output(output: dict) -> dict:
     """An output as it is saved: no counter, no metadata, no name of the computer, pictures not too large."""
     output = output | {key: value for key, value in (("metadata", {}), ("execution_count", None)) if key in output}
+    for key in output.keys() & {"evalue", "traceback"}:  # of an error that a lesson shows
+        said = output[key]
+        output[key] = [*map(without_machine, said)] if isinstance(said, list) else without_machine(said)
     if "text" in output:
         output["text"] = without_machine("".join(output["text"])).splitlines(keepends=True)
     data = dict(output.get("data", {}))
@@ -94,7 +97,7 @@ def refresh_cost(source: Path, number: str) -> None:
         if cell["cell_type"] == "code" and f'lesson_cost("{number}")' in "".join(cell["source"]):
             for output in cell["outputs"]:
                 if "text/markdown" in output.get("data", {}):
-                    output["data"]["text/markdown"] = [lesson_cost(number, source.parent)]
+                    output["data"]["text/markdown"] = [lesson_cost(number)]
     write_notebook(notebook, source)
 
 
@@ -105,8 +108,7 @@ def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_fo
     """Save outputs, times and results of the lessons that ran to the end; gives a sentence that says what was saved."""
     import torch
 
-    file = sources[0].parents[1] / TIMES_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = recorded_file(TIMES_FILE)
     record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"lessons": {}}
     record |= {"profile": settings.profile_name, "machine": describe_machine(), "torch": torch.__version__}
     rows = read_results(run_folder / "results.jsonl")

@@ -5,7 +5,7 @@
                                                           inference, growth_images, growth_classes, growth_pixels,
                                                           growth_workers
     options: --quick            tiny, to see that it works; measures nothing, so it writes to a temporary folder
-             --output FOLDER    in place of benchmarks/results
+             --output FOLDER    in place of course_lib/results
 
 Peers: fastai, timm, torchvision's training recipe, Lightning (`make bench` installs them; one that is not installed is
 said and left out). Who has nothing of his own for a question does not take part in it. The photographs are a folder in

@@ -59,7 +59,7 @@ def measure_in_turns(steps: Mapping[str, Callable[[], int]], seconds: float, dev
     from tqdm.auto import tqdm
 
     rates: dict[str, list[float]] = {name: [] for name in steps}
-    with tqdm(total=repeats * len(steps), unit="turn", leave=False, disable=not progress) as bar:
+    with tqdm(total=repeats * len(steps), unit="turn", leave=False, disable=None if progress else True) as bar:
         for _ in range(repeats):
             for name, step in steps.items():
                 bar.set_description(name)

@@ -10,10 +10,11 @@ import argparse
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..recipes import RECIPES
+from ..recipes import RECIPES, RESIZE_MODES
 from ..settings import KEYS, CourseSettings, load_settings
 
 # %% auto #0
@@ -85,30 +86,46 @@ def _data_get(arguments: argparse.Namespace) -> int:
     return 0
 
 # %% ../../nbs/library/app/cli.ipynb #553ec4e4
-def _problem(path: Path) -> str:
-    """Why the image cannot be read, or nothing."""
+def _look(path: Path) -> tuple[str, bool]:
+    """Why the image cannot be read, or nothing; and whether its file holds more pictures than the one that counts."""
     from course_lib.data import BadImageError, load_image
+    from PIL import Image
 
     try:
         load_image(path, 64)
+        with Image.open(path) as image:
+            return "", image.format != "MPO" and getattr(image, "n_frames", 1) > 1  # MPO: a phone's own extras
     except (BadImageError, OSError) as error:
-        return str(error)
-    return ""
+        return str(error), False
 
 
 def _data_check(arguments: argparse.Namespace) -> int:
-    from course_lib.data import get_items
+    from course_lib.data import get_items, split_items
+    from course_lib.data.items import warn_of_losses
     from tqdm import tqdm
 
     settings = settings_from(arguments)
-    items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
-    problems = {name: _problem(items.path(i)) for i, name in enumerate(tqdm(items.names, "reading", leave=False))}
-    damaged = {name: problem for name, problem in problems.items() if problem}
-    for name, problem in damaged.items():
-        print(f"{name}: {problem}")
-    print(f"{len(items) - len(damaged):,} of {len(items):,} images can be read." + (
-        " The others are skipped when you train; delete or replace them to be rid of the warning." if damaged else ""))
-    return int(bool(damaged))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
+        looks = [_look(items.path(i)) for i in tqdm(range(len(items)), "reading", leave=False, disable=None)]
+        good = items.subset([i for i, (problem, _) in enumerate(looks) if not problem])
+        warn_of_losses(items, good, "no file of theirs can be read")
+        try:
+            split_items(good)
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=1)
+    for name, (problem, _) in zip(items.names, looks, strict=True):
+        if problem:
+            print(f"{name}: {problem}")
+    notes = [str(note.message) for note in said if Path(note.filename).parent.name != "PIL"]
+    if several := sum(more for _, more in looks):
+        print(f"{several:,} files hold several pictures (an animation, or pages); the first of each counts.")
+    print(*dict.fromkeys(notes), sep="\n", end="\n" if notes else "")
+    print(f"{len(good):,} of {len(items):,} images can be read, in {sum(map(bool, good.class_counts().values())):,} "
+          f"classes." + ("" if len(good) == len(items) else " The others are skipped when you train; delete or replace "
+                         "them to be rid of the warning."))
+    return int(len(good) < len(items) or bool(notes))
 
 # %% ../../nbs/library/app/cli.ipynb #3e078f3f
 def _train(arguments: argparse.Namespace) -> int:
@@ -118,7 +135,8 @@ def _train(arguments: argparse.Namespace) -> int:
     result = train_classifier(
         settings_from(arguments), output=arguments.output, epochs=arguments.epochs, max_lr=arguments.lr,
         image_size=arguments.image_size, batch_size=arguments.batch_size, mixed_precision=arguments.mixed_precision,
-        tricks=arguments.tricks, resume=arguments.resume)
+        tricks=arguments.tricks, resize_mode=arguments.resize_mode, resume=arguments.resume,
+        overwrite=arguments.overwrite)
     if is_main_process():
         print(result.summary())
     return 0
@@ -192,7 +210,10 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
     train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
-    train.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
+    train.add_argument("--resize-mode", choices=RESIZE_MODES, help="how a photograph becomes square")
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
+    again.add_argument("--overwrite", action="store_true", help="replace what an earlier training left in --output")
     train.set_defaults(do=_train)
 
 
@@ -232,7 +253,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands, shared)
     _add_bench(commands, shared)
     predict = commands.add_parser("predict", help="name the class of image files")
-    predict.add_argument("image", nargs="+", help="image files")
+    predict.add_argument("image", nargs="+", help="image files, folders of images, or patterns such as 'photos/*.jpg'")
     predict.add_argument("--model", metavar="FILE", help="model.safetensors (default: that of the latest course train)")
     predict.set_defaults(do=_predict)
     progress = commands.add_parser("progress", parents=[shared], help="show which exercises you have solved")

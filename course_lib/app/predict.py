@@ -5,19 +5,27 @@
 # %% ../../nbs/library/app/predict.ipynb #19347615
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import glob
+import io
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..core.checks import whole
+from ..core.checks import ArgumentError, whole
 from ..core.device import choose_device
+from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
-from ..data.presizing import map_ahead
+from ..data.listing import list_images
+from ..data.presizing import map_ahead, square_image
 from ..learner import CheckpointError, load_checkpoint, load_weights
 from ..models import create_classifier
 from ..tricks import FlipTTA
@@ -38,8 +46,8 @@ class TrainedClassifier:
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a classifier says of one file: the likeliest class and its probability; or, in `problem`, why it cannot."""
-    path: Path
+    """What a classifier says of one image: the likeliest class and its probability; or, in `problem`, why it cannot."""
+    path: Path | str  # of a picture in memory its place, such as "images[3]"
     label: str = ""
     probability: float = 0.0
     problem: str = ""
@@ -58,11 +66,14 @@ def latest_model(runs: str | Path = "runs") -> Path:
 
 
 def load_classifier(path: str | Path | None = None, device: str = "cpu") -> TrainedClassifier:
-    """Load what `train_classifier` saved; by default its latest model under `runs`.
+    """Load what `train_classifier` saved, from its file or folder; by default its latest model under `runs`.
 
     Raises: `FileNotFoundError`; `CheckpointError` for a damaged file, a pickle, or a model of another kind.
     """
+    if not isinstance(path, (str, os.PathLike, type(None))):
+        raise ArgumentError(f"path = {path!r} must be the path of a model.safetensors, or of its folder.")
     path = Path(path) if path else latest_model()
+    path = path / "model.safetensors" if path.is_dir() else path
     _, saved = load_checkpoint(path)
     needed = ("backbone", "classes", "presize", "image_size", "mean", "std", "dropout")
     if missing := [key for key in needed if key not in saved]:
@@ -76,32 +87,124 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)
 
+# %% ../../nbs/library/app/predict.ipynb #9ded9915
+Found = tuple[Path | str, object]  # a name, and a path, a picture, or a problem in an `ImagePrediction`
+
+
+def _paths(given: str | os.PathLike) -> Iterator[Found]:
+    """The files that a name stands for: a file, all images in a folder, or all that a pattern fits."""
+    text = os.fsdecode(given)
+    refuse = lambda problem: iter([(text, ImagePrediction(text, problem=problem))])
+    if re.match(r"(https?|ftps?|file|s3|gs|data):", text, re.IGNORECASE):
+        return refuse("is a web address (URL), not a file: download the image, and give the file's path")
+    if not text.strip():
+        return refuse("is an empty name: give an image file, a folder or a pattern")
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return ((path / name, path / name) for name in list_images(path))
+        if not path.exists() and (matches := glob.glob(str(path), recursive=True)):
+            return (pair for match in sorted(matches) for pair in _paths(match))
+        if not path.exists() and glob.has_magic(text):
+            return refuse("is a pattern that no file's name fits")
+    except (ValueError, OSError, RuntimeError) as error:  # such as a name with a zero byte, or too long
+        return refuse(f"cannot be read: {error}")
+    return iter([(path, path)])
+
+
+def _listed(images: object) -> Iterator[Found]:
+    """Each picture of what `predict_images` was given, with its name. Raises: `ArgumentError` for what holds none."""
+    if isinstance(images, (str, bytes, bytearray, os.PathLike, Image.Image)) or (
+            isinstance(images, (np.ndarray, torch.Tensor)) and images.dtype != object and images.ndim < 4):
+        images = [images]
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
+        raise ArgumentError(f"images = {images!r} must be image files (a path, a folder, a pattern) or pictures "
+                            "(Pillow's, arrays, tensors, bytes), one or a list of them.")
+    for number, one in enumerate(images):
+        if isinstance(one, (str, os.PathLike)):
+            yield from _paths(one)
+        elif isinstance(one, (bytes, bytearray, np.ndarray, torch.Tensor, Image.Image)):
+            yield f"images[{number}]", one
+        else:
+            raise ArgumentError(f"images[{number}] is a {type(one).__name__}, which is no picture: give a path, an "
+                                "image of Pillow's, an array, a tensor, or a file's bytes.")
+
+
+def _opened(picture: object, name: str) -> Image.Image:
+    """A picture in memory as one of Pillow's, the caller's own left as it is."""
+    if isinstance(picture, Image.Image):
+        return picture.copy()
+    if isinstance(picture, (bytes, bytearray)):
+        return Image.open(io.BytesIO(picture))
+    first = isinstance(picture, torch.Tensor)
+    values = picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture
+    values = np.asarray(values.float() if first and values.is_floating_point() else values)  # type: ignore[attr-defined]
+    colours = (1, 3, 4)
+    if values.ndim == 3 and values.shape[0] in colours and (first or values.shape[2] not in colours):
+        values = np.moveaxis(values, 0, 2)
+    if values.dtype == np.uint16 and values.ndim == 2:
+        return Image.fromarray(values)
+    pixels = as_pixels(name, values)
+    return Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))
+
+
+def _read(classifier: TrainedClassifier, found: Found) -> ImagePrediction | np.ndarray:
+    """The pixels as the training had them, uint8 (presize, presize, 3); or why there are none."""
+    name, picture = found
+    how = classifier.presize, classifier.metadata.get("resize_mode", "crop")
+    try:
+        if isinstance(picture, (ImagePrediction, Path)):
+            return load_image(picture, *how) if isinstance(picture, Path) else picture
+        return square_image(_opened(picture, str(name)), *how)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        problem = "not an image in a format that Pillow reads"
+    except Exception as error:  # Pillow's decoders raise many types on damaged images
+        problem = str(error) if isinstance(error, (BadImageError, OSError, ValueError)) else repr(error)
+    return ImagePrediction(name, problem=f"cannot be read: {problem}")
+
 # %% ../../nbs/library/app/predict.ipynb #deae6fee
 @torch.no_grad()
-def predict_images(classifier: TrainedClassifier, paths: Sequence[str | Path],
-                   batch_size: int = 32) -> list[ImagePrediction]:
-    """The likeliest class of each image file; a file that cannot be read gets its `problem` said, the others go on.
+def predict_images(
+    classifier: TrainedClassifier,
+    images: object,  # files (paths, folders, patterns) or pictures (Pillow's, arrays, tensors, bytes); one, or many
+    batch_size: int = 32,
+) -> list[ImagePrediction]:
+    """The likeliest class of each image, in order; one that cannot be read gets its `problem` said, the others go on.
 
-    A thread reads the next files while the network looks at `batch_size` images at once. Raises: `ValueError` for a
-    batch of no images.
+    A folder stands for all images in it. Arrays are (H, W) or (H, W, 3 or 4), tensors (3, H, W), of whole numbers to
+    255 or of fractions to 1; with a further axis in front they are many. A thread reads ahead while the network looks
+    at `batch_size` images. Raises: `ValueError` for what is no image, or a batch of none.
     """
-    whole("batch_size", batch_size)
+    batch_size = whole("batch_size", batch_size)
+    if not isinstance(classifier, TrainedClassifier):
+        raise ArgumentError(f"classifier is a {type(classifier).__name__}; load_classifier gives the one to use.")
+    names: list[Path | str] = []
 
-    def read(path: Path) -> ImagePrediction | np.ndarray:
-        try:
-            return load_image(path, classifier.presize)
-        except (BadImageError, OSError) as error:
-            return ImagePrediction(path, problem=f"cannot be read: {error}")
+    def each() -> Iterator[Found]:
+        for found in _listed(images):
+            names.append(found[0])
+            yield found
 
-    files = list(map(Path, paths))
-    said: dict[Path, ImagePrediction] = {}
-    images = zip(files, map_ahead(read, files, ahead=2 * batch_size), strict=True)
-    while some := list(islice(images, batch_size)):
-        said |= {path: image for path, image in some if isinstance(image, ImagePrediction)}
-        readable = {path: image for path, image in some if not isinstance(image, ImagePrediction)}
-        if readable:
-            x = torch.from_numpy(np.stack(list(readable.values()))).to(next(classifier.model.parameters()).device)
-            best = classifier.model(classifier.transform(x)).softmax(1).max(1)
-            said |= {path: ImagePrediction(path, classifier.classes[number], probability) for path, number, probability
-                     in zip(readable, best.indices.tolist(), best.values.tolist(), strict=True)}
-    return [said[path] for path in files]
+    said: list[ImagePrediction] = []
+    read = map_ahead(lambda found: _read(classifier, found), each(), ahead=2 * batch_size)
+    while some := list(islice(read, batch_size)):
+        arrays = [one for one in some if not isinstance(one, ImagePrediction)]
+        answers = iter(_answers(classifier, np.stack(arrays)) if arrays else ())
+        said += [one if isinstance(one, ImagePrediction) else replace(next(answers), path=names[len(said) + place])
+                 for place, one in enumerate(some)]
+    return said
+
+
+def _answers(classifier: TrainedClassifier, pixels: np.ndarray) -> list[ImagePrediction]:
+    """What the model says of each image of a batch, uint8 (N, presize, presize, 3)."""
+    x = torch.from_numpy(pixels).to(next(classifier.model.parameters()).device)
+    logits = classifier.model(classifier.transform(x))
+    if logits.shape != (len(x), len(classifier.classes)):
+        raise ArgumentError(f"The classifier's model gives scores of shape {tuple(logits.shape)} for {len(x)} images, "
+                            f"but it has {len(classifier.classes)} classes.")
+    best = logits.float().softmax(1).max(1)
+    return [ImagePrediction("", classifier.classes[number], probability) if math.isfinite(probability) else
+            ImagePrediction("", problem="the model gave no finite numbers: its weights are broken, train it again")
+            for number, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

@@ -10,30 +10,34 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from ..core.checks import ArgumentError
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
-from ..core.files import new_run_folder, write_text
+from ..core.files import new_run_folder, replacing, write_text
 from ..core.random import seed_everything
-from ..core.text import format_value
+from ..core.text import format_value, list_some
 from course_lib.data import (
     Augmentation, BatchTransform, Loaders, default_augmentation, get_items, limit_items, make_loaders, presize
 )
 from course_lib.learner import (
-    Callback, Checkpoint, CheckpointError, Learner, error_rate, make_adamw, plot_losses, resume_training, save_weights
+    Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, make_adamw, plot_losses,
+    resume_training, save_weights
 )
 from ..learner.checks import trainable_groups
 from ..learner.distributed import Processes, together
 from ..learner.features import cached_features, pictures_digest, train_last
 from ..learner.strategy import check_precision
-from ..models import Classifier, create_backbone, create_classifier
+from ..models import Classifier, create_backbone, create_classifier, output_shape
 from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings
@@ -42,7 +46,7 @@ from course_lib.tricks import (
 )
 
 # %% auto #0
-__all__ = ['recipe_for', 'TrainingResult', 'train_classifier']
+__all__ = ['RESULTS', 'CHECKPOINTS', 'recipe_for', 'TrainingResult', 'changed_images', 'train_classifier']
 
 # %% ../../nbs/library/app/train.ipynb #d8daf721
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
@@ -65,8 +69,9 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
     if recipe.augmentation == "mirror":
         augmentation = replace(augmentation, min_scale=1.0, max_ratio=1.0, probability=0.0)
     return make_loaders(
-        presize(items, recipe.presize, settings.cache_dir), image_size=recipe.image_size, batch_size=recipe.batch_size,
-        mean=mean, std=std, seed=settings.seed, device=choose_device(settings.device), augmentation=augmentation)
+        presize(items, recipe.presize, settings.cache_dir, resize_mode=recipe.resize_mode),
+        image_size=recipe.image_size, batch_size=recipe.batch_size, mean=mean, std=std, seed=settings.seed,
+        device=choose_device(settings.device), augmentation=augmentation)
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
@@ -128,15 +133,21 @@ def mirror_axes(augmentation: Augmentation | None) -> list[list[int]]:
     return [*across, *down, *([[2, 3]] if across and down else [])]
 
 # %% ../../nbs/library/app/train.ipynb #ee7a3b81
+ELPV_CLASSES = {"mono functional", "mono defective", "poly functional", "poly defective"}
+
+
 def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
     """Error, loss and error per class on the validation images.
 
-    For classes that end in `functional` and `defective`, also the error as two classes, as the papers on solar cells
-    report it (Deitsch et al. 2019).
+    For the four classes of ELPV also the accuracy as two, functional or defective, as papers on solar cells report it
+    (Deitsch et al. 2019).
     """
     logits, targets = learner.predict()
     if targets is None:
         raise ValueError("What is measured needs batches of (x, y), but the validation loader gave x alone.")
+    if bad := int((~logits.isfinite()).any(1).sum()):
+        raise ValueError(f"The scores of {bad} of {len(logits)} validation images are no finite numbers, so the "
+                         "training has failed: look at its losses, and try a lower learning rate.")
     predicted = logits.argmax(1)
     wrong = torch.ne(predicted, targets)
     metrics: dict[str, object] = {
@@ -146,7 +157,9 @@ def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
         "error_per_class": {name: wrong[targets == i].float().mean().item() for i, name in enumerate(classes)
                             if (targets == i).any()},
     }
-    if all(name.endswith(("functional", "defective")) for name in classes):
+    if len(classes) == 2:
+        metrics["two_class_accuracy"] = 1 - wrong.float().mean().item()
+    elif set(classes) == ELPV_CLASSES:
         defective = torch.tensor([name.endswith("defective") for name in classes])
         metrics["two_class_accuracy"] = (defective[predicted] == defective[targets]).float().mean().item()
     return metrics
@@ -165,7 +178,7 @@ class TrainingResult:
         m, s = self.metrics, self.settings
         lines = [f"Trained {s.backbone} on {s.dataset} in {format_value(self.seconds, 'seconds')}.",
                  f"Validation error {m['validation_error']:.1%} on {m['validation_images']:,} images."]
-        if "two_class_accuracy" in m:
+        if "two_class_accuracy" in m and len(m["error_per_class"]) > 2:
             lines.append(f"As two classes, functional or defective: {m['two_class_accuracy']:.1%} right.")
         lines += [f"Saved in {self.folder}: model.safetensors, metrics.json, losses.png.",
                   f"Try it: course predict --model {self.folder / 'model.safetensors'} IMAGE"]
@@ -182,7 +195,8 @@ def _save_plot(learner: Learner, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(6, 3.5))
     plot_losses(learner.recorder, ax)
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=100, format="png")
     plt.close(figure)
     matplotlib.use(previous)
 
@@ -223,7 +237,11 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     settings = replace(settings, device=str(processes.device))
     seed_everything(settings.seed)
     body = create_backbone(settings.backbone)
+    output_shape(body, recipe.image_size)  # a network that does not take this size says so now
     loaders = prepare_loaders(settings, recipe, body.mean, body.std)
+    counts = np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
+    if unseen := [name for name, count in zip(loaders.classes, counts, strict=True) if not count]:
+        echo(f"There is no image to train on of {list_some(unseen)}, so the model will hardly ever say so.")
     recipe = fit_to_data(recipe, loaders, echo)
     seed_everything(settings.seed)
     classifier = create_classifier(body, len(loaders.classes), dropout=recipe.dropout).to(processes.device)
@@ -237,6 +255,59 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     return learner, loaders, recipe, metadata
 
 # %% ../../nbs/library/app/train.ipynb #42474cc0
+def _record_images(loaders: Loaders) -> dict[str, list[list[str]]]:
+    """What a checkpoint keeps of the images: for each, in order, a digest of its pixels, and its class."""
+    return {part: [[hashlib.sha256(loader.images[i].data).hexdigest()[:16], loader.classes[loader.targets[i]]]
+                   for i in loader.indices]
+            for part, loader in (("training", loaders.train), ("validation", loaders.valid))}
+
+
+def changed_images(saved: Mapping[str, list], now: Mapping[str, list]) -> str:
+    """What is other about the images of two records, in words; a changed image is a missing and a new one."""
+    rows = [Counter((digest, label, part) for part, images in record.items() for digest, label in images)
+            for record in (saved, now)]
+    gone, counts = defaultdict(list), Counter[str]()
+    for row in (rows[0] - rows[1]).elements():
+        gone[row[0]].append(row)
+    for digest, label, _ in (rows[1] - rows[0]).elements():
+        before = gone[digest].pop() if gone[digest] else None
+        counts["new" if before is None else "of another class" if before[1] != label else
+               "moved between training and validation"] += 1
+    counts["missing"] = sum(map(len, gone.values()))
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+
+
+def _check_same_images(saved: dict, now: dict, path: Path, echo: Callable[[str], None]) -> None:
+    """Raises `CheckpointError` saying how many images or labels differ between the interrupted training and now."""
+    if "images" not in saved:  # an older checkpoint
+        return echo(f"{path} does not say which images it was trained with: make sure that they are still the same.")
+    if changes := changed_images(saved["images"], now):
+        raise CheckpointError(f"{path} was trained with other images: {changes}. So images that it has learned from "
+                              "could stand in validation. Give the same images to go on, or leave out resume to start "
+                              "anew.")
+    if saved["images"] != now:
+        echo("The images are the same, but in another order (were files renamed?): the result can differ a little.")
+    if saved.get("torch") not in (None, torch.__version__):
+        echo(f"Begun with PyTorch {saved['torch']}, now {torch.__version__}: the result can differ a little.")
+
+# %% ../../nbs/library/app/train.ipynb #e0c84c1e
+RESULTS = ("model.safetensors", "metrics.json", "losses.png")
+CHECKPOINTS = ("checkpoints/last.safetensors", "checkpoints/best.safetensors")
+
+
+def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raises `ArgumentError` when a training in `folder` would write over something, or cannot be there."""
+    if resume and overwrite:
+        raise ArgumentError("resume and overwrite exclude each other: go on with what is there, or replace it.")
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"output = {folder} is a file. Name a folder for the results.")
+    found = [name for name in (*RESULTS, *CHECKPOINTS) if (folder / name).exists()]
+    if found and not resume and not overwrite:
+        go_on = "" if RESULTS[0] in found or CHECKPOINTS[0] not in found else "Go on with it (resume=True, --resume), "
+        raise ArgumentError(f"output = {folder} holds {', '.join(found)}, which would be replaced. {go_on or 'Name '}"
+                            f"{'name ' if go_on else ''}another folder, or allow it with overwrite=True (--overwrite).")
+
+# %% ../../nbs/library/app/train.ipynb #b3adf3fc
 def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, processes: Processes) -> None:
     """Raises `LaunchError` in every process when they have other images, labels, settings, weights or programs."""
     if processes.world_size == 1:
@@ -274,12 +345,19 @@ def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> It
 def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metadata: dict, folder: Path, resume: bool,
                        processes: Processes, echo: Callable[[str], None]) -> dict[str, object]:
     """Train, from the start or from the last checkpoint in `folder`, and measure; the main process writes."""
-    checkpoint = Checkpoint(folder / "checkpoints", metadata)
+    images = _record_images(loaders)
+    checkpoint = Checkpoint(folder / "checkpoints", {**metadata, "images": images, "torch": torch.__version__})
+    if resume:  # before any work
+        saved = load_checkpoint(checkpoint.last_path)[1]
+        _check_same_images(saved, images, checkpoint.last_path, echo)
+        _check_same_recipe(saved, metadata, checkpoint.last_path)
     if processes.is_main:
+        for name in () if resume else (*RESULTS, *CHECKPOINTS):
+            (folder / name).unlink(missing_ok=True)
         learner.add_callback(checkpoint)
     with cached_features(learner, views=recipe.views, echo=echo):
         if resume:
-            _check_same_recipe(resume_training(checkpoint.last_path, learner), metadata, checkpoint.last_path)
+            resume_training(checkpoint.last_path, learner)
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder, processes)
         metrics = measure(learner, loaders.classes)
@@ -296,14 +374,16 @@ def train_classifier(
     output: str | Path | None = None,  # folder for the results; by default a new one under `runs`
     runs: str | Path = "runs",
     resume: bool = False,  # go on with the interrupted training in `output`, or the latest in `runs`
+    overwrite: bool = False,  # replace what an earlier training left in `output`
     echo: Callable[[str], None] = print,
     **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, mixed_precision, tricks, ...
 ) -> TrainingResult:
     """Train a classifier as the settings say; writes model.safetensors, metrics.json and losses.png into a folder.
 
     A checkpoint after every epoch lets an interrupted training go on with `resume=True`; on a CPU the result is then
-    the same, bit for bit. Launched as several processes, they train together: see `course_lib.learner.distributed`.
-    Raises: the errors of the rooms it calls, each saying what to do.
+    the same, bit for bit. With other images, labels or settings it is refused; the folder of the images may have moved.
+    Launched as several processes, they train together: see `course_lib.learner.distributed`.
+    Raises: `ValueError` for an `output` that holds results; the errors of the rooms it calls, each saying what to do.
     """
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
     device = choose_device(settings.device)
@@ -312,6 +392,8 @@ def train_classifier(
         echo = echo if processes.is_main else lambda text: None
         if resume and output is None:
             output = processes.broadcast(lambda: unfinished_training(Path(runs)))
+        if output:
+            processes.broadcast(lambda: _check_output(Path(output), resume, overwrite))  # type: ignore[arg-type]
         echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile_name} profile, {device}"
              f"{f', {processes.world_size} processes' if processes.world_size > 1 else ''}).")
         learner, loaders, recipe, metadata = _prepare(settings, recipe, processes, echo)
@@ -330,10 +412,12 @@ def train_classifier(
 def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
     # what older checkpoints do not say, because there was no choice
-    first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"]}
+    first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"],
+             "resize_mode": "crop"}
     saved = first | saved
+    moved = {"dataset"} if "images" in saved else set()  # the images are the same, wherever they lie
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()
-              if saved.get(key) != value]
+              if saved.get(key) != value and key not in moved]
     if differ:
         raise CheckpointError(f"{path} belongs to another training: {'; '.join(differ)}. Give the same settings to go "
                               "on, or leave out resume to start anew.")

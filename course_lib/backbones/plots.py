@@ -14,7 +14,8 @@ from torch import nn
 
 from .design import pareto_front
 from .profile import FeatureMap, feature_maps, model_name, short_count
-from ..core.plots import new_axes
+from ..core.names import drawn_names
+from ..core.plots import new_axes, plain
 from ..learner.memory import image_size_for
 from ..models import count_parameters
 
@@ -95,7 +96,7 @@ def plot_architecture(model: nn.Module, image_size: int | None = None, ax: Axes 
         x += max(0.95, thickness + deep + 0.3)
     top = max(height / 2 + 0.35 * height for _, height in (_measures(stage.shape) for stage in drawn))
     ax.set(xlim=(-0.6, x), ylim=(-high / 2 - 1.3, top + 0.1), aspect="equal",
-           title=f"{model_name(model)}, {count_parameters(model):,} parameters")
+           title=f"{plain(model_name(model))}, {count_parameters(model):,} parameters")
     ax.set_axis_off()
     return ax
 
@@ -111,10 +112,10 @@ def plot_pareto(costs: Mapping[str, float], errors: Mapping[str, float], stds: M
     ax = new_axes(ax, (6.5, 3.8), layout="constrained")
     front = pareto_front(costs, errors)
     ax.plot([costs[n] for n in front], [100 * errors[n] for n in front], color="C7", linewidth=1, zorder=0)
-    for index, name in enumerate(costs):
+    for index, (name, label) in enumerate(zip(costs, drawn_names(costs), strict=True)):
         std = [100 * stds[name]] if stds and name in stds else None
         ax.errorbar([costs[name]], [100 * errors[name]], std, fmt="o" if name in front else "x",
-                    color=f"C{index % 10}", capsize=3, label=name)
+                    color=f"C{index % 10}", capsize=3, label=label)
     ax.set(xscale="log", xlabel=xlabel, ylabel="error (%)")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda value, place: f"{value:g}")

@@ -10,12 +10,12 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'ArgumentError', 'whole', 'number', 'nearest', 'one_of']
+__all__ = ['T', 'ArgumentError', 'shown', 'whole', 'number', 'nearest', 'one_of']
 
 # %% ../../nbs/library/core/checks.ipynb #4e432764
 class ArgumentError(ValueError, TypeError):
@@ -24,6 +24,15 @@ class ArgumentError(ValueError, TypeError):
 
 def _sentence(text: str, hint: str) -> str:
     return f"{text} {hint}".strip()
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it: in one line, of at most 200 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whole numbers of thousands of digits; classes of others
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:196]} ..."
 
 # %% ../../nbs/library/core/checks.ipynb #638b4e48
 def whole(name: str, value: object, least: int = 1, hint: str = "", *, most: int | None = None) -> int:
@@ -35,8 +44,8 @@ def whole(name: str, value: object, least: int = 1, hint: str = "", *, most: int
         found = operator.index(value)  # type: ignore[arg-type]
         if found < least or (most is not None and found > most):
             raise TypeError
-    except TypeError:
-        raise ArgumentError(_sentence(f"{name} = {value!r} must be a whole number {limits}.", hint)) from None
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(_sentence(f"{name} = {shown(value)} must be a whole number {limits}.", hint)) from None
     return found
 
 # %% ../../nbs/library/core/checks.ipynb #97493249
@@ -60,7 +69,9 @@ def number(
 ) -> float:
     """`value` as a finite `float` within the limits. Raises: `ArgumentError` naming `name`."""
     try:
-        if isinstance(value, (bool, str, bytes)) or str(getattr(value, "dtype", "")).endswith("bool"):
+        kind = getattr(getattr(value, "dtype", None), "kind", "f")  # NumPy's; a complex number would lose a part
+        if isinstance(value, (bool, str, bytes, bytearray, memoryview)) or kind not in "iuf" \
+                or str(getattr(value, "dtype", "")).endswith("bool") or getattr(value, "ndim", None):
             raise TypeError
         found = float(value)  # type: ignore[arg-type]
         fits = (math.isfinite(found) and (least is None or found >= least) and (most is None or found <= most)
@@ -68,7 +79,7 @@ def number(
         if not fits:
             raise ValueError
     except (TypeError, ValueError, RuntimeError, OverflowError):  # RuntimeError: a tensor of several numbers
-        wanted = f"{name} = {value!r} must be a finite number{_limits(least, most, above, below)}."
+        wanted = f"{name} = {shown(value)} must be a finite number{_limits(least, most, above, below)}."
         raise ArgumentError(_sentence(wanted, hint)) from None
     return found
 
@@ -83,9 +94,11 @@ def nearest(word: object, allowed: Iterable[str], count: int = 1) -> str:
 def one_of(name: str, value: T, allowed: Iterable[object], hint: str = "") -> T:
     """`value` if it is among `allowed`. Raises: `ArgumentError` with the nearest word and all of them."""
     words = list(allowed)
-    if any(value is word or (type(value) is type(word) and value == word) for word in words):
-        return value
+    for word in words:
+        if value is word or (type(value) is type(word) or isinstance(word, str) and isinstance(value, str)) \
+                and value == word:
+            return cast(T, word)  # NumPy's string as Python's
     guess = nearest(value, [str(word) for word in words])
     listed = ", ".join(map(str, words))
     raise ArgumentError(_sentence(" ".join(filter(None, (
-        f"{name} = {value!r} is not known.", guess, f"Allowed: {listed}."))), hint))
+        f"{name} = {shown(value)} is not known.", guess, f"Allowed: {listed}."))), hint))

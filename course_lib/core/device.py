@@ -5,9 +5,10 @@
 # %% ../../nbs/library/core/device.ipynb #e3112cf4
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from .checks import ArgumentError, nearest
+from .checks import ArgumentError, nearest, shown
 
 if TYPE_CHECKING:
     import torch
@@ -19,17 +20,16 @@ __all__ = ['choose_device', 'disable_malloc_trim']
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 
 
-def check_device_name(value: str, name: str = "device") -> str:
+def check_device_name(value: object, name: str = "device") -> str:
     """`value` if it is the name of a device: auto, cpu, cuda, cuda:N or mps. Raises: `ArgumentError`."""
-    kind, _, index = value.partition(":")
-    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?", str(value)):
         guess = nearest(value, DEVICES)
-        raise ArgumentError(f"{name} = {value!r} is not known. {guess + ' ' if guess else ''}"
+        raise ArgumentError(f"{name} = {shown(value)} is not known. {guess + ' ' if guess else ''}"
                             f"Allowed: {', '.join(DEVICES)}.")
-    return value
+    return str(value)
 
 # %% ../../nbs/library/core/device.ipynb #f7a5fc01
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str | torch.device = "auto") -> torch.device:
     """The `torch.device` that `name` stands for; `auto` takes a CUDA GPU, then Apple's, then the CPU.
 
     Raises: `ArgumentError` when the device is asked for by name and this machine does not have it.
@@ -37,9 +37,10 @@ def choose_device(name: str = "auto") -> torch.device:
     import torch
 
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    name = check_device_name(name)
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
-    device = torch.device(check_device_name(name))
+    device = torch.device(name)
     if not has[device.type]:
         raise ArgumentError(f"device = {name!r}, but PyTorch finds no such device here. Set device = auto to use "
                             "what there is; 'course doctor' shows what PyTorch sees.")

@@ -5,6 +5,7 @@
 # %% ../../nbs/library/core/files.ipynb #42700ae5
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -73,6 +74,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def read_text(path: str | Path) -> str:
+    """The text at `path`, UTF-8 or UTF-16, without its byte-order mark. Raises: `ValueError` for another encoding."""
+    data = Path(path).read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+        if "\0" not in text:
+            return text
+        problem = "it has zero bytes"
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start:,} is no UTF-8"
+    what = "it is no text file" if data[:2] == b"PK" else problem
+    raise ValueError(f"{path} cannot be read: {what}. Save it as text in UTF-8: in Excel as 'CSV UTF-8', in Notepad "
+                     "with the encoding UTF-8.") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Put `text` (UTF-8) in the place of the file at `path` in one step."""
     with replacing(path) as partial:
@@ -94,7 +111,7 @@ def append_line(path: str | Path, line: str) -> None:
 def json_object(text: str) -> dict:
     """What `text` says as JSON if that is an object, else an empty one: a torn or damaged line says nothing."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))  # some editors write it in front
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .checks import ArgumentError, shown
+
 # %% auto #0
 __all__ = ['evaluation_mode']
 
@@ -18,6 +20,8 @@ __all__ = ['evaluation_mode']
 @contextmanager
 def preserve_modes(model: nn.Module) -> Iterator[None]:
     """Afterwards every module of `model` is in the mode, training or evaluation, in which it was; after errors too."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model = {shown(model)} must be a torch.nn.Module.")
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield

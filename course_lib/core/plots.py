@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .checks import ArgumentError, shown, whole
+from .text import list_some
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -31,20 +34,60 @@ def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **opt
 
     return plt.subplots(figsize=size, **options)[1]
 
+# %% ../../nbs/library/core/plots.ipynb #ff8507c7
+def plain(text: object) -> str:
+    """`text` for a figure, to be drawn as it stands: `$` as a dollar, and a `_` in front also in a legend."""
+    drawn = str(text).replace("$", r"\$")
+    return f"\u200b{drawn}" if drawn.startswith("_") else drawn
+
+# %% ../../nbs/library/core/plots.ipynb #4e479773
+def as_pixels(name: str, image: object) -> np.ndarray:
+    """An image as matplotlib draws it right: uint8 or float in [0, 1], (H, W, 3 or 4); grey becomes three channels.
+
+    Raises: `ArgumentError` naming `name` for another shape, or values of another range.
+    """
+    try:
+        found = np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name} cannot be made an array: {error}") from None
+    if found.ndim == 2 or found.shape[2:] == (1,):
+        found = np.repeat(found.reshape(*found.shape[:2], 1), 3, axis=2)
+    if found.ndim != 3 or found.shape[2] not in (3, 4) or not found.size or found.dtype.kind not in "buif":
+        first = " The channels stand first: use .permute(1, 2, 0)." if found.shape[:1] == (3,) else ""
+        raise ArgumentError(f"{name} has the shape {found.shape} and {found.dtype}; numbers of shape (H, W), (H, W, 3) "
+                            f"or (H, W, 4) can be drawn.{first}")
+    most = 1 if found.dtype.kind in "bf" else 255
+    if not (found.min() >= -1e-3 * (most == 1) and found.max() <= most + 1e-3):  # NaN is neither
+        raise ArgumentError(f"{name} has values from {found.min():g} to {found.max():g}; {found.dtype} is drawn from 0 "
+                            f"to {most}. Undo a normalisation, or divide by the largest value.")
+    return np.clip(found.astype(float) if found.dtype == bool else found, 0, 1) if most == 1 else found.astype(np.uint8)
+
 # %% ../../nbs/library/core/plots.ipynb #e24d0f01
 def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, columns: int = 4,
                 ax: Axes | None = None) -> Axes:
-    """Draw images of one size, (H, W, 3), uint8 or float in [0, 1], in a grid with a title above each."""
-    images = [np.asarray(image) for image in images]
-    columns = min(columns, len(images))
-    rows, (height, width) = math.ceil(len(images) / columns), images[0].shape[:2]
+    """Draw images of one size, (H, W, 3) or (H, W), uint8 or float in [0, 1], in a grid with a title above each.
+
+    Raises: `ArgumentError` for no image, sizes that differ, other values, or more titles than images.
+    """
+    if getattr(images, "shape", (0,) * 4)[2:] in ((3,), (4,)) or isinstance(titles, str):
+        raise ArgumentError("images and titles are lists, also when there is one of each: [image], [title].")
+    if isinstance(images, (str, bytes)) or getattr(images, "ndim", 1) == 0 \
+            or not isinstance(images, Iterable):
+        raise ArgumentError(f"images = {shown(images)} must be a list of images.")
+    drawn = [as_pixels(f"images[{place}]", image) for place, image in enumerate(images)]
+    if len({image.shape[:2] for image in drawn}) != 1 or len(titles) > len(drawn):
+        sizes = list_some(sorted({image.shape[:2] for image in drawn}), quote=False)
+        raise ArgumentError(f"images = {len(drawn)} of the sizes {sizes or 'none'}, titles = {len(titles)}: give at "
+                            "least one image, all of one size, and no title more than images.")
+    columns = min(whole("columns", columns), len(drawn))
+    rows, (height, width) = math.ceil(len(drawn) / columns), drawn[0].shape[:2]
     ax = new_axes(ax, (1.6 * columns, 1.8 * rows), dpi=72, layout="constrained")
     gap_x, gap_y = width * 1.05, height * 1.2
-    for place, image in enumerate(images):
+    for place, image in enumerate(drawn):
         left, top = (place % columns) * gap_x, (place // columns) * gap_y
         ax.imshow(image, extent=(left, left + width, top + height, top), interpolation="antialiased")
         if place < len(titles):
-            ax.text(left + width / 2, top - height * 0.02, titles[place], ha="center", va="bottom", fontsize=8)
+            ax.text(left + width / 2, top - height * 0.02, plain(titles[place]), ha="center", va="bottom", fontsize=8)
     ax.set_xlim(-width * 0.02, columns * gap_x - width * 0.03)
     ax.set_ylim(rows * gap_y - height * 0.17, -height * 0.18)
     ax.axis("off")

@@ -35,6 +35,13 @@ class PartOfModel(Protocol):
 
 
 @runtime_checkable
+class LooksAtMirrorImages(Protocol):
+    """A model whose answer is a mean over an image and its mirror images; `axes`: of (N, C, h, w), those it flips."""
+    model: nn.Module
+    axes: list[list[int]]
+
+
+@runtime_checkable
 class FixedLayer(Protocol):
     """A layer that neither learns nor draws random numbers, so that what it gives may be cached."""
     learns_nothing: bool
@@ -64,3 +71,16 @@ class ShardedLoader(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ShufflingLoader(Protocol):
+    """A data class of batches that says whether it shuffles and whether it leaves out a last batch that is not full."""
+    shuffle: bool
+    drop_last: bool | None
+
+
+@runtime_checkable
+class Augmented(Protocol):
+    """A loader whose `transform` may be a data class with an `augmentation`."""
+    transform: object

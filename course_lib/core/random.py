@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .checks import whole
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,10 +22,14 @@ __all__ = ['seed_everything', 'fork_rng']
 
 # %% ../../nbs/library/core/random.ipynb #2acae7d0
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's global generators, so that a run can be repeated on the same machine."""
+    """Seed Python's, NumPy's and PyTorch's global generators, so that a run can be repeated on the same machine.
+
+    Raises: `ArgumentError` for a seed that is no whole number from 0 to 4294967295.
+    """
     import numpy as np
     import torch
 
+    seed = whole("seed", seed, 0, most=2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -5,7 +5,10 @@
 # %% ../../nbs/library/core/text.ipynb #663933df
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from .checks import number
 
 # %% auto #0
 __all__ = ['format_value']
@@ -21,6 +24,8 @@ def format_bytes(count: float) -> str:
 # %% ../../nbs/library/core/text.ipynb #cc090901
 def format_value(value: float, unit: str) -> str:
     """A figure as a reader wants it: fractions as percentages, seconds as minutes when there are many."""
+    if not isinstance(value, float) or math.isfinite(value):
+        value = number("value", value)
     if unit == "fraction":
         return f"{100 * value:.1f} %"
     if unit == "seconds":

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         DATASETS, DatasetInfo, dataset_info, default_augmentation, download_dataset, get_items, limit_items,
     )
     from .download import DownloadError
-    from .items import ImageItems, items_from_table, list_images, plot_class_counts
+    from .items import ImageItems, plot_class_counts
+    from .listing import list_images
     from .loaders import ImageLoader, Loaders, make_loaders, show_batch, shuffled_order, take_shard
     from .prepare import (
         NUM_DRAWS, Augmentation, BatchTransform, crop_matrix, draw_lighting, draw_matrices, flip_matrix,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         BadImageError, PresizedImages, content_digests, image_size_statistics, image_sizes, load_image, map_ahead,
         presize,
     )
+    from .tables import items_from_table
 
 _HOMES = {
     "course_lib.core.files": "StorageError",
@@ -35,13 +37,15 @@ _HOMES = {
     "course_lib.data.datasets": "DATASETS DatasetInfo dataset_info default_augmentation download_dataset get_items "
                                 "limit_items",
     "course_lib.data.download": "DownloadError",
-    "course_lib.data.items": "ImageItems items_from_table list_images plot_class_counts",
+    "course_lib.data.items": "ImageItems plot_class_counts",
+    "course_lib.data.listing": "list_images",
     "course_lib.data.loaders": "ImageLoader Loaders make_loaders show_batch shuffled_order take_shard",
     "course_lib.data.prepare": "NUM_DRAWS Augmentation BatchTransform crop_matrix draw_lighting draw_matrices "
                                "flip_matrix items_from_folders items_from_pattern rotation_matrix split_items "
                                "warp_grid warp_images warp_matrix zoom_matrix",
     "course_lib.data.presizing": "BadImageError PresizedImages content_digests image_size_statistics image_sizes "
                                  "load_image map_ahead presize",
+    "course_lib.data.tables": "items_from_table",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

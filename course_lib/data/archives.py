@@ -165,7 +165,7 @@ def _unpack_members(archive: Path, folder: Path, inventory: _Inventory, progress
     from tqdm.auto import tqdm
 
     bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=archive.name, leave=False,
-               disable=not progress)
+               disable=None if progress else True)
     with bar, archive.open("rb") as stream, closing(_members(stream, inventory)) as members:
         for name, reader in members:
             target = folder / inventory.place(name, "folder" if reader is None else "file")

@@ -14,14 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from ..core.checks import nearest, whole
+from ..core.checks import ArgumentError, nearest, whole
 from ..core.files import disk_errors, lock
 from .archives import unpack
 from .download import download
-from .items import ImageItems, items_from_table, keep_present
+from .items import ImageItems, warn_of_losses
 from .prepare import Augmentation, items_from_folders, items_from_pattern, name_hash
+from .tables import items_from_table, keep_present
 
 # %% auto #0
 __all__ = ['DATASETS', 'get_items', 'limit_items']
@@ -226,14 +225,21 @@ _KNOWN_BY = {"pets": "annotations/trainval.txt", "birds": "train_test_split.txt"
 
 def _locate(dataset: str | Path, data_dir: Path, allow_download: bool) -> tuple[DatasetInfo | None, Path]:
     """What `dataset` stands for: a known data set or `None`, and its folder."""
+    if not isinstance(dataset, (str, Path)) or not str(dataset).strip() or "\0" in str(dataset):
+        raise ArgumentError(f"dataset = {dataset!r} must be the name of a data set, or the path of a folder.")
     if not isinstance(dataset, Path) and dataset in DATASETS:
         info = DATASETS[dataset]
         return info, _dataset_root(info, data_dir, allow_download)
+    if "://" in str(dataset) or str(dataset).startswith("www."):
+        raise ValueError(f"dataset = {str(dataset)!r} is an address, and only data sets with a name are downloaded: "
+                         f"{', '.join(DATASETS)}. Download it, unpack it, and give the folder's path.")
     looks_like_path = isinstance(dataset, Path) or any(sign in dataset for sign in ("/", "\\", "~"))
-    folder = Path(dataset).expanduser()
+    folder = Path(os.path.expanduser(dataset))
+    if not folder.exists() and "\\" in str(dataset) and os.sep == "/":
+        folder = Path(str(dataset).replace("\\", "/"))
     if not looks_like_path and not folder.exists():
         folder = data_dir / folder
-        if not folder.is_dir():
+        if not folder.exists():
             dataset_info(str(dataset))  # raises, with the nearest names
     known = [DATASETS[name] for name, file in _KNOWN_BY.items() if (folder / file).is_file()]
     return (known[0] if known else None), folder
@@ -275,13 +281,17 @@ def get_items(
 def limit_items(items: ImageItems, max_images: int | None, seed: int = 42) -> ImageItems:
     """At most `max_images` of the items, every class keeping its share (at least one image, while that fits).
 
-    `None` keeps all. Which images stay depends on `seed` and the names alone.
+    Each part of a data set's own split keeps its share too: training first, then validation. `None` keeps all. Which
+    images stay depends on `seed` and the names alone. Warns of what loses all its images.
     """
     if max_images is None or len(items) <= whole("max_images", max_images):
         return items
-    ranked = []
-    for number in range(len(items.classes)):
-        members = sorted(np.flatnonzero(items.targets == number), key=lambda i: name_hash(seed, items.names[i]))
-        ranked += [((place + 0.5 if place else 0) / len(members), name_hash(seed, items.names[i]), i)
-                   for place, i in enumerate(members)]
-    return items.subset(sorted(int(i) for _, _, i in sorted(ranked)[:max_images]))
+    groups: dict[tuple, list[tuple[bytes, int]]] = {}
+    for i, (label, name) in enumerate(zip(items.labels, items.names, strict=True)):
+        groups.setdefault((items.splits and items.splits[i], label), []).append((name_hash(seed, name), i))
+    first = {None: 0, "train": -3, "valid": -2, "test": -1}  # the first image of each group comes before all others
+    ranked = [((place + 0.5) / len(members) if place else first[split], mark, i)
+              for (split, _), members in groups.items() for place, (mark, i) in enumerate(sorted(members))]
+    kept = items.subset(sorted(i for _, _, i in sorted(ranked)[:max_images]))
+    warn_of_losses(items, kept, f"max_images = {max_images} is too few to keep them")
+    return kept

@@ -197,7 +197,7 @@ def _append(response: http.client.HTTPResponse, partial: _Partial, have: int, to
     from tqdm.auto import tqdm
 
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.file.stem, leave=False,
-               disable=not progress)
+               disable=None if progress else True)
     with writing(partial.file):
         file = open(partial.file, "ab", buffering=0)
     with bar, file:

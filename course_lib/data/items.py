@@ -5,20 +5,20 @@
 # %% ../../nbs/library/data/items.ipynb #be04c68f
 from __future__ import annotations
 
-import csv
-import os
 import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.checks import ArgumentError
 from ..core.plots import new_axes
 from ..core.text import list_some
 
@@ -28,7 +28,35 @@ if TYPE_CHECKING:
     from course_lib.data.datasets import DatasetInfo
 
 # %% auto #0
-__all__ = ['ImageItems', 'items_from_table', 'plot_class_counts']
+__all__ = ['ImageItems', 'plot_class_counts']
+
+# %% ../../nbs/library/data/items.ipynb #a35740f4
+def index_array(name: str, indices: object, count: int) -> np.ndarray:
+    """`indices` as int64 (K,), each from 0 to `count` - 1. Raises: `ArgumentError` naming `name`; a mask is refused."""
+    try:
+        found = np.asarray(indices if hasattr(indices, "__array__") else list(indices))  # type: ignore[call-overload]
+    except Exception:  # as many errors as there are types
+        raise ArgumentError(f"{name} = {indices!r} must be a list or an array of indices.") from None
+    if found.dtype == bool:
+        raise ArgumentError(f"{name} is a Boolean mask, but indices are needed. Give np.flatnonzero(mask).")
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentError(f"{name} must be whole numbers in one row, but it is {found.dtype} of shape {found.shape}.")
+    wrong = found[(found < 0) | (found >= count)] if found.size else found
+    if wrong.size:
+        raise ArgumentError(f"{name} has {list_some(wrong.tolist(), quote=False)}, but the images have the numbers "
+                            f"from 0 to {count - 1}.")
+    return found.astype(np.int64)
+
+# %% ../../nbs/library/data/items.ipynb #7dcc0dbe
+def _words(name: str, values: Any) -> tuple[str, ...]:
+    """`values` as a tuple of words. Raises: `ArgumentError` naming `name`."""
+    try:
+        found = (None,) if isinstance(values, str) else tuple(values)
+    except Exception:  # as many errors as there are types
+        found = (None,)
+    if not all(isinstance(value, str) for value in found):
+        raise ArgumentError(f"{name} = {values!r:.80} must be a list of words.")
+    return found
 
 # %% ../../nbs/library/data/items.ipynb #47382d69
 @dataclass(frozen=True, repr=False)
@@ -38,7 +66,7 @@ class ImageItems:
     `names` are paths below `root`, with `/` on every system; `labels[i]` is the class of `names[i]`; `splits[i]`, where
     the data set comes with a split of its own, is `train`, `valid` or `test`.
 
-    Raises: `ValueError` when a name comes twice, a label is no class, or the lengths differ.
+    Raises: `ValueError` when a name or a class comes twice, a label is no class, or the lengths differ.
     """
     root: Path
     names: tuple[str, ...]
@@ -48,17 +76,26 @@ class ImageItems:
     info: DatasetInfo | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        for name in ("names", "labels", "classes") if self.splits is None else ("names", "labels", "classes", "splits"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         lengths = {len(self.names), len(self.labels), len(self.splits or self.names)}
         if len(lengths) > 1:
             raise ValueError(f"names, labels and splits need one entry per image; their lengths are {sorted(lengths)}.")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
-            raise ValueError(f"{len(twice)} names are listed more than once: {list_some(twice)}. An image that is "
-                             "there twice could land in training and in validation; list it once.")
+            kinds = [label for name, label in zip(self.names, self.labels, strict=True) if name == twice[0]]
+            other = f" (as {list_some(sorted(set(kinds)))})" if len(set(kinds)) > 1 else ""
+            raise ValueError(f"{len(twice)} names are listed more than once: {list_some(twice)}{other}. An image that "
+                             "is there twice could land in training and in validation; list it once.")
+        if again := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise ValueError(f"classes lists {list_some(again)} more than once.")
         unknown = sorted(set(self.labels) - set(self.classes))
         if unknown:
             raise ValueError(f"The labels {list_some(unknown)} are not among the classes "
                              f"{list_some(self.classes, 10)}.")
+        if strange := sorted(set(self.splits or ()) - {"train", "valid", "test"}):
+            raise ValueError(f"splits has {list_some(strange)}, but may have train, valid and test only.")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -78,7 +115,7 @@ class ImageItems:
 
     def subset(self, indices: Iterable[int]) -> ImageItems:
         """The items at `indices`, in that order; the classes stay the same, also those that lose all their images."""
-        indices = [int(i) for i in indices]
+        indices = index_array("indices", indices, len(self)).tolist()
         pick = lambda values: values and tuple(values[i] for i in indices)
         return replace(self, names=pick(self.names), labels=pick(self.labels), splits=pick(self.splits))
 
@@ -92,18 +129,25 @@ class ImageItems:
         splits = np.array(self.splits or (), dtype=object)
         held_out = "valid" if "valid" in splits else "test"
         train, valid = np.flatnonzero(splits == "train"), np.flatnonzero(splits == held_out)
-        return (train, valid) if len(train) and len(valid) else None
+        if not len(train) or not len(valid):
+            return None
+        warn_of_untaught(self, train, valid)
+        return train, valid
 
 # %% ../../nbs/library/data/items.ipynb #85c53279
 def check_classes(items: ImageItems) -> None:
-    """Raises: `ValueError` when there are no images, or all are of one class."""
-    present = [name for name, count in items.class_counts().items() if count]
+    """Raises: `ValueError` when there are no images, or all are of one class. Warns of classes without any."""
+    counts = items.class_counts()
+    present = [name for name, count in counts.items() if count]
     if not present:
         raise ValueError("There are no images to split.")
     if len(present) == 1:
         hint = f" Did you mean the folder {items.root / present[0]}?" if items.names[0].count("/") > 1 else ""
         raise ValueError(f"All {len(items):,} images are of one class, {present[0]!r}; a classifier needs at least "
                          f"two. Check how the images are labelled.{hint}")
+    if empty := [name for name in items.classes if not counts[name]]:
+        warnings.warn(f"{len(empty)} of {len(items.classes)} classes have no image, so they cannot be learned: "
+                      f"{list_some(empty, 5)}.", stacklevel=3)
 
 
 def warn_of_single_images(items: ImageItems) -> None:
@@ -113,128 +157,129 @@ def warn_of_single_images(items: ImageItems) -> None:
         warnings.warn(f"{len(lonely)} classes have one image only, which stays in training, so nothing tells how well "
                       f"they are learned: {list_some(lonely, 5)}. Add images or leave these classes out.", stacklevel=3)
 
-# %% ../../nbs/library/data/items.ipynb #16befcd6
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
+
+def warn_of_untaught(items: ImageItems, train: np.ndarray, valid: np.ndarray) -> None:
+    """Warns of classes that a data set's own split has in one part alone."""
+    trained, measured = ({items.labels[i] for i in rows} for rows in (train, valid))
+    present = set(items.labels)
+    for names, what in (
+            (present - trained, "no image in the training part, so they cannot be learned, and every image of theirs "
+                                "elsewhere will be answered wrongly"),
+            (trained - measured, "no image in the validation part, so nothing tells how well they are learned")):
+        if names:
+            warnings.warn(f"{len(names)} of {len(items.classes)} classes have {what}: {list_some(sorted(names), 5)}. "
+                          "Check the folders, or split anew with official=False.", stacklevel=4)
 
 
+def warn_of_losses(before: ImageItems, after: ImageItems, why: str, stacklevel: int = 3) -> None:
+    """Warns of the classes, and of the parts of the data set's own split, that lost all their images."""
+    lost = [f"class {name!r} ({count:,})" for name, count in before.class_counts().items()
+            if count and name not in set(after.labels)]
+    lost += [f"{part!r} part ({count:,})" for part, count in Counter(before.splits).items()
+             if part not in (after.splits or ())]
+    if lost:
+        shown = "; ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        warnings.warn(f"All images are lost of: {shown}; {why}.", stacklevel=stacklevel)
+
+# %% ../../nbs/library/data/items.ipynb #54b78bd2
 def plain_name(name: str) -> str:
     """`name` in one spelling of its accents, whichever file system it comes from."""
     return unicodedata.normalize("NFC", name)
 
 
-def _raise(error: OSError) -> None:
-    raise type(error)(error.errno, f"This folder cannot be read ({error.strerror}); check its permissions",
-                      error.filename) from None
-
-# %% ../../nbs/library/data/items.ipynb #bfb732a1
-def list_images(root: str | Path) -> list[str]:
-    """The image files below `root`, as sorted paths relative to it; hidden files and folders are left out.
-
-    Raises: `FileNotFoundError` or `NotADirectoryError` for a wrong `root`, `PermissionError` for a folder that cannot
-    be read, `ValueError` when there is no image in it.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        kind, what = (NotADirectoryError, "is a file") if root.exists() else (FileNotFoundError, "does not exist")
-        raise kind(f"The folder {root} {what}. Give the folder that holds the images.")
-    names: list[str] = []
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files
-                  if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    if not names:
-        raise ValueError(f"The folder {root} holds no image. Looked for files ending in "
-                         f"{', '.join(sorted(IMAGE_SUFFIXES))}, also in its subfolders.")
-    return sorted(names, key=plain_name)
-
-# %% ../../nbs/library/data/items.ipynb #11fafe31
 SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
-                 "test": "test", "testing": "test"}
+                 "dev": "valid", "eval": "valid", "evaluation": "valid", "test": "test", "testing": "test"}
 
 
-def folder_splits(names: Sequence[str]) -> tuple[str, ...] | None:
-    """The split of each name when the topmost folders are `train` and its like, else `None`."""
-    tops = [name.split("/")[0].lower() for name in names]
-    if not set(tops) <= set(SPLIT_FOLDERS) or "train" not in {SPLIT_FOLDERS[top] for top in tops}:
+def folder_splits(names: Sequence[str]) -> tuple[str | None, ...] | None:
+    """The split of each name when the topmost folders are `train` and its like, else `None`.
+
+    Beside `train` and one of the others, a further folder is no class: its images have no split, `None`.
+    """
+    tops = [name.split("/")[0].lower() if "/" in name else "" for name in names]
+    found = {SPLIT_FOLDERS[top] for top in tops if top in SPLIT_FOLDERS}
+    if "train" not in found or (len(found) == 1 and not set(tops) <= set(SPLIT_FOLDERS)):
         return None
-    return tuple(SPLIT_FOLDERS[top] for top in tops)
+    return tuple(SPLIT_FOLDERS.get(top) for top in tops)
+
+
+def drop_strangers(root: object, names: list[str],
+                   by_folder: bool = True) -> tuple[list[str], tuple[str, ...] | None]:
+    """The names that belong to the data set, and the split of each. Warns of folders that are left out.
+
+    Raises: `ValueError` when there are parts like `test` and `val`, but none to train on, where folders are classes.
+    """
+    splits = folder_splits(names)
+    tops = Counter(name.split("/")[0] for name in names if "/" in name)
+    if splits is None and not by_folder:
+        return names, None
+    if splits is None:
+        parts = sorted(top for top in tops if top.lower() in SPLIT_FOLDERS)
+        if len(parts) > 1 and len(parts) == len(tops):
+            raise ValueError(f"The folder {root} has the parts {list_some(parts)}, but no 'train'. Add it, or give the "
+                             "folder of one part.")
+        inner = {part.lower() for name in names for part in name.split("/")[1:-1][:1]}
+        if "train" in {SPLIT_FOLDERS.get(part) for part in inner} and inner <= set(SPLIT_FOLDERS):
+            warnings.warn(f"The class folders of {root} hold {list_some(sorted(inner))}. They are not taken for a "
+                          "split; for that, put the class folders into train, valid and test.", stacklevel=4)
+        elif parts and all(name.count("/") > 1 for name in names if name.split("/")[0] in parts):
+            warnings.warn(f"The folders {list_some(sorted(tops))} are taken for classes, though {list_some(parts)} "
+                          "looks like a part of a data set that is split.", stacklevel=4)
+        return names, None
+    strangers = [f"{top!r} ({count:,} images)" for top, count in tops.items() if top.lower() not in SPLIT_FOLDERS]
+    if loose := 0 if by_folder else sum("/" not in name for name in names):  # where folders are classes, it is refused
+        strangers.append(f"{loose:,} images in no folder")
+    if strangers:
+        warnings.warn(f"Beside train, valid and test there is more, which is left out: {', '.join(strangers[:5])}. "
+                      "Only what lies in train, valid and test belongs to the data set.", stacklevel=4)
+    kept = [(name, split) for name, split in zip(names, splits, strict=True)
+            if split or (by_folder and "/" not in name)]
+    return [name for name, _ in kept], tuple(split or "train" for _, split in kept)
+
+
+def labelled_items(root: str | Path, names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None = None,
+                   classes: Sequence[str] | None = None) -> ImageItems:
+    """The items, with one spelling of every class. Warns of classes that differ in capitals or digits' spelling alone.
+
+    Raises: `ValueError` for a label that is empty.
+    """
+    plain = tuple(plain_name(label).strip() for label in labels)
+    if "" in plain:
+        raise ValueError(f"{plain.count('')} images have a label that is empty: "
+                         f"{list_some([n for n, label in zip(names, plain, strict=True) if not label])}.")
+    found = _words("classes", sorted(set(plain)) if classes is None else classes)
+    found = tuple(plain_name(name).strip() for name in found)
+    alike: dict[str, list[str]] = {}
+    for name in found:
+        alike.setdefault(_without_spelling(name), []).append(name)
+    for names_alike in alike.values():
+        if len(names_alike) > 1:
+            warnings.warn(f"The classes {list_some(names_alike)} differ in their spelling alone, and are taken for "
+                          f"{len(names_alike)} classes. If they are one, write them alike.", stacklevel=4)
+    return ImageItems(Path(root), tuple(names), plain, found, None if splits is None else tuple(splits))
+
+
+def _without_spelling(name: str) -> str:
+    """`name` without capitals, double blanks and signs that nobody sees, or the number that it is: "01" is 1."""
+    name = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    try:
+        return f"number {Decimal(name).normalize()}"
+    except ArithmeticError:
+        return " ".join(name.casefold().split())
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """`pattern`, compiled. Raises: `ValueError` when it is no regular expression, or has no group."""
+    if not isinstance(pattern, str):
+        raise ArgumentError(f"pattern = {pattern!r} must be a regular expression, as text.")
     try:
         regex = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
     if not regex.groups:
         raise ValueError(f"The pattern {pattern!r} has no group. Put parentheses around the part of the name that is "
                          r"the class, as in '(.+)_\d+.jpg$'.")
     return regex
-
-# %% ../../nbs/library/data/items.ipynb #6d74895b
-def keep_present(root: Path, names: Sequence[str], where: str) -> list[int]:
-    """The positions of the names that exist below `root`; warns when some do not. `where`: who lists them.
-
-    Raises: `FileNotFoundError` when none exists.
-    """
-    present = [i for i, name in enumerate(names) if (root / name).is_file()]
-    missing = sorted(set(range(len(names))) - set(present))
-    if not present:
-        raise FileNotFoundError(f"None of the {len(names):,} images listed in {where} is in {root}; the first is "
-                                f"{list_some(names, 1)}. Check the folder.")
-    if missing:
-        warnings.warn(f"{len(missing):,} of {len(names):,} images listed in {where} are missing: "
-                      f"{list_some([names[i] for i in missing])}. Going on with the {len(present):,} that are there.",
-                      stacklevel=3)
-    return present
-
-
-def _read_table(table: Path, delimiter: str | None, header: bool) -> list:
-    """The rows of `table`: dictionaries when it has a header line, lists when it has none."""
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        if delimiter is None:
-            rows = [line.split() for line in file if line.strip()]
-        else:
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    if not header:
-        return rows
-    return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]] if rows else []
-
-# %% ../../nbs/library/data/items.ipynb #8beaa699
-def items_from_table(
-    root: str | Path,
-    table: str | Path,  # a text file with one row an image
-    name_column: int | str = 0,  # a column's number in a table without header, or its title
-    label: int | str | Callable[..., str] = 1,  # a column, or a function from the row to the class
-    *,
-    delimiter: str | None = ",",  # `None` for blanks and tabs
-    classes: Sequence[str] | None = None,  # by default the labels that occur, sorted
-) -> ImageItems:
-    """Label by a table. Rows are lists, or dictionaries when `name_column` is a title.
-
-    Raises: `ValueError` naming the line that cannot be used, `FileNotFoundError` when no listed image exists. Warns
-    when some are missing.
-    """
-    root, table = Path(root), Path(table)
-    get_label = label if callable(label) else lambda row: row[label]
-    names, labels = [], []
-    for number, row in enumerate(_read_table(table, delimiter, header=isinstance(name_column, str)), 1):
-        try:
-            names.append(row[name_column].replace("\\", "/"))
-            labels.append(str(get_label(row)))
-        except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{table}, row {number}: {row} has no usable name in column {name_column!r} or no usable "
-                             f"label ({type(error).__name__}: {error}).") from None
-    if not names:
-        raise ValueError(f"The table {table} has no rows.")
-    present = keep_present(root, names, table.name)
-    names, labels = [names[i] for i in present], [labels[i] for i in present]
-    return ImageItems(root, tuple(names), tuple(labels), tuple(classes or sorted(set(labels))))
 
 # %% ../../nbs/library/data/items.ipynb #fb840d52
 def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None = None,
@@ -245,7 +290,8 @@ def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None
     ax = new_axes(ax, (6, min(height, 8)), dpi=80, layout="constrained")
     left = np.zeros(len(items.classes))
     for name, indices in splits.items():
-        counts = np.bincount(items.targets[indices], minlength=len(items.classes))
+        rows = index_array(f"splits[{name!r}]", indices, len(items))
+        counts = np.bincount(items.targets[rows], minlength=len(items.classes))
         ax.barh(range(len(items.classes)), counts, left=left, label=name)
         left += counts
     ax.set_yticks(range(len(items.classes)), items.classes, fontsize=8 if len(items.classes) < 20 else 5)

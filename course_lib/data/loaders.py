@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..core.checks import one_of, whole
+from ..core.checks import ArgumentError, one_of, whole
 from ..core.plots import show_images
 from ..core.random import generator_for
 from .datasets import default_augmentation
+from .items import index_array
 from .prepare import Augmentation, BatchTransform, split_items
 from .presizing import PresizedImages, map_ahead
 
@@ -56,6 +57,13 @@ class ImageLoader:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("prefetch", 0), ("epoch", 0)):
             setattr(self, name, whole(name, getattr(self, name), least))
+        self.targets = np.asarray(self.targets)
+        if isinstance(self.images, np.ndarray) and (self.images.ndim != 4 or self.images.dtype != np.uint8):
+            raise ArgumentError(f"images must be uint8 (N, H, W, 3), not {self.images.dtype} {self.images.shape}.")
+        if self.targets.dtype.kind not in "iu":
+            raise ArgumentError(f"targets must be the numbers of the classes, but it is {self.targets.dtype}.")
+        self.targets = self.targets.astype(np.int64, copy=False)
+        self.indices = index_array("indices", self.indices, len(self.images))
         if not len(self.indices):
             raise ValueError("There are no images in this set, so there is no batch to make. Check valid_fraction, and "
                              "how many images each class has.")
@@ -172,7 +180,7 @@ def make_loaders(
         augmentation = default_augmentation(items)
     make = partial(ImageLoader, presized.images, items.targets, batch_size=batch_size, seed=seed, device=device,
                    prefetch=prefetch, classes=items.classes)
-    plain = BatchTransform(image_size, tuple(mean), tuple(std))
+    plain = BatchTransform(whole("image_size", image_size), mean, std)
     return Loaders(make(train, replace(plain, augmentation=augmentation), shuffle=True), make(valid, plain),
                    items.classes)
 

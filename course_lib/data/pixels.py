@@ -6,12 +6,14 @@ ranges of an augmentation."""
 # %% ../../nbs/library/data/pixels.ipynb #7d15c89e
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ..core.checks import number
+from ..core.checks import ArgumentError, number, whole
 
 # %% auto #0
 __all__ = []
@@ -42,6 +44,22 @@ def scale_and_shift(x: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -
 # %% ../../nbs/library/data/pixels.ipynb #a7dbb4bb
 RANGES = {"rotate": (0, 180), "zoom": (1, 10), "warp": (0, 0.4), "min_scale": (0.01, 1), "max_ratio": (1, 10),
           "brightness": (0, 1), "contrast": (0, 10), "probability": (0, 1)}
+
+
+def check_transform(transform: Any) -> None:
+    """Raises: `ValueError` naming what in a `BatchTransform` cannot be used; `mean` and `std` become tuples."""
+    whole("size", transform.size, hint="It is the height and width of what the network sees, in pixels.")
+    for name in ("mean", "std"):
+        try:
+            values = tuple(float(value) for value in getattr(transform, name))
+        except (TypeError, ValueError):
+            values = ()
+        if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            above = " above 0" if name == "std" else ""
+            raise ArgumentError(f"{name} = {getattr(transform, name)!r} must be three numbers{above}, one a colour.")
+        object.__setattr__(transform, name, values)
+    if transform.augmentation is not None and not hasattr(transform.augmentation, "min_scale"):
+        raise ArgumentError(f"augmentation = {transform.augmentation!r} must be an Augmentation, or None.")
 
 
 def check_ranges(augmentation: object) -> None:

@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from ..core import checks
 from ..core.text import list_some
 from course_lib.data.items import (
-    ImageItems, check_classes, compile_pattern, folder_splits, list_images, plain_name,
-    warn_of_single_images,
+    ImageItems, check_classes, compile_pattern, drop_strangers, labelled_items,
+    plain_name, warn_of_single_images,
 )
+from .listing import list_images
 from course_lib.data.pixels import (
-    check_ranges, matrices_of, resize_images, scale_and_shift
+    check_ranges, check_transform, matrices_of, resize_images, scale_and_shift
 )
 
 # %% auto #0
@@ -35,18 +36,15 @@ def items_from_folders(root: str | Path) -> ImageItems:
 
     Raises: `ValueError` when an image lies in no class folder, and as `list_images`.
     """
-    names = list_images(root)
-    splits = folder_splits(names)
-    depth = 1 if splits else 0  # where in the path the class stands
+    names, splits = drop_strangers(root, list_images(root))
+    depth = int(splits is not None)  # where in the path the class stands
     loose = [name for name in names if name.count("/") <= depth]
     if loose:
         raise ValueError(
             f"{len(loose):,} of {len(names):,} images in {root} lie in no class "
             f"folder: {list_some(loose)}. Put each into a folder named after its "
             "class, or label by file name with pattern=.")
-    labels = tuple(name.split("/")[depth] for name in names)
-    classes = tuple(sorted(set(labels)))
-    return ImageItems(Path(root), tuple(names), labels, classes, splits)
+    return labelled_items(root, names, [n.split("/")[depth] for n in names], splits)
 
 # %% ../../nbs/01_data_prep.ipynb #741ca804
 def items_from_pattern(
@@ -61,24 +59,25 @@ def items_from_pattern(
     """
     regex = compile_pattern(pattern)
     names = list_images(root) if names is None else list(names)
+    names, splits = drop_strangers(root, names, by_folder=False)
     group = "label" if "label" in regex.groupindex else 1
-    texts = names if "/" in pattern else [name.split("/")[-1] for name in names]
-    found = [regex.search(text) for text in texts]
-    labels = tuple(match[group] if match else "" for match in found)
+    texts = [name if "/" in pattern else name.split("/")[-1] for name in names]
+    found = [regex.search(plain_name(text)) for text in texts]
+    labels = [(match[group] or "").strip() if match else "" for match in found]
     strays = [name for name, label in zip(names, labels, strict=True) if not label]
     if strays:
         raise ValueError(
             f"{len(strays):,} of {len(names):,} names do not match the pattern "
             f"{pattern!r}: {list_some(strays)}. Change the pattern, or move these "
             "files elsewhere.")
-    classes, splits = tuple(sorted(set(labels))), folder_splits(names)
-    return ImageItems(Path(root), tuple(names), labels, classes, splits)
+    return labelled_items(root, names, labels, splits)
 
 # %% ../../nbs/01_data_prep.ipynb #aaa0c72b
 def name_hash(seed: int, name: str) -> bytes:
     """A number that looks random and depends on `seed` and `name` alone (SHA-256)."""
-    text = f"{seed}/{plain_name(name)}"  # one spelling of é, on a Mac and elsewhere
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    seed = checks.whole("seed", seed, 0)  # below: one spelling of é, also on a Mac
+    text = f"{seed}/{plain_name(name)}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).digest()
 
 # %% ../../nbs/01_data_prep.ipynb #bcc036e1
 def split_items(
@@ -239,6 +238,9 @@ class BatchTransform:
     mean: Sequence[float]  # of the backbone, for pixels in [0, 1]
     std: Sequence[float]
     augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        check_transform(self)
 
     def draw(
         self, count: int, generator: torch.Generator | None = None

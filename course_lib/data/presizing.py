@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import warnings
 from collections import Counter, deque
@@ -23,12 +24,12 @@ from typing import IO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..core.checks import whole
+from ..core.checks import ArgumentError, one_of, whole
 from ..core.files import StorageError, disk_errors, json_object, lock
-from .items import ImageItems, plain_name
+from .items import ImageItems, plain_name, warn_of_losses
 
 # %% auto #0
-__all__ = ['BadImageError', 'load_image', 'presize']
+__all__ = ['RESIZE_MODES', 'PAD_COLOUR', 'BadImageError', 'square_image', 'load_image', 'presize']
 
 # %% ../../nbs/library/data/presizing.ipynb #8161fe65
 In = TypeVar("In")
@@ -58,18 +59,47 @@ class BadImageError(ValueError):
     """A file that cannot be used as an image. The message says why."""
 
 
-def _as_plain(image: Image.Image) -> Image.Image:
+def _grey(image: Image.Image, raw: str, inverted: bool) -> Image.Image:
+    """Whole numbers of more than 8 bits as 8-bit grey. `raw`: how they are stored; `inverted`: 0 is white."""
+    values = np.asarray(image)
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most > 65535:
+        raise BadImageError(f"its pixels are numbers from {least:,} to {most:,}, and nothing says which of them is "
+                            "white; save it with 8 or 16 bits")
+    white = 4095 if "I;12" in raw else 65535
+    if most and white == 65535:
+        _check_brightness(most + 1)
+    values = white - values if inverted else values
+    grey = Image.fromarray((values.astype(np.float32) * (255 / white)).clip(0, 255).round().astype(np.uint8))
+    if isinstance(image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray((values != image.info["transparency"]).astype(np.uint8) * 255))
+    return grey
+
+
+def _check_brightness(limit: int) -> None:
+    if limit <= 4096:
+        raise BadImageError(f"all its pixels are below {limit:,} of 65,536, as when 12 bits are stored in 16, so it "
+                            "would be nearly black; multiply its pixels by 16")
+
+
+def _as_plain(image: Image.Image, raw: str = "", inverted: bool = False) -> Image.Image:
     """`image` as 8-bit grey or RGB, whatever it was stored as; what is transparent becomes white."""
-    if image.mode in ("RGB", "L"):
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey; 65535 is white
-        return Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).round().astype(np.uint8))
     if image.mode == "F":
-        raise BadImageError("its pixels are floating-point numbers, and nothing says which of them is white")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        raise BadImageError("its pixels are floating-point numbers, and nothing says which of them is white; save it "
+                            "with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _grey(image, raw, inverted)
+    elif ";16" in raw and image.mode in ("RGB", "RGBA", "LA"):  # Pillow has kept the upper 8 bits
+        colours = image.convert("RGB").getextrema()
+        _check_brightness(256 * max(high + 1 for _, high in colours))  # type: ignore[misc]
+        if isinstance(colour := image.info.get("transparency"), tuple):
+            image.info["transparency"] = tuple(value >> 8 for value in colour)
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -82,38 +112,66 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    """The centre square of `image`, antialiased to `size`: uint8 (size, size, 3)."""
+RESIZE_MODES = ("crop", "squash", "pad")  # as in `course_lib.recipes`
+PAD_COLOUR = (124, 116, 104)  # the mean of ImageNet's photographs, which normalisation turns into nearly 0
+
+
+def square_image(image: Image.Image, size: int, resize_mode: str = "crop") -> np.ndarray:
+    """`image` made square and antialiased to `size`: uint8 (size, size, 3). Raises: `BadImageError`."""
+    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))  # gone once the pixels are read
+    inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0
     shorter = min(image.size)
     if shorter > 2 * size:  # a JPEG decoder can shrink by 2, 4 or 8 while it decodes, which saves most of its work
         width, height = image.size
         image.draft(None, (math.ceil(width * 2 * size / shorter), math.ceil(height * 2 * size / shorter)))
-    image = _as_plain(_upright(image))
+    image = _as_plain(_upright(image), raw, inverted)
     width, height = image.size
+    if resize_mode == "pad" and width != height:
+        shape = [max(1, round(side * size / max(width, height))) for side in (width, height)]
+        small = image.resize((shape[0], shape[1]), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        padded = Image.new("RGB", (size, size), PAD_COLOUR)
+        padded.paste(small, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+        return np.array(padded)
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    image = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side), 3.0)
-    return np.array(image.convert("RGB"))
+    box = (0, 0, width, height) if resize_mode == "squash" else (left, top, left + side, top + side)
+    return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box, 3.0).convert("RGB"))
 
 # %% ../../nbs/library/data/presizing.ipynb #fafdeeb2
-def load_image(path: str | Path, size: int) -> np.ndarray:
-    """Read one image as the cache would: upright, RGB, shorter side at `size` pixels, centre square.
+def load_image(path: str | Path, size: int, resize_mode: str = "crop") -> np.ndarray:
+    """Read one image as the cache would: upright, RGB, `size` pixels wide and high.
 
+    `resize_mode`: `crop` keeps the centre square, `squash` changes the proportions, `pad` adds grey borders.
     Returns: uint8, shape (size, size, 3).
     Raises: `BadImageError` for a file that is not an image or is damaged, `OSError` when it cannot be read at all.
     """
+    size, path = whole("size", size, hint="Give a whole number of pixels."), _path_of(path)
+    one_of("resize_mode", resize_mode, RESIZE_MODES)
     try:
         with Image.open(path) as image:
-            return _square(image, size)
+            return square_image(image, size, resize_mode)
     except (OSError, BadImageError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault: the image may be fine
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
             reason = "not an image in a format that Pillow reads" if os.path.getsize(path) else "the file is empty"
+    except MemoryError:  # not the image's fault
+        raise
+    except Image.DecompressionBombError as error:
+        pixels, limit = (int(number) for number in re.findall(r"\d+", str(error))[:2])
+        reason = (f"it has {pixels / 1e6:,.0f} megapixels, and Pillow opens no more than {limit / 1e6:,.0f}, because a "
+                  "small file can fill the memory (a decompression bomb). Make it smaller; or, if you trust it, run "
+                  f"this first: import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = {pixels}")
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         reason = f"{type(error).__name__}: {error}"
     raise BadImageError(f"{path} cannot be used: {reason}")
+
+
+def _path_of(path: object, name: str = "path", what: str = "an image file") -> Path:
+    if not isinstance(path, (str, os.PathLike)) or "\0" in str(path):
+        raise ArgumentError(f"{name} = {path!r} must be the path of {what}.")
+    return Path(path)
 
 # %% ../../nbs/library/data/presizing.ipynb #9a081245
 def _size_of(path: Path) -> tuple[int, int]:
@@ -140,7 +198,7 @@ def image_size_statistics(items: ImageItems) -> dict[str, dict[str, float]]:
             for name, values in columns.items()}
 
 # %% ../../nbs/library/data/presizing.ipynb #58e43374
-CACHE_VERSION = 1  # raise it whenever the same file would give other pixels
+CACHE_VERSION = 2  # raise it whenever the same file would give other pixels
 UNREADABLE = "unreadable"
 
 
@@ -161,9 +219,9 @@ def content_digests(items: ImageItems) -> list[str]:
     return list(map_ahead(_file_digest, (items.path(i) for i in range(len(items))), workers=4, ahead=64))
 
 
-def _cache_key(items: ImageItems, digests: list[str], size: int) -> str:
-    """Changes when a file, its name, the order, the size or this code changes."""
-    key = hashlib.blake2b(f"{CACHE_VERSION} {size}".encode(), digest_size=10)
+def _cache_key(items: ImageItems, digests: list[str], size: int, resize_mode: str = "crop") -> str:
+    """Changes when a file, its name, the order, the size, the way of making it square or this code changes."""
+    key = hashlib.blake2b(f"{CACHE_VERSION} {size} {resize_mode}".encode(), digest_size=10)
     for name, digest in zip(items.names, digests, strict=True):
         key.update(f"\0{plain_name(name)}\0{digest}".encode("utf-8", "surrogateescape"))
     return key.hexdigest()
@@ -194,6 +252,7 @@ def presize(
     size: int,  # pixels
     cache_dir: str | Path,
     *,
+    resize_mode: str = "crop",  # how an image becomes square: crop (centre), squash or pad
     progress: bool = True,
     workers: int | None = None,  # decoding threads; by default one a core, at most four
 ) -> PresizedImages:
@@ -201,18 +260,21 @@ def presize(
 
     The cache is named after the files' contents, so changed data makes another one. An interrupted build goes on from
     its last whole image, and two processes that want the same cache build it once. Bad files are skipped, with a
-    warning that names them.
+    warning that names them, and the classes that lose all their images by it.
 
     Raises: `ValueError` when no image can be used, `StorageError` when `cache_dir` cannot be written or is full,
     `OSError` when a file that could be read before no longer can.
     """
     size = whole("size", size, hint="Give a whole number of pixels.")
+    one_of("resize_mode", resize_mode, RESIZE_MODES)
+    cache_dir = _path_of(cache_dir, "cache_dir", "a folder")
+    workers = min(4, os.cpu_count() or 1) if workers is None else whole("workers", workers)
     if not len(items):
         raise ValueError("There are no images to presize.")
     digests = content_digests(items)
-    folder = Path(cache_dir) / f"presized-{size}-{_cache_key(items, digests, size)}"
-    note = _read_note(folder, size) or _build_once(items, digests, size, folder, progress,
-                                                   workers or min(4, os.cpu_count() or 1))
+    folder = cache_dir / f"presized-{size}-{_cache_key(items, digests, size, resize_mode)}"
+    decode = lambda index: _decode(items, digests, size, index, resize_mode)
+    note = _read_note(folder, size) or _build_once(decode, len(items), size, folder, progress, workers)
     return _open_cache(items, size, folder, note)
 
 # %% ../../nbs/library/data/presizing.ipynb #d469d777
@@ -233,14 +295,17 @@ def _open_cache(items: ImageItems, size: int, folder: Path, note: dict) -> Presi
         lines = "".join(f"\n  {name}: {reason}" for name, reason in skipped[:5])
         more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
         warnings.warn(f"{len(skipped):,} of {len(items):,} files are left out:{lines}{more}", stacklevel=3)
-        items = items.subset(index for index in range(len(items)) if index not in bad)
+        kept = items.subset([index for index in range(len(items)) if index not in bad])
+        warn_of_losses(items, kept, "no file of theirs can be used", stacklevel=4)
+        items = kept
     images = np.memmap(folder / "images.bin", dtype=np.uint8, mode="r", shape=(note["count"], size, size, 3))
     return PresizedImages(items, images, skipped, folder)
 
 # %% ../../nbs/library/data/presizing.ipynb #3b469f2a
-def _build_once(items: ImageItems, digests: list[str], size: int, folder: Path, progress: bool, workers: int) -> dict:
+def _build_once(decode: Callable[[int], tuple[int, np.ndarray | str]], total: int, size: int, folder: Path,
+                progress: bool, workers: int) -> dict:
     """Build the cache unless another process does; then wait for it and use its result. Gives the cache's note."""
-    purpose = f"Presizing {len(items):,} images"
+    purpose = f"Presizing {total:,} images"
     with ExitStack() as turn:
         with disk_errors(folder.parent, purpose):
             turn.enter_context(lock(folder.with_name(folder.name + ".lock"),
@@ -248,23 +313,25 @@ def _build_once(items: ImageItems, digests: list[str], size: int, folder: Path, 
         if note := _read_note(folder, size):
             return note
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
-        return _build(items, digests, size, folder, progress, workers)
+        with warnings.catch_warnings():  # Pillow's, which name no file; what matters comes as an error
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return _build(decode, total, size, folder, progress, workers)
 
 
-def _build(items: ImageItems, digests: list[str], size: int, folder: Path, progress: bool, workers: int) -> dict:
+def _build(decode: Callable[[int], tuple[int, np.ndarray | str]], total: int, size: int, folder: Path, progress: bool,
+           workers: int) -> dict:
     """Append image after image to a partial cache, and rename it when it is whole."""
     from tqdm.auto import tqdm
 
-    partial, purpose = folder.with_name(folder.name + ".partial"), f"Presizing {len(items):,} images"
+    partial, purpose = folder.with_name(folder.name + ".partial"), f"Presizing {total:,} images"
     with disk_errors(folder.parent, purpose):
         partial.mkdir(exist_ok=True)
-        bad, start = _resume(partial, size, len(items))
-        _check_free_space(folder.parent, (len(items) - start) * size * size * 3, purpose)
+        bad, start = _resume(partial, size, total)
+        _check_free_space(folder.parent, (total - start) * size * size * 3, purpose)
         images, log = (open(partial / name, "ab", buffering=0) for name in ("images.bin", "skipped.jsonl"))
-    with images, log, tqdm(total=len(items), initial=start, desc="presizing", unit="image", leave=False,
-                           disable=not progress) as bar:
-        decode = lambda index: _decode(items, digests, size, index)
-        for index, result in map_ahead(decode, range(start, len(items)), workers=workers, ahead=4 * workers):
+    with images, log, tqdm(total=total, initial=start, desc="presizing", unit="image", leave=False,
+                           disable=None if progress else True) as bar:
+        for index, result in map_ahead(decode, range(start, total), workers=workers, ahead=4 * workers):
             with disk_errors(folder.parent, purpose):
                 if isinstance(result, str):
                     bad[index] = result
@@ -272,16 +339,17 @@ def _build(items: ImageItems, digests: list[str], size: int, folder: Path, progr
                 else:
                     _append(images, result.tobytes())
             bar.update()
-    return _finish(partial, folder, len(items), bad, purpose)
+    return _finish(partial, folder, total, bad, purpose)
 
 # %% ../../nbs/library/data/presizing.ipynb #c03f2ff6
-def _decode(items: ImageItems, digests: list[str], size: int, index: int) -> tuple[int, np.ndarray | str]:
+def _decode(items: ImageItems, digests: list[str], size: int, index: int,
+            resize_mode: str = "crop") -> tuple[int, np.ndarray | str]:
     """The pixels of one image, or the reason why there are none."""
     path = items.path(index)
     if digests[index] == UNREADABLE:
         return index, "the file cannot be read (missing, or no permission)"
     try:
-        return index, load_image(path, size)
+        return index, load_image(path, size, resize_mode)
     except BadImageError as error:
         return index, str(error).removeprefix(f"{path} cannot be used: ")
     except OSError as error:  # it could be read a moment ago, so the file may be good: do not skip it for ever

@@ -21,7 +21,7 @@ from ..core.protocols import HasClasses
 from ..core.random import fork_rng, random_state, set_random_state
 from ..core.text import list_some
 from ..data import BatchTransform, ImageLoader
-from .checks import targets_of
+from .checks import row_numbers, targets_of
 from .measures import confusion_matrix, reliability
 from ..learner import Learner
 from ..learner.checkpoint import loader_state, set_loader_state
@@ -104,11 +104,9 @@ class Replay:
     def inputs(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """What the model was given for these rows: float (rows, ...), on the CPU.
 
-        Raises: `IndexError` for a row that is not there; `ValueError` when the loader does not give the same again.
+        Raises: `ValueError` for a row that is not there, and when the loader does not give the same again.
         """
-        rows = [int(row) for row in rows]
-        if not rows or min(rows) < 0 or max(rows) >= len(self.marks):
-            raise IndexError(f"rows = {rows} must be one or more numbers from 0 to {len(self.marks) - 1}.")
+        rows = row_numbers(rows, len(self.marks))
         if self.once:
             raise ArgumentError("These images cannot be shown: a generator is read only once. Give a list or a loader.")
         x = _picked(self.loader, rows)
@@ -173,7 +171,10 @@ class Interpretation:
     replay: Replay | None = None
 
     def __post_init__(self) -> None:
-        targets, names = targets_of(self.logits, self.targets), tuple(map(str, self.classes))
+        targets = targets_of(self.logits, self.targets)
+        if not isinstance(self.classes, Iterable):
+            raise ArgumentError(f"classes = {self.classes!r} must be the names of the classes, in a list.")
+        names = tuple(map(str, self.classes))
         if len(names) != self.logits.shape[1]:
             raise ArgumentError(f"{len(names)} classes are named ({list_some(names, 4, quote=False)}), but the model "
                                 f"gives {self.logits.shape[1]} scores an image. Give the classes it was trained on.")
@@ -230,12 +231,12 @@ class Interpretation:
     def describe(self, rows: Iterable[int]) -> list[Sample]:
         """What was said of the images in these rows: row, actual and predicted class, probability, loss."""
         name = lambda numbers, row: self.classes[int(numbers[row])]
-        return [Sample(int(row), name(self.targets, row), name(self.predicted, row), self.confidence[row].item(),
-                       self.losses[row].item()) for row in rows]
+        return [Sample(row, name(self.targets, row), name(self.predicted, row), self.confidence[row].item(),
+                       self.losses[row].item()) for row in row_numbers(rows, len(self))]
 
     def select(self, rows: Sequence[int] | torch.Tensor) -> Interpretation:
         """The answers for some rows only; their images cannot be shown any more."""
-        chosen = torch.as_tensor(rows)
+        chosen = row_numbers(rows, len(self))
         return replace(self, logits=self.logits[chosen], targets=self.targets[chosen], replay=None)
 
     def at_temperature(self, temperature: float) -> Interpretation:
@@ -266,6 +267,17 @@ def _known_classes(loaders: Iterable[object], num_classes: int) -> Sequence[str]
     return tuple(map(str, range(num_classes)))
 
 
+def _whole_pass(loader: Iterable) -> Iterable:
+    """A loader like `loader` whose pass leaves no image out. Raises: `ValueError` where another's would."""
+    if isinstance(loader, ImageLoader):
+        return replace(loader, shuffle=False, drop_last=False) if loader.shuffle or loader.drop_last else loader
+    batches: Any = getattr(loader, "batch_sampler", None)
+    if getattr(batches, "drop_last", False) and (left := len(batches.sampler) % batches.batch_size):
+        raise ArgumentError(f"This loader drops its last batch, so {left} of {len(batches.sampler):,} images would be "
+                            "missing. Give one that is made with drop_last=False.")
+    return loader
+
+
 def interpret(
     learner: Learner,
     loader: Iterable | None = None,  # batches of (x, y); by default the learner's validation loader
@@ -274,13 +286,18 @@ def interpret(
 ) -> Interpretation:
     """Ask the learner's model about every image of a loader, in evaluation mode, and keep the answers.
 
-    Raises: `ValueError` for an empty loader, missing targets, or names that do not fit the model's scores.
+    Row `i` of a course loader is image `loader.indices[i]`: here a training loader does not shuffle, and drops nothing.
+    Raises: `ValueError` for an empty loader, one that drops images, missing targets, or names that do not fit the
+    model's scores.
     """
     loader = learner.valid_loader if loader is None else loader
     if loader is None:
         raise ArgumentError("This learner has no validation loader. Give the loader that shall be interpreted.")
-    replay = Replay(loader)
+    replay = Replay(_whole_pass(loader))
     logits, targets = learner.predict(replay)
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        raise ArgumentError("The model gives one score an image, so what it predicts depends on a threshold. Give it "
+                            "one score a class: z and 0 for a sigmoid of z.")
     if targets is None or targets.ndim != 1:
         what = "x alone" if targets is None else f"targets of shape {tuple(targets.shape)}"
         raise ArgumentError(f"The loader gave {what}, but what is right must be known: one class number an image.")

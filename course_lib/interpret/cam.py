@@ -6,6 +6,7 @@ there is no place to point at."""
 # %% ../../nbs/library/interpret/cam.ipynb #1cd4f68d
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,8 +17,10 @@ from torch import nn
 
 from ..core.checks import ArgumentError
 from ..core.modes import preserve_modes
+from ..core.plots import as_pixels
+from ..core.protocols import LooksAtMirrorImages
 from ..core.text import list_some
-from .checks import class_indices
+from .checks import as_numbers, class_indices
 from ..learner import Learner
 
 # %% auto #0
@@ -28,9 +31,29 @@ class NoFeatureMapError(ValueError):
     """A network or a layer that gives no feature map, so that there are no places to point at."""
 
 
-def checked_map(output: object, name: str) -> torch.Tensor:
-    """What the layer `name` gave, if it is a map (N, channels, h, w) of more than one place."""
-    if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+def is_smaller(places: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether rows and columns can be an image (height, width), made smaller by one factor, up to rounding."""
+    (h, w), (height, width) = places, image
+    return h <= height and w <= width and height * (w - 1) < width * (h + 1) and width * (h - 1) < height * (w + 1)
+
+
+def channels_last(shape: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether a map of `shape`, of images (height, width), is (N, h, w, channels), and not (N, channels, h, w)."""
+    first, last = shape[2:], shape[1:3]
+    exact = lambda places: places[0] * image[1] == places[1] * image[0]
+    return is_smaller(last, image) and (not is_smaller(first, image) or (exact(last) and not exact(first)))
+
+
+def is_map(shape: Sequence[int], x: torch.Tensor) -> bool:
+    """Whether this is the shape of a feature map, of more than one place, of the images x."""
+    if len(shape) != 4 or shape[0] != len(x):
+        return False
+    return (shape[1] * shape[2] if channels_last(shape, x.shape[2:]) else shape[2] * shape[3]) > 1
+
+
+def checked_map(output: object, name: str, x: torch.Tensor) -> torch.Tensor:
+    """What the layer `name` gave for x, if it is a map of more than one place, one for each image."""
+    if isinstance(output, torch.Tensor) and is_map(output.shape, x):
         return output
     what = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
     raise NoFeatureMapError(f"{name} gives {what}, but Grad-CAM needs a feature map (N, channels, h, w) of more than "
@@ -38,6 +61,11 @@ def checked_map(output: object, name: str) -> torch.Tensor:
                             "convolutional backbone.")
 
 # %% ../../nbs/library/interpret/cam.ipynb #6379064b
+def views_of(model: nn.Module) -> list[list[int]]:
+    """How `model` looks at an image: the axes that are flipped each time; `[[]]`, once and as it is, for most."""
+    return [[], *model.axes] if isinstance(model, LooksAtMirrorImages) else [[]]
+
+
 def _last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
     """The name of the layer that gives the last feature map on the way of one image through `model`."""
     seen: list[tuple[str, tuple[int, ...]]] = []
@@ -49,7 +77,8 @@ def _last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    maps = [place for place, (_, shape) in enumerate(seen) if len(shape) == 4 and shape[2] * shape[3] > 1]
+    calls, views = Counter(name for name, _ in seen), len(views_of(model))
+    maps = [place for place, (name, shape) in enumerate(seen) if calls[name] == views and is_map(shape, x[:1])]
     if not maps or any(len(shape) == 3 for _, shape in seen[maps[-1] + 1:]):  # (N, tokens, features)
         raise NoFeatureMapError(f"{type(model).__name__} has no feature map (N, channels, h, w) before its answer, so "
                                 "there are no places to point at. Take a convolutional network, or name a layer.")
@@ -63,7 +92,7 @@ def find_map_layer(model: nn.Module, x: torch.Tensor, layer: str | nn.Module | N
     """
     names = {name: module for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
-        layer = next((name for name, module in names.items() if module is layer), repr(layer))
+        layer = next((name for name, module in names.items() if module is layer), type(layer).__name__)
     elif layer is None:
         layer = "body" if "body" in names else _last_map_layer(model, x)
     if layer not in names:
@@ -76,29 +105,48 @@ def find_map_layer(model: nn.Module, x: torch.Tensor, layer: str | nn.Module | N
 def explaining(model: nn.Module | Learner, x: torch.Tensor) -> Iterator[tuple[nn.Module, torch.Tensor]]:
     """Within it, the model in evaluation mode but with gradients, and a copy of the images on its device."""
     model = model.model if isinstance(model, Learner) else model
-    if x.ndim != 4 or len(x) == 0:
-        raise ArgumentError(f"Grad-CAM takes images (N, channels, height, width), at least one, not {tuple(x.shape)}.")
+    if not isinstance(x, torch.Tensor) or x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
+        what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+        raise ArgumentError("Grad-CAM takes images (N, channels, height, width), at least one, a float tensor "
+                            f"normalised as for the model, not {what}.")
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ArgumentError("This model was made within torch.inference_mode(), so it can have no gradients. Make it "
+                            "outside.")
+    like = next((p for p in model.parameters() if p.is_floating_point()), x)
     with preserve_modes(model), torch.inference_mode(False), torch.enable_grad():
         model.eval()
-        yield model, x.detach().clone().to(next((p.device for p in model.parameters()), x.device))
+        yield model, x.detach().clone().to(like.device, like.dtype)
 
 
 def class_of_each(classes: int | Sequence[int] | torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """The class that each map is about, int64 (N,): `classes`, or one class for all images; beside the logits."""
-    chosen = torch.as_tensor(classes)
+    chosen = as_numbers(classes, "classes")
     chosen = chosen.expand(len(logits)) if chosen.ndim == 0 else chosen
     if len(chosen) != len(logits):
         raise ArgumentError(f"{len(chosen)} classes were given for {len(logits)} images. Give one, or one an image.")
     return class_indices(chosen, logits.shape[1], "classes").to(logits.device)
 
 
-def gradient_of(score: torch.Tensor, caught: list[torch.Tensor], name: str) -> torch.Tensor:
-    """How `score` changes with the map that was caught. Raises: `ValueError` when it does not depend on it."""
-    if caught and score.requires_grad:
-        gradient = torch.autograd.grad(score, caught, allow_unused=True)[0]
-        if gradient is not None:
-            return gradient
-    raise ArgumentError(f"{name} has no influence on the model's answer, so it cannot explain it. Name another layer.")
+def map_and_gradient(model: nn.Module, x: torch.Tensor, score: torch.Tensor, caught: list[torch.Tensor], name: str
+                     ) -> tuple[torch.Tensor, torch.Tensor]:
+    """The map that was caught and how `score` changes with it, each float32 (N, channels, h, w).
+
+    The maps of mirror images are turned back and stand beside each other as more channels. Raises: `ValueError` when
+    the score does not depend on the map, or the layer was called more often than the model looks at an image.
+    """
+    found = torch.autograd.grad(score, caught, allow_unused=True) if caught and score.requires_grad else ()
+    if all(gradient is None for gradient in found):
+        raise ArgumentError(f"{name} has no influence on the model's answer, so it cannot explain it. Name another "
+                            "layer.")
+    if len(caught) != len(views := views_of(model)):
+        raise ArgumentError(f"{name} is called {len(caught)} times for an image, so its maps may belong to different "
+                            "places. Name a layer that is called once, or explain the part of the model that looks "
+                            "once.")
+    both = []
+    for maps in (caught, [torch.zeros_like(m) if g is None else g for m, g in zip(caught, found, strict=True)]):
+        first = [m.permute(0, 3, 1, 2) if channels_last(m.shape, x.shape[2:]) else m for m in maps]
+        both.append(torch.cat([m.float().flip(axes) for m, axes in zip(first, views, strict=True)], dim=1))
+    return both[0], both[1]
 
 # %% ../../nbs/library/interpret/cam.ipynb #f3ad3032
 class CamResult(NamedTuple):
@@ -108,7 +156,15 @@ class CamResult(NamedTuple):
     classes: torch.Tensor  # int64 (N,): the class that each map is about
 
     def over(self, pictures: np.ndarray) -> np.ndarray:
-        """The pictures (N, H, W, 3), 0 to 1, with the maps over them: the redder, the more evidence; zero, no red."""
+        """The pictures (N, H, W, 3), 0 to 1, with the maps over them: the redder, the more evidence; zero, no red.
+
+        They must be what the model saw, cropped like it. Raises: `ValueError` for others, as far as shapes tell.
+        """
+        pictures = np.stack([as_pixels(f"pictures[{i}]", one) for i, one in enumerate(pictures)])[..., :3]
+        if len(pictures) != len(self.maps) or not is_smaller(self.maps.shape[1:], pictures.shape[1:3]):
+            raise ArgumentError(f"pictures has the shape {pictures.shape}, which does not fit {len(self.maps)} maps of "
+                                f"{tuple(self.maps.shape[1:])}. Give the pictures as the model saw them, cropped.")
+        pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures
         heat = self.maps / self.maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
         heat = nn.functional.interpolate(heat[:, None], pictures.shape[1:3], mode="bilinear", align_corners=False)
         strength = 0.7 * heat[:, 0, ..., None].numpy()

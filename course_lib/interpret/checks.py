@@ -6,23 +6,37 @@ here gives its argument back, or says what does not fit."""
 # %% ../../nbs/library/interpret/checks.ipynb #f7ca2f05
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
-from ..core.checks import ArgumentError
+from ..core.checks import ArgumentError, whole
 
 # %% auto #0
 __all__ = []
 
 # %% ../../nbs/library/interpret/checks.ipynb #1e0e3421
+class RowError(ArgumentError, IndexError):
+    """Rows that are not there, or no numbers."""
+
+
+def as_numbers(values: object, name: str) -> torch.Tensor:
+    """`values` as a tensor, whatever holds them."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(f"{name} = {values!r} must be whole numbers: one number, a list or a tensor.") from None
+
+
 def class_indices(values: torch.Tensor | Sequence[int] | int, num_classes: int, name: str) -> torch.Tensor:
     """`values` as int64 (N,) if they are numbers of classes."""
-    values = torch.as_tensor(values)
-    if values.ndim != 1 or values.is_floating_point():
+    values, num_classes = as_numbers(values, name), whole("num_classes", num_classes)
+    if len(values.shape) == 1 and not len(values):
+        return values.long()
+    if values.ndim != 1 or values.dtype == torch.bool or values.is_floating_point() or values.is_complex():
         raise ArgumentError(f"{name} must hold one whole number an image, the number of its class, but have shape "
                             f"{tuple(values.shape)} and type {values.dtype}.")
-    if len(values) and not 0 <= values.min() <= values.max() < num_classes:
+    if not 0 <= values.min() <= values.max() < num_classes:
         raise ArgumentError(f"{name} hold numbers from {values.min()} to {values.max()}, but there are {num_classes} "
                             "classes, counted from 0. Does the list of classes belong to these images?")
     return values.long()
@@ -32,34 +46,56 @@ def paired_classes(
     predicted: torch.Tensor, targets: torch.Tensor, num_classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predicted and actual classes, each int64 (N,), if there are as many of both."""
+    predicted = class_indices(predicted, num_classes, "predicted")
+    targets = class_indices(targets, num_classes, "targets")
     if len(predicted) != len(targets):
         raise ArgumentError(f"There are {len(predicted)} predictions for {len(targets)} targets; give one for each.")
-    return class_indices(predicted, num_classes, "predicted"), class_indices(targets, num_classes, "targets")
+    return predicted, targets.to(predicted.device)
+
+
+def row_numbers(rows: object, count: int) -> list[int]:
+    """`rows` as numbers from 0 to `count` - 1: of a list, a tensor, one number, or a mask of True and False.
+
+    Raises: `RowError` for others, and for none.
+    """
+    try:
+        found = as_numbers(list(rows) if isinstance(rows, Iterable) and not hasattr(rows, "__len__") else rows, "rows")
+        if found.dtype == torch.bool and found.shape == (count,):
+            found = found.nonzero()
+        numbers = found.reshape(-1).tolist()
+        if found.dtype == torch.bool or found.is_floating_point() or not 0 <= min(numbers) <= max(numbers) < count:
+            raise ValueError
+    except ValueError:  # `min` of none is one, too
+        raise RowError(f"rows = {rows} must be one or more numbers from 0 to {count - 1}.") from None
+    return numbers
 
 # %% ../../nbs/library/interpret/checks.ipynb #0b6c2089
 def scores(values: torch.Tensor, name: str = "The model's scores") -> torch.Tensor:
     """`values` if they are floating-point numbers, (N, classes)."""
-    if values.ndim != 2 or not values.is_floating_point():
-        raise ArgumentError(f"{name} must be one score a class, (N, classes), but are {values.dtype} of shape "
-                            f"{tuple(values.shape)}.")
+    if not isinstance(values, torch.Tensor) or values.ndim != 2 or not values.is_floating_point():
+        what = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else (
+            f"a {type(values).__name__}")
+        raise ArgumentError(f"{name} must be one score a class, a float tensor (N, classes), but are {what}.")
+    if bad := int((~values.isfinite()).any(dim=1).sum()):
+        raise ArgumentError(f"{name} of {bad} of {len(values)} images are no finite numbers: the model's weights or "
+                            "the images are broken. Look at its training loss.")
     return values
 
 
 def targets_of(values: torch.Tensor, targets: torch.Tensor, name: str = "The scores") -> torch.Tensor:
     """The target of each row of `values`, int64 (N,), if there is a row at all and its numbers are finite."""
-    if len(scores(values, name)) == 0:
+    if not scores(values, name).numel():
         raise ArgumentError("There is no image to interpret. Give at least one row of scores and its target.")
-    if len(values) != len(targets):
+    targets = as_numbers(targets, "targets")
+    if len(targets.shape) == 1 and len(values) != len(targets):
         raise ArgumentError(f"There are {len(values)} images but {len(targets)} targets. Give one row of scores each.")
-    if bad := int((~values.isfinite()).any(dim=1).sum()):
-        raise ArgumentError(f"{name} of {bad} of {len(values)} images are no finite numbers: the model's weights or "
-                            "the images are broken. Look at its training loss.")
-    return class_indices(targets, values.shape[1], "targets")
+    return class_indices(targets, values.shape[1], "targets").to(values.device)
 
 
 def probabilities_of(values: torch.Tensor) -> torch.Tensor:
     """`values` as float64 (N, classes) if each row adds up to 1. Raises: `ValueError` for logits."""
-    values = scores(values, "The probabilities").double()
-    if values.min() < 0 or not torch.allclose(values.sum(1), torch.ones(1).to(values), atol=1e-3):
+    rounding = 1e-3 if scores(values, "The probabilities").dtype.itemsize > 2 else 2e-2
+    values = values.detach().double()
+    if values.min() < 0 or not torch.allclose(values.sum(1), torch.ones(1).to(values), atol=rounding):
         raise ArgumentError("These are no probabilities: rows must add up to 1. For logits, call .softmax(1) first.")
     return values

@@ -20,7 +20,7 @@ from course_lib.interpret.cam import (
     class_of_each,
     explaining,
     find_map_layer,
-    gradient_of,
+    map_and_gradient,
 )
 from course_lib.interpret.checks import (
     paired_classes,
@@ -96,16 +96,18 @@ def top_losses(interpretation: Interpretation, count: int = 8) -> list[Sample]:
 
 # %% ../../nbs/06_interpretation.ipynb #b99573d2
 @contextmanager
-def caught_map(layer: nn.Module, name: str) -> Iterator[list[torch.Tensor]]:
-    """Within it, the list holds the feature map that `layer` gave last.
+def caught_map(
+    layer: nn.Module, name: str, x: torch.Tensor
+) -> Iterator[list[torch.Tensor]]:
+    """Within it, the list holds the feature map of x that `layer` gave, one a call.
 
     What comes after the layer is computed from that map, so it has a gradient.
     """
     caught: list[torch.Tensor] = []
 
     def catch(module: nn.Module, inputs: object, output: object) -> torch.Tensor:
-        caught[:] = [checked_map(output, name).detach().requires_grad_()]
-        return caught[0].clone()  # the next layer may change it in place: give a copy
+        caught.append(checked_map(output, name, x).detach().requires_grad_())
+        return caught[-1].clone()  # the next layer may change it in place: give a copy
 
     handle = layer.register_forward_hook(catch)
     try:
@@ -130,13 +132,14 @@ def grad_cam(
     with explaining(model, x) as (model, x):
         place, module = find_map_layer(model, x, layer)
         name = f"Layer {place!r} of {type(model).__name__}"
-        with caught_map(module, name) as caught:
+        with caught_map(module, name, x) as caught:
             logits = scores(model(x))
         asked = logits.argmax(1) if classes is None else class_of_each(classes, logits)
         score = logits.gather(1, asked[:, None]).sum()  # images do not mix
-        weights = gradient_of(score, caught, name).mean((2, 3), keepdim=True)
-        maps = (weights * caught[0]).sum(1).relu()
-    return CamResult(maps.detach().float().cpu(), logits.detach().cpu(), asked.cpu())
+        found, gradient = map_and_gradient(model, x, score, caught, name)
+        weights = gradient.mean((2, 3), keepdim=True)
+        maps = (weights * found).sum(1).relu()
+    return CamResult(maps.detach().cpu(), logits.detach().float().cpu(), asked.cpu())
 
 # %% ../../nbs/06_interpretation.ipynb #977f6646
 class Reliability(NamedTuple):

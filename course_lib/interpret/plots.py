@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from ..core.checks import ArgumentError, one_of, whole
+from ..core.names import drawn_names
 from ..core.plots import new_axes, show_images
 from .answers import Interpretation
+from .checks import row_numbers
 from .measures import class_errors, grad_cam, reliability, top_losses
 from ..learner import Learner
 
@@ -57,11 +59,12 @@ def plot_confusion_matrix(interpretation: Interpretation, *, ax: Axes | None = N
     ax = new_axes(ax, (side, 0.9 * side if few else side), dpi=80, layout="constrained")
     ax.imshow(colours)
     _write_counts(ax, matrix, shares, 9 if count <= 6 else 7 if few else 5.5, few)
+    drawn = drawn_names(interpretation.classes)
     names = [name if total else f"{name} (no images)"
-             for name, total in zip(interpretation.classes, matrix.sum(1).tolist(), strict=True)]
+             for name, total in zip(drawn, matrix.sum(1).tolist(), strict=True)]
     size = 8 if few else max(4, min(7, 260 / count))
     ax.set_yticks(range(count), names, fontsize=size)
-    ax.set_xticks(range(count), interpretation.classes, fontsize=size, rotation=25 if few else 90,
+    ax.set_xticks(range(count), drawn, fontsize=size, rotation=25 if few else 90,
                   ha="right" if few else "center", rotation_mode="anchor" if few else "default")
     for set_ticks in (ax.set_xticks, ax.set_yticks):
         set_ticks(np.arange(count - 1) + 0.5, minor=True)
@@ -73,15 +76,16 @@ def plot_confusion_matrix(interpretation: Interpretation, *, ax: Axes | None = N
 # %% ../../nbs/library/interpret/plots.ipynb #fb88f3ec
 def plot_class_errors(interpretation: Interpretation, *, ax: Axes | None = None) -> Axes:
     """Bars of the error of each class, with the counts behind it, the highest first; classes without images last."""
-    rows = sorted(class_errors(interpretation), key=lambda row: (row.error is None, -(row.error or 0)))
+    rows = sorted(zip(class_errors(interpretation), drawn_names(interpretation.classes), strict=True),
+                  key=lambda pair: (pair[0].error is None, -(pair[0].error or 0)))
     ax = new_axes(ax, (6, 1.1 + min(0.3, 7 / len(rows)) * len(rows)), dpi=80, layout="constrained")
-    ax.barh(range(len(rows)), [100 * (row.error or 0) for row in rows], color="C3", alpha=0.8)
+    ax.barh(range(len(rows)), [100 * (row.error or 0) for row, _ in rows], color="C3", alpha=0.8)
     size = 8 if len(rows) <= 20 else 6
-    for place, row in enumerate(rows):
+    for place, (row, _) in enumerate(rows):
         text = "no images" if row.error is None else f"{row.wrong} of {row.images}"
         ax.text(100 * (row.error or 0), place, f" {text}", va="center", fontsize=size)
     ax.axvline(100 * interpretation.error, color="0.4", linestyle=":", label=f"all: {interpretation.error:.1%}")
-    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=size)
+    ax.set_yticks(range(len(rows)), [name for _, name in rows], fontsize=size)
     ax.invert_yaxis()
     ax.margins(x=0.16)
     ax.set_xlabel("images classified wrongly (%)")
@@ -110,6 +114,12 @@ def plot_reliability(interpretation: Interpretation, bins: int = 10, *, ax: Axes
     return ax
 
 # %% ../../nbs/library/interpret/plots.ipynb #babf7621
+def _short_names(interpretation: Interpretation) -> dict[str, str]:
+    """What stands for each class above a small picture."""
+    names = interpretation.classes
+    return dict(zip(names, drawn_names(names, 24), strict=True))
+
+
 def _grid(pictures: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], columns: int) -> np.ndarray:
     """A figure with one Axes a picture, each with a title of up to three lines; gives the Axes used, (N,)."""
     import matplotlib.pyplot as plt
@@ -129,8 +139,9 @@ def _grid(pictures: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], co
 def show_top_losses(interpretation: Interpretation, count: int = 8, *, columns: int = 4) -> np.ndarray:
     """Draw the images with the largest losses: actual class, what it was called, how surely, loss. Gives the Axes."""
     samples = top_losses(interpretation, count)
-    said = ["recognised" if s.actual == s.predicted else f"called {s.predicted}" for s in samples]
-    titles = [f"{s.actual}\n{words}: {s.probability:.0%}\nloss {s.loss:.2f}"
+    names = _short_names(interpretation)
+    said = ["recognised" if s.actual == s.predicted else f"called {names[s.predicted]}" for s in samples]
+    titles = [f"{names[s.actual]}\n{words}: {s.probability:.0%}\nloss {s.loss:.2f}"
               for s, words in zip(samples, said, strict=True)]
     return _grid(interpretation.images([s.row for s in samples]), titles, columns)
 
@@ -154,8 +165,9 @@ def _show_kind(interpretation: Interpretation, actual: int, predicted: int, coun
     i = interpretation
     rows = ((i.targets == actual) & (i.predicted == predicted)).nonzero()[:, 0]
     rows = rows[i.confidence[rows].argsort(descending=True, stable=True)]
-    word = "recognised" if actual == predicted else f"taken for {i.classes[predicted]}"
-    ax.set_title(f"{i.classes[actual]}, {word}: {len(rows)}", fontsize=10)
+    names = drawn_names(i.classes, 24)
+    word = "recognised" if actual == predicted else f"taken for {names[predicted]}"
+    ax.set_title(f"{names[actual]}, {word}: {len(rows)}", fontsize=10)
     ax.axis("off")
     if chosen := rows[:count].tolist():
         pictures = list(i.images(chosen))
@@ -179,6 +191,8 @@ def show_most_confused(
 
     names, count = interpretation.classes, whole("count", count)
     chosen = [one_of(f"There is no class {name!r}: pair", str(name), names) for name in pair or ()]
+    if chosen and (len(chosen) != 2 or isinstance(pair, str) or any(names.count(name) > 1 for name in chosen)):
+        raise ArgumentError(f"pair = {pair!r} must be the names of two classes, each the name of one class only.")
     own, other = map(names.index, chosen) if chosen else confused_pair(interpretation)
     axes = plt.subplots(2, 2, figsize=(8.8, 1.3 + 3.1 * -(-count // 3)), dpi=62, layout="constrained")[1]
     _show_kind(interpretation, own, own, count, axes[0, 0])
@@ -202,14 +216,15 @@ def show_grad_cam(
     even = "Give an even number: each image stands beside its map."
     if whole("columns", columns, 2, even) % 2:
         raise ArgumentError(f"columns = {columns} is odd. {even}")
-    rows = [int(row) for row in torch.as_tensor(rows).reshape(-1)]
+    rows = row_numbers(rows, len(interpretation))
     numbers = (interpretation.predicted if of == "predicted" else interpretation.targets)[rows]
     pictures = interpretation.images(rows)
     found = grad_cam(model, interpretation.inputs(rows), numbers, layer=layer)
-    titles = []
+    titles, names = [], _short_names(interpretation)
     for sample, number, heat in zip(interpretation.describe(rows), numbers.tolist(), found.maps, strict=True):
         probability = interpretation.probabilities[sample.row, number]
         nothing = "" if heat.max() > 0 else ", no evidence"
-        titles += [f"it is\n{sample.actual}", f"for {interpretation.classes[number]}\n{probability:.0%}{nothing}"]
+        titles += [f"it is\n{names[sample.actual]}",
+                   f"for {names[interpretation.classes[number]]}\n{probability:.0%}{nothing}"]
     both = np.stack([pictures, found.over(pictures)], axis=1)  # (images, 2, H, W, 3)
     return _grid(both.reshape(-1, *pictures.shape[1:]), titles, columns)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.checks import number, one_of
+from ..core.checks import ArgumentError, number, one_of
 from ..core.plots import new_axes
+from .figures import is_nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,6 +102,8 @@ class Recorder(Callback):
         self._step = _lrs_and_momentum(learner.optimizer)  # before the step: a schedule may change them after it
 
     def after_batch(self, learner: Learner) -> None:
+        if is_nothing(learner.count):  # a batch without a loss, and without a step
+            return
         self._waiting.append(learner.loss.detach())
         self.lrs.append(self._step[0])
         self.momenta.append(self._step[1])
@@ -124,9 +127,12 @@ def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
     """
     number("beta", beta, least=0, below=1)
     smoothed, mean = [], 0.0
-    for n, value in enumerate(values, start=1):
-        mean = beta * mean + (1 - beta) * value
-        smoothed.append(mean / (1 - beta**n))
+    try:
+        for n, value in enumerate(values, start=1):
+            mean = beta * mean + (1 - beta) * float(value)
+            smoothed.append(mean / (1 - beta**n))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"values must be numbers, one after the other: {error}") from None
     return smoothed
 
 # %% ../../nbs/library/learner/callbacks.ipynb #728e0c0b
@@ -220,19 +226,22 @@ def _row_values(learner: Learner) -> dict[str, object]:
 class ProgressBar(Callback):
     """A bar while an epoch runs, and one printed row when it is finished; in a notebook and in a terminal.
 
-    One bar for training, one on top of it while the model is evaluated.
+    One bar for training, one on top of it while the model is evaluated. Where nobody could see a bar move, such as in a
+    log file, there is none: a long epoch prints a line now and then.
     """
     order = 80
     refresh_seconds = 0.5  # reading the loss waits for the device, so it is done rarely
+    line_seconds = 60.0  # between two lines in a log file
 
     def __init__(self):
         self.bars: list[tqdm] = []
-        self.refreshed, self.header_printed = 0.0, False
+        self.refreshed, self.header_printed = time.monotonic(), False
 
     def open_bar(self, total: int | None, description: str) -> None:
         from tqdm.auto import tqdm
 
-        self.bars.append(tqdm(total=total, desc=description, unit="batch", leave=False, delay=self.refresh_seconds))
+        self.bars.append(tqdm(total=total, desc=description, unit="batch", leave=False, delay=self.refresh_seconds,
+                              disable=None))  # None: unless the output is a terminal or a notebook
 
     def close_bars(self) -> None:
         while self.bars:
@@ -245,9 +254,14 @@ class ProgressBar(Callback):
         self.open_bar(learner.num_batches, f"epoch {learner.epoch + 1}/{learner.epochs}")
 
     def after_batch(self, learner: Learner) -> None:
-        if time.monotonic() - self.refreshed > self.refresh_seconds:
-            self.bars[-1].set_postfix_str(f"loss {learner.loss.item():.3f}", refresh=False)
-            self.refreshed = time.monotonic()
+        hidden = self.bars[-1].disable
+        if time.monotonic() - self.refreshed > (self.line_seconds if hidden else self.refresh_seconds):
+            loss, self.refreshed = f"loss {learner.loss.item():.3f}", time.monotonic()
+            if hidden:
+                total = f" of {learner.num_batches}" if learner.num_batches else ""
+                print(f"epoch {learner.epoch + 1}/{learner.epochs}: batch {learner.batch_index + 1}{total}, {loss}",
+                      flush=True)
+            self.bars[-1].set_postfix_str(loss, refresh=False)
         self.bars[-1].update()
 
     def before_evaluate(self, learner: Learner) -> None:
@@ -273,16 +287,38 @@ class ProgressBar(Callback):
     def on_error(self, learner: Learner, error: BaseException) -> None:
         self.close_bars()
 
+# %% ../../nbs/library/learner/callbacks.ipynb #cb74275b
+_FALLING = ("loss", "error", "mse", "mae", "rmse", "perplexity", "brier", "ece")
+_RISING = ("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "f1", "auc", "auroc", "kappa", "mcc",
+           "iou", "dice")
+_TURNING = ("neg", "negative", "non", "not", "no", "without", "inverse", "one", "minus", "1")
+
+
+def _direction(name: str) -> str | None:
+    """"min" or "max" for the name of a figure, `None` where it says neither."""
+    words = name.lower().split("_")
+    last = words[-2] if len(words) > 1 and (words[-1] == "score" or words[-2:] == ["error", "rate"]) else words[-1]
+    if any(word in _TURNING for word in words):
+        return None
+    return "min" if last in _FALLING else "max" if last in _RISING else None
+
 # %% ../../nbs/library/learner/callbacks.ipynb #9a0277a8
 class Watch(Callback):
     """Remembers the best value of one of the figures of an epoch; the parent of callbacks that act on it.
 
-    `monitor` is a name in `learner.results`; by default the validation loss. Names that end in loss, error or rate
-    should fall, others rise; `mode` ("min" or "max") says otherwise.
+    `monitor` is a name in `learner.results`; by default the validation loss. `mode` says whether the best value is the
+    smallest ("min") or the largest ("max"); for losses, errors, accuracies and the like the name says it. Raises:
+    `ArgumentError` for a name that does not, without a `mode`.
     """
 
     def __init__(self, monitor: str | None = None, mode: str | None = None):
+        if monitor is not None and not isinstance(monitor, str):
+            raise ArgumentError(f"monitor = {monitor!r} must be the name of a figure, such as 'accuracy'.")
         self.monitor, self.mode = monitor, one_of("mode", mode, (None, "min", "max"))
+        self._falls = (mode or _direction(monitor or "loss")) == "min"
+        if not mode and monitor and not _direction(monitor):
+            raise ArgumentError(f"monitor = {monitor!r} does not say whether it should fall or rise. Give mode='min' "
+                                "or mode='max'.")
         self.best: float | None = None  # the smallest so far; of a figure that should rise, its negative
 
     def improves(self, results: Mapping[str, float], by: float = 0.0) -> bool:
@@ -290,8 +326,7 @@ class Watch(Callback):
         name = self.monitor or ("valid_loss" if "valid_loss" in results else "train_loss")
         if name not in results:
             raise ValueError(f"{type(self).__name__} cannot watch {name!r}. There is: {', '.join(results)}.")
-        falls = self.mode == "min" if self.mode else name.endswith(("loss", "error", "rate"))
-        value = results[name] if falls else -results[name]
+        value = results[name] if self._falls else -results[name]
         if math.isnan(value) or (self.best is not None and value >= self.best - by):
             return False
         self.best = value

@@ -20,6 +20,7 @@ from ..core.modes import preserve_modes
 from ..core.protocols import HasClasses, HasEpoch, PartOfModel
 from ..core.random import random_state, set_random_state
 from .callbacks import Callback, Watch
+from .checks import refuse_lazy
 from .loop import Learner
 
 # %% auto #0
@@ -243,6 +244,7 @@ def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
 # %% ../../nbs/library/learner/checkpoint.ipynb #22b2d834
 def _write(path: str | Path, model: nn.Module, metadata: Mapping[str, object], training: dict | None = None,
            tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+    refuse_lazy(_plain(model))
     weights = {f"model/{name}": tensor for name, tensor in _plain(model).state_dict().items()}
     document = {"version": _FORMAT_VERSION, "training": training, "metadata": dict(metadata)}
     _write_safetensors(Path(path), {**weights, **(tensors or {})}, document)
@@ -291,6 +293,7 @@ def _check_fit(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict, 
     if classes is not None and saved_classes is not None and list(classes) != list(saved_classes):
         raise CheckpointError(f"{path} was trained for other classes. "
                               + _differences(saved_classes, list(classes), "classes"))
+    refuse_lazy(_plain(model))
     here = _plain(model).state_dict()
     origin = f" (it was saved from {metadata['backbone']})" if "backbone" in metadata else ""
     if tensors.keys() != here.keys():
@@ -302,6 +305,11 @@ def _check_fit(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict, 
         more = f", and {len(shapes) - 4} more" if len(shapes) > 4 else ""
         raise CheckpointError(f"{path} does not fit this model{origin}: tensors have other shapes. "
                               f"{'; '.join(shapes[:4])}{more}.")
+    types = [f"{name} is {tensor.dtype} in the checkpoint and {here[name].dtype} here" for name, tensor in
+             tensors.items() if torch.promote_types(tensor.dtype, here[name].dtype) != here[name].dtype]
+    if types:
+        raise CheckpointError(f"{path} does not fit this model{origin}: its numbers would be rounded or cut off, "
+                              f"because {types[0]}. Load it into a model of that type; change the type afterwards.")
 
 
 def load_weights(path: str | Path, model: nn.Module, *, classes: Sequence[str] | None = None) -> dict:
@@ -397,6 +405,7 @@ class Checkpoint(Watch):
 @contextmanager
 def _preserved_model(model: nn.Module) -> Iterator[None]:
     """Afterwards every tensor of `model` holds what it held, with its gradient, and every module has its mode."""
+    refuse_lazy(model)
     tensors = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in (*model.parameters(), *model.buffers())]
     for tensor, *_ in tensors:
         tensor.grad = None  # what is tried gets gradients of its own

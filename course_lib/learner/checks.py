@@ -6,21 +6,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import SubsetRandomSampler
 
 from ..core.checks import ArgumentError, whole
-from ..core.protocols import HasParameterGroups
+from ..core.protocols import Augmented, HasParameterGroups, ShufflingLoader
 
 # %% auto #0
 __all__ = ['Predictions']
 
 # %% ../../nbs/library/learner/checks.ipynb #1b8371f8
 class Predictions(NamedTuple):
-    """What a model says about every sample, on the CPU, in the order of the batches."""
+    """What a model says about every sample, on the CPU, in the order of the batches: see `in_order`."""
     logits: torch.Tensor  # (N, classes)
     targets: torch.Tensor | None  # (N,), or None where the batches held no targets
 
@@ -53,24 +59,47 @@ def split_batch(batch: object) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (batch, None) if isinstance(batch, torch.Tensor) else check_batch(batch)
 
 
-def join_batches(pairs: list[tuple[torch.Tensor, torch.Tensor | None]]) -> list[torch.Tensor]:
+def join_batches(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], name: str = "loader to predict on"
+                 ) -> list[torch.Tensor]:
     """All logits, and all targets where the batches had some, from the (logits, targets) of the batches."""
     if not pairs:
-        raise no_batch("loader to predict on")
+        raise no_batch(name)
+    if not isinstance(pairs[0][0], torch.Tensor):
+        raise ArgumentError(f"The model gives a {type(pairs[0][0]).__name__}, but one tensor is needed, a row a "
+                            "sample. Let its forward give the logits alone.")
     targets = [y for _, y in pairs if y is not None]
     if len(targets) not in (0, len(pairs)):
         raise ValueError(f"{len(pairs) - len(targets)} of {len(pairs)} batches held x alone, the others (x, y). "
                          "Give one kind.")
-    logits = torch.cat([logits for logits, _ in pairs])
-    return [logits, torch.cat([y.to(logits.device) for y in targets])] if targets else [logits]
+    try:
+        logits = torch.cat([logits for logits, _ in pairs])
+        _warn_of_nan(logits, name)
+        return [logits, torch.cat([y.to(logits.device) for y in targets])] if targets else [logits]
+    except RuntimeError as error:
+        raise ArgumentError(f"The batches of the {name} do not fit together: {error} Every batch must have the same "
+                            "shape but for its number of samples.") from error
 
 
-def check_scalar_loss(loss: torch.Tensor) -> torch.Tensor:
-    """`loss` if it is one number."""
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"loss_fn must give one number as a tensor, the mean over the batch, but it gave {what}.")
-    return loss
+def check_pair(rows: list[torch.Tensor]) -> list[torch.Tensor]:
+    """`rows` if they are logits and targets."""
+    if len(rows) != 2:
+        raise ArgumentError("The batches of the validation loader hold x alone, but a figure needs pairs (x, y).")
+    return rows
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`values` on `device`; float64, which Apple's GPUs do not have, as float32 there."""
+    if device.type == "mps" and values.dtype == torch.float64:
+        values = values.float()
+    return values.to(device, non_blocking=True)
+
+
+def _warn_of_nan(logits: torch.Tensor, name: str) -> None:
+    """A warning where the model gave no number for some samples, whose answers mean nothing."""
+    rows = logits.isnan().flatten(1).any(1) if logits.ndim > 1 else logits.isnan()
+    if bool(rows.any()):
+        warnings.warn(f"The model gave nan for {int(rows.sum()):,} of {len(rows):,} samples of the {name}: look for "
+                      "nan in x and in the weights. They count as wrong answers.", stacklevel=5)
 
 # %% ../../nbs/library/learner/checks.ipynb #fc7e99a2
 def loader_length(loader: object) -> int | None:
@@ -83,11 +112,40 @@ def loader_length(loader: object) -> int | None:
 
 def check_loader(loader: Iterable | None, name: str) -> Iterable:
     """`loader` if one can iterate over it and it is not known to be empty."""
-    if loader is None or not (isinstance(loader, Iterable) or hasattr(loader, "__getitem__")):
+    known = isinstance(loader, Iterable) or hasattr(loader, "__getitem__")
+    if not known or isinstance(loader, (torch.Tensor, str, bytes)):
         raise TypeError(f"The {name} is a {type(loader).__name__}, which cannot be iterated over. Give a loader, or a "
                         "list of (x, y) batches.")
     if loader_length(loader) == 0:
         raise ValueError(f"The {name} is empty: it has no batch to offer. Are there fewer images than one batch holds?")
+    return loader  # type: ignore[return-value]
+
+
+def in_order(loader: Iterable) -> Iterable:
+    """`loader` as it is measured: every sample once, in order, and none left out.
+
+    A loader of the course that shuffles shows its images without augmentation, too. Of a `DataLoader` a new one is
+    made with its options. A warning where a sampler draws as it likes.
+    """
+    if is_dataclass(loader) and isinstance(loader, ShufflingLoader):
+        if loader.shuffle and isinstance(loader, Augmented) and is_dataclass(loader.transform):
+            plain = hasattr(loader.transform, "augmentation")
+            loader = replace(loader, transform=replace(loader.transform, augmentation=None)) if plain else loader
+        return replace(loader, shuffle=False, drop_last=False) if loader.shuffle or loader.drop_last else loader
+    if type(loader) is not DataLoader or type(loader.batch_sampler) is not BatchSampler:
+        return loader
+    sampler, count = loader.sampler, loader_length(loader.dataset)
+    plain = type(sampler) in (RandomSampler, SequentialSampler) and len(sampler) == count  # type: ignore[arg-type]
+    if plain and not getattr(sampler, "replacement", False):
+        if isinstance(sampler, SequentialSampler) and not loader.drop_last:
+            return loader
+        names = ("batch_size", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "generator",
+                 "multiprocessing_context", "prefetch_factor")
+        return DataLoader(loader.dataset, **{name: getattr(loader, name) for name in names})
+    if isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)):
+        warnings.warn(f"The loader draws its samples with a {type(sampler).__name__}: answers and figures are of what "
+                      "it drew, in that order. Give a DataLoader without a sampler to measure every sample once.",
+                      stacklevel=4)
     return loader
 
 
@@ -97,8 +155,17 @@ def no_batch(name: str) -> ValueError:
                       "loader, which can be read again in every epoch.")
 
 # %% ../../nbs/library/learner/checks.ipynb #97903efc
+def refuse_lazy(model: nn.Module) -> None:
+    """Raises `ArgumentError` for a model with layers that do not know their shape yet."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ArgumentError(f"The model has a lazy layer without a shape ({name!r}), so there is nothing to train, "
+                                "measure or save yet. Show it one batch first: model(x).")
+
+
 def check_device(model: nn.Module, device: torch.device) -> None:
     """Raises `ValueError` when a part of `model` does not live on `device`."""
+    refuse_lazy(model)
     device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" may be the same device
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device != device:
@@ -109,6 +176,7 @@ def check_device(model: nn.Module, device: torch.device) -> None:
 
 def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
     """The model's own `parameter_groups()`, or one group of all; frozen parameters are left out, empty groups stay."""
+    refuse_lazy(model)
     groups = model.parameter_groups() if isinstance(model, HasParameterGroups) else [list(model.parameters())]
     groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
     if not any(groups):
@@ -127,7 +195,7 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
     single = not hasattr(lr, "__len__") or isinstance(lr, str) or getattr(lr, "shape", None) == ()
     try:
         lrs = [float(lr)] if single else [float(rate) for rate in lr]  # type: ignore[arg-type, union-attr]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # RuntimeError: a tensor of several numbers
         raise ArgumentError(f"lr = {lr!r} must be a number, such as 1e-3, or a list of numbers.") from None
     if not all(math.isfinite(rate) and rate > 0 for rate in lrs):
         raise ArgumentError(f"A learning rate must be a finite number above zero, but lr = {lr!r}.")
@@ -136,10 +204,38 @@ def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:
                             f"{'s' if num_groups > 1 else ''}. Give one rate, or exactly one per group.")
     return lrs * num_groups if len(lrs) == 1 else lrs
 
+# %% ../../nbs/library/learner/checks.ipynb #ab103e91
+def _reason(model: nn.Module, x: torch.Tensor, text: str) -> str:
+    """Why `model` failed on x with the message `text`, and what to do; empty where nobody knows."""
+    if "Expected more than 1 spatial element" in text:
+        return f"Instance normalisation needs several places in a channel: x is {tuple(x.shape)}. Use larger images."
+    if "Expected more than 1 value" in text:
+        return (f"Batch normalisation cannot learn from one image: x is {tuple(x.shape)}, and a layer is left with one "
+                "value a channel. Use another batch size, so that no batch of one image is left, or drop_last=True in "
+                "the training loader, or freeze the part with the batch normalisation.")
+    if x.layout != torch.strided:
+        return f"x is sparse ({x.layout}), which this model cannot take. Use x.to_dense()."
+    shapes = (r"cannot be multiplied|Given (groups|normalized_shape)=|to have \d+ channels|[Ee]xpected \dD|Calculated "
+              r"padded|too small|non-empty|non-zero")
+    if re.search(shapes, text):
+        return f"x is {tuple(x.shape)}, a shape that this model cannot take."
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    about_types = re.search(r"dtype|scalar type|[Ii]nput type|not implemented for|must be float|Float", text)
+    if weight is None or x.dtype == weight.dtype or not about_types:
+        return ""
+    if x.is_floating_point():
+        return f"x holds {x.dtype}, the weights {weight.dtype}. Use x.to({weight.dtype})."
+    scale = " / 255, and normalise them" if x.dtype == torch.uint8 else ""
+    return f"x holds {x.dtype}, but the model computes with {weight.dtype}. Use x.float(){scale}."
 
-def named_metrics(metrics: Callable | Iterable[Callable] | Mapping[str, Callable] | None) -> dict[str, Callable]:
-    """Metrics by name: a dict as it is, functions under their own names."""
-    if isinstance(metrics, Mapping):
-        return dict(metrics)
-    found = [metrics] if callable(metrics) else list(metrics or ())
-    return {getattr(metric, "__name__", type(metric).__name__): metric for metric in found}
+
+@contextmanager
+def explaining(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
+    """Within it, an error of PyTorch whose reason lies in x becomes an `ArgumentError` that says so."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = "" if isinstance(error, ArgumentError) else _reason(model, x, str(error))
+        if not reason:
+            raise
+        raise ArgumentError(f"{reason} PyTorch says: {error}") from error

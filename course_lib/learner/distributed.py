@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.protocols import ShardedLoader
 from ..data.loaders import take_shard
+from .figures import Count, is_nothing, mean_of
 from .strategy import Strategy, create_strategy
 
 if TYPE_CHECKING:
@@ -328,25 +329,30 @@ class DistributedStrategy(Strategy):
         training = self.parallel is not None and self.parallel.module is model and torch.is_grad_enabled()
         return self.own.forward(self.parallel if training else model, x)  # type: ignore[arg-type]
 
-    def backward(self, loss: torch.Tensor, count: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    def backward(self, loss: torch.Tensor, count: Count, optimizer: torch.optim.Optimizer
+                 ) -> tuple[torch.Tensor, Count]:
         """The gradients of the whole batch's loss: their average over processes, once parts are weighted for it."""
-        own = loss.new_tensor(count)
+        own = torch.as_tensor(count, dtype=loss.dtype, device=loss.device)
         whole = own.clone()
         distributed.all_reduce(whole)
+        if is_nothing(count) and float(whole) == 0:  # then so it is in every process
+            return loss, 0
         part = own / whole
-        self.own.backward(loss * (part * self.processes.world_size), count, optimizer)
+        factor = part * self.processes.world_size * (whole if self.sums else 1)
+        self.own.backward(loss * factor, 1, optimizer)
         loss = loss.detach() * part
         distributed.all_reduce(loss)
-        return loss
+        return loss, whole
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         self.own.step(optimizer)
 
     def mean(self, averages: Averages) -> dict[str, float]:
-        every = self.processes.gather({name: (s.item(), averages.counts[name]) for name, s in averages.sums.items()})
+        every = self.processes.gather({name: (float(s), float(averages.counts[name]))
+                                       for name, s in averages.sums.items()})
         names = dict.fromkeys(name for given in every for name in given)
         pairs = {name: [given[name] for given in every if name in given] for name in names}
-        return {name: sum(total for total, _ in given) / sum(count for _, count in given)
+        return {name: mean_of(name, sum(total for total, _ in given), sum(count for _, count in given))
                 for name, given in pairs.items()}
 
     def gather(self, *rows: torch.Tensor, loader: object = None) -> tuple[list[torch.Tensor], slice]:

@@ -36,13 +36,15 @@ __all__ = ['train_last', 'FeatureLoader', 'cached_features']
 def train_last(classifier: Classifier, fraction: float) -> int:
     """Freeze the body but for the last `fraction` of its blocks (0: all frozen, 1: none); the head always learns.
 
-    Gives the number of blocks that are frozen. Raises: `ValueError` for a fraction outside 0 to 1.
+    What belongs to no block, such as a class token and a position embedding, comes before the first and is frozen with
+    it. Gives the number of blocks that are frozen. Raises: `ValueError` for a fraction outside 0 to 1.
     """
     number("fraction", fraction, least=0, most=1, hint="0 trains the head alone, 1 everything.")
     blocks = [block for block in body_blocks(classifier.body) if any(True for _ in block.parameters())]
     frozen = round(len(blocks) * (1 - fraction))
-    for index, block in enumerate(blocks):
-        block.requires_grad_(index >= frozen)
+    classifier.body.requires_grad_(not frozen and bool(blocks))
+    for block in blocks[frozen:]:
+        block.requires_grad_(True)
     classifier.head.requires_grad_(True)
     return frozen
 
@@ -114,8 +116,9 @@ def _cut(classifier: Classifier) -> tuple[nn.Module, Rest] | None:
     """The two parts, untried; `None` when the first block learns."""
     blocks = body_blocks(classifier.body)
     learns = [index for index, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters())]
-    place = learns[0] if learns else len(blocks)
-    if not any(True for block in blocks[:place] for _ in block.parameters()):
+    place, inside = learns[0] if learns else len(blocks), {id(p) for block in blocks for p in block.parameters()}
+    outside = any(p.requires_grad and id(p) not in inside for p in classifier.body.parameters())  # a class token, say
+    if outside or not any(True for block in blocks[:place] for _ in block.parameters()):
         return None
     if learns:
         return nn.Sequential(*blocks[:place]), Rest(classifier, blocks[place:])
@@ -221,7 +224,8 @@ def _one_view(front: nn.Module, loader: ImageLoader, description: str) -> torch.
     from tqdm.auto import tqdm
 
     with torch.no_grad():
-        return torch.cat([front(x).cpu() for x, _ in tqdm(loader, desc=description, unit="batch", leave=False)])
+        shown = tqdm(loader, desc=description, unit="batch", leave=False, disable=None)
+        return torch.cat([front(x).cpu() for x, _ in shown])
 
 
 def _plain(loader: ImageLoader) -> BatchTransform:

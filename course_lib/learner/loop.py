@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -17,10 +17,13 @@ from ..core.modes import evaluation_mode
 from course_lib.learner.callbacks import (
     Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
     report_error)
-from .checks import (
+from course_lib.learner.checks import (
     Predictions, check_batch, check_device, check_epochs, check_loader, check_lrs,
-    check_scalar_loss, join_batches, loader_length, named_metrics, no_batch,
-    split_batch, trainable_groups, wide)
+    check_pair, in_order, join_batches, loader_length, no_batch, split_batch, to_device,
+    trainable_groups, wide)
+from .figures import (
+    Count, as_scalar, check_answers, check_loss_fn, counted_loss, mean_of,
+    metric_values, named_metrics, seen_targets, whole_loss)
 from .strategy import Strategy, create_strategy, make_adamw
 
 # %% auto #0
@@ -28,13 +31,17 @@ __all__ = ['accuracy', 'error_rate', 'Averages', 'Learner']
 
 # %% ../../nbs/03_training_loop.ipynb #54aadd9e
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """How much of a batch has its largest logit (N, classes) at the target (N,)."""
+    """How much of a set has its largest logit (N, classes) at the target (N,).
+
+    Raises: `ArgumentError` for other shapes, and for numbers that are no class.
+    """
+    targets = check_answers(logits, targets)
     return wide(logits.argmax(dim=1) == targets).mean()
 
 
 def error_rate(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The fraction of a batch that is classified wrongly: one minus `accuracy`."""
-    return wide(logits.argmax(dim=1) != targets).mean()
+    """The fraction of a set that is classified wrongly: one minus `accuracy`."""
+    return 1 - accuracy(logits, targets)
 
 # %% ../../nbs/03_training_loop.ipynb #a259afcb
 class Averages:
@@ -42,21 +49,19 @@ class Averages:
 
     def __init__(self):
         self.sums: dict[str, torch.Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Count] = {}
 
-    def add(self, name: str, value: torch.Tensor, count: int) -> None:
-        """Add `count` samples: their mean (one number), or one number a sample."""
-        total = wide(value.detach())
-        total = total.sum() if total.ndim else total * count
-        self.sums[name] = self.sums[name] + total if name in self.sums else total
+    def add(self, name: str, mean: torch.Tensor | float, count: Count) -> None:
+        """Add a mean over `count` samples, or over samples that weigh so much."""
+        total = wide(as_scalar(name, mean)) * count
+        self.sums[name] = self.sums.get(name, 0) + total
         self.counts[name] = self.counts.get(name, 0) + count
 
     def read(self) -> dict[str, float]:
         """The means as Python numbers: the one moment that waits for the device."""
-        if not self.sums:
-            return {}
-        sums = torch.stack(list(self.sums.values())).tolist()
-        return {k: s / self.counts[k] for k, s in zip(self.sums, sums, strict=True)}
+        sums = torch.stack(list(self.sums.values())).tolist() if self.sums else []
+        pairs = zip(self.sums, sums, strict=True)
+        return {name: mean_of(name, s, self.counts[name]) for name, s in pairs}
 
 # %% ../../nbs/03_training_loop.ipynb #99ff2847
 class Learner:
@@ -80,18 +85,21 @@ class Learner:
     ):
         self.model, self.lr = model, lr
         self.train_loader, self.valid_loader = train_loader, valid_loader
-        self.loss_fn = loss_fn or nn.functional.cross_entropy
+        self.loss_fn = check_loss_fn(loss_fn)  # cross-entropy, if not said otherwise
         self.make_optimizer = make_optimizer or make_adamw
         self.metrics = named_metrics(metrics)
         self.device = choose_device(device) if isinstance(device, str) else device
         self.strategy = strategy or create_strategy(mixed_precision, self.device)
         self.optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]
         self.averages, self.results = Averages(), dict[str, float]()
-        self.x = self.y = self.target = self.prediction = self.loss = torch.empty(0)
+        self.rows: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.x = self.y = self.target = self.seen = torch.empty(0)
+        self.prediction = self.loss = torch.empty(0)
+        self.count: Count = 0  # what the loss is the mean of
         self.epochs = self.epoch = self.step = self.batch_index = 0
         self.num_batches = loader_length(train_loader)
         self.num_evaluate_batches: int | None = None
-        self.training = self.stop_training = False
+        self.stop_training = False
         self.callbacks: list[Callback] = []
         own = list(callbacks)
         for callback in [*default_callbacks(own, progress), *own]:
@@ -134,7 +142,6 @@ class Learner:
             report_error(self, error)
             raise
         finally:
-            self.training = False
             for callback in extra:
                 self.remove_callback(callback)
 
@@ -168,16 +175,18 @@ class Learner:
         self.dispatch("after_epoch")
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training loader; the means of loss and metrics."""
-        self.averages, self.training = Averages(), True
+        """One pass over the training loader: the mean loss, and every metric."""
+        self.averages, self.rows = Averages(), []
         self.model.train()
         for index, batch in enumerate(self.train_loader):
             self.batch_index = index
             self.train_batch(batch)
-        self.training = False
         values = self.strategy.mean(self.averages)
         if not values:
             raise no_batch("training loader")
+        if self.metrics:
+            (logits, y), _ = self.strategy.gather(*join_batches(self.rows))
+            values |= metric_values(self, logits, y)
         return values
 
     def train_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -185,7 +194,8 @@ class Learner:
         self.take_batch(batch)
         self.dispatch("before_batch")
         self.compute_loss()
-        self.loss = self.strategy.backward(self.loss, len(self.y), self.optimizer)
+        self.loss, self.count = self.strategy.backward(
+            self.loss, self.count, self.optimizer)
         with suppress(SkipStep):
             self.dispatch("after_backward")
             self.strategy.step(self.optimizer)
@@ -198,63 +208,58 @@ class Learner:
     def take_batch(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Put (x, y) on the device; a callback may change `target` and leave `y`."""
         x, y = check_batch(batch)
-        self.x = x.to(self.device, non_blocking=True)
-        self.y = self.target = y.to(self.device, non_blocking=True)
+        self.x, self.y = to_device(x, self.device), to_device(y, self.device)
+        self.target, self.seen = self.y, seen_targets(y, self.train_loader)
 
     def compute_loss(self) -> None:
-        """The prediction for x, and how far it is from `target`."""
+        """The prediction for x, how far it is from `target`, and what that counts."""
         self.prediction = self.strategy.forward(self.model, self.x)
-        self.loss = check_scalar_loss(self.loss_fn(self.prediction, self.target))
+        seen = self.seen if self.target is self.y else None
+        self.loss, self.count = counted_loss(
+            self.loss_fn, self.prediction, self.target, seen)
 
     def zero_grad(self) -> None:
         """Forget the gradients: PyTorch adds new ones to those that are there."""
         self.optimizer.zero_grad()
 
     def add_to_averages(self) -> None:
-        """Count the batch's loss and metrics by its number of samples."""
-        with torch.no_grad():
-            self.averages.add("loss", self.loss, len(self.y))
-            for name, metric in self.metrics.items():
-                self.averages.add(name, metric(self.prediction, self.y), len(self.y))
+        """Add the batch's loss, and keep its predictions for the metrics."""
+        self.averages.add("loss", self.loss.detach(), self.count)
+        if self.metrics:
+            self.rows.append((self.prediction.detach(), self.y))
 
-    @contextmanager
-    def evaluating(self, batches: Iterable) -> Iterator[None]:
-        """Evaluation mode; afterwards what was going on goes on."""
+    def predict_all(self, loader: Iterable | None, name: str) -> list[torch.Tensor]:
+        """Everybody's logits, and targets if there are some, in evaluation mode."""
+        loader, pairs = in_order(check_loader(loader, name)), []
         check_device(self.model, self.device)
-        before = self.averages, self.training
-        self.averages, self.training = Averages(), False
-        self.num_evaluate_batches = loader_length(batches)
+        self.num_evaluate_batches = loader_length(loader)
         self.dispatch("before_evaluate")
         try:
             with evaluation_mode(self.model):
-                yield
+                for x, y in map(split_batch, loader):
+                    x = to_device(x, self.device)
+                    pairs.append((self.strategy.forward(self.model, x), y))
+                    self.dispatch("after_evaluate_batch")
         finally:
-            self.averages, self.training = before
             self.dispatch("after_evaluate")
+        return self.strategy.gather(*join_batches(pairs, name), loader=loader)[0]
 
     def evaluate(self, loader: Iterable | None = None) -> dict[str, float]:
-        """The loss, named `valid_loss`, and every metric by its name, over `loader`."""
+        """The loss, named `valid_loss`, and every metric by its name, over `loader`.
+
+        Each is computed once, with all samples: the batch size makes no difference.
+        """
         loader = self.valid_loader if loader is None else loader
-        loader = check_loader(loader, "validation loader")
-        with self.evaluating(loader):
-            for batch in loader:
-                self.take_batch(batch)
-                self.compute_loss()
-                self.add_to_averages()
-                self.dispatch("after_evaluate_batch")
-            values = self.strategy.mean(self.averages)
-        if not values:
-            raise no_batch("validation loader")
-        return {"valid_loss" if k == "loss" else k: v for k, v in values.items()}
+        logits, y = check_pair(self.predict_all(loader, "validation loader"))
+        loss = whole_loss(self.loss_fn, logits, y)
+        return {"valid_loss": loss} | metric_values(self, logits, y)
 
     def predict(self, batches: Iterable | torch.Tensor | None = None) -> Predictions:
-        """Logits for batches of (x, y) or of x alone; a tensor is one batch of x."""
+        """Logits for batches of (x, y) or of x alone; a tensor is one batch of x.
+
+        A loader that shuffles is read in order, whole, without augmentation.
+        """
         batches = self.valid_loader if batches is None else batches
         batches = [batches] if isinstance(batches, torch.Tensor) else batches
-        loader, pairs = check_loader(batches, "loader to predict on"), []
-        with self.evaluating(loader):
-            for x, y in map(split_batch, loader):
-                pairs.append((self.strategy.forward(self.model, x.to(self.device)), y))
-                self.dispatch("after_evaluate_batch")
-        rows, _ = self.strategy.gather(*join_batches(pairs), loader=loader)
+        rows = self.predict_all(batches, "loader to predict on")
         return Predictions(rows[0].cpu(), rows[1].cpu() if len(rows) > 1 else None)

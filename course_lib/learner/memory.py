@@ -16,6 +16,7 @@ from ..core.checks import ArgumentError, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
+from .figures import Count
 from ..models import Backbone, Classifier, body_blocks
 
 # %% auto #0
@@ -202,21 +203,29 @@ class GradientAccumulation(Callback):
     """One step of the weights for every `batches` batches, with the mean of their gradients.
 
     At the end of an epoch the step is taken with the batches that there are; of a loader without a length nobody knows
-    the end, so it counts on into the next epoch. Each batch counts the same. Raises: `ValueError` for fewer than one.
+    the end, so it counts on into the next epoch. A batch counts by its samples, or by their weights in the loss: the
+    step is that of one large batch. Raises: `ValueError` for fewer than one.
     """
     order = 30  # the loss is checked before, gradients are clipped after
 
     def __init__(self, batches: int):
         self.batches, self.gathered = whole("batches", batches), 0
+        self.count: Count = 0
 
     def before_fit(self, learner: Learner) -> None:
-        self.gathered = 0
+        self.gathered, self.count, learner.strategy.sums = 0, 0, True
 
     def after_backward(self, learner: Learner) -> None:
-        self.gathered += 1
+        self.gathered, self.count = self.gathered + 1, self.count + learner.count
         if self.gathered < self.batches and learner.batch_index + 1 != learner.num_batches:
             raise SkipStep  # the gradients stay, and the next batch adds to them
         for parameter in learner.model.parameters():
             if parameter.grad is not None:
-                parameter.grad /= self.gathered
-        self.gathered = 0
+                parameter.grad /= self.count
+        self.gathered, self.count = 0, 0
+
+    def after_fit(self, learner: Learner) -> None:
+        learner.strategy.sums = False
+
+    def on_error(self, learner: Learner, error: BaseException) -> None:
+        self.after_fit(learner)

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from ..core.checks import one_of
+from .checks import explaining
+from .figures import Count, is_nothing
 from ..recipes import PRECISIONS
 
 if TYPE_CHECKING:
@@ -32,19 +34,26 @@ def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Op
 # %% ../../nbs/library/learner/strategy.ipynb #e9fd45ab
 class Strategy:
     """Where and how the numbers of a learner's step are computed: here in one process, as the model's own type says."""
+    sums = False  # whether gradients are of `count * loss`, for who divides them by all counts later
 
     def fitting(self, model: nn.Module, loader: Iterable) -> AbstractContextManager[None]:
         """What a fit of `model` on `loader` needs around it."""
         return nullcontext()
 
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """What `model` gives for x."""
-        return model(x)
+        """What `model` gives for x. Raises: `ArgumentError` where it cannot take x, and the reason is known."""
+        with explaining(model, x):
+            return model(x)
 
-    def backward(self, loss: torch.Tensor, count: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-        """Add the gradients of `loss`, the mean over `count` samples; gives the loss of the whole batch."""
-        loss.backward()
-        return loss
+    def backward(self, loss: torch.Tensor, count: Count, optimizer: torch.optim.Optimizer
+                 ) -> tuple[torch.Tensor, Count]:
+        """Add the gradients of `loss`, the mean over `count`; gives loss and count of the whole batch.
+
+        A count of 0 has no gradients, and an optimiser leaves weights without gradients as they are.
+        """
+        if not is_nothing(count):
+            (loss * count if self.sums else loss).backward()
+        return loss, count
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's step."""
@@ -119,7 +128,7 @@ class MixedPrecision(Strategy):
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         from accelerate.utils import convert_to_fp32
 
-        with self.autocast:
+        with self.autocast, explaining(model, x):
             return convert_to_fp32(model(x))
 
 # %% ../../nbs/library/learner/strategy.ipynb #dc439486
@@ -137,20 +146,24 @@ class ScaledPrecision(MixedPrecision):
             self.scaler.update()
         self.undecided = False
 
-    def backward(self, loss: torch.Tensor, count: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    def backward(self, loss: torch.Tensor, count: Count, optimizer: torch.optim.Optimizer
+                 ) -> tuple[torch.Tensor, Count]:
         """Add the gradients of `loss`, as they are without the scale."""
+        if is_nothing(count):
+            return loss, count
         self.decide()
         kept = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if kept:  # of a batch without a step: as large as the new ones will be
             torch._foreach_mul_(kept, self.scaler.scale(torch.ones((), device=loss.device)))
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss * count if self.sums else loss).backward()
         self.scaler.unscale_(optimizer)
         self.undecided = True
-        return loss
+        return loss, count
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The optimiser's step, unless a gradient is no finite number."""
-        self.scaler.step(optimizer)
+        """The optimiser's step, unless a gradient is no finite number, or there is none."""
+        if self.undecided:
+            self.scaler.step(optimizer)
         self.decide()
         optimizer._opt_called = True  # type: ignore[attr-defined]  # a step left out is nothing to warn a schedule of
 

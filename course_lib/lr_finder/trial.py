@@ -90,7 +90,7 @@ def _bar(learner: Learner, total: int, unit: str) -> Iterator[Callable[[], objec
     from tqdm.auto import tqdm
 
     shown = any(isinstance(callback, ProgressBar) for callback in learner.callbacks)
-    quiet = {} if shown else {"disable": True}
+    quiet = {"disable": None if shown else True}  # None: unless the output is a terminal or a notebook
     with tqdm(total=total, desc="learning rates", unit=unit, leave=False, delay=0.5, **quiet) as bar:
         yield bar.update
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..core.checks import ArgumentError, number, one_of, whole
-from .sources import load_body, output_shape
+from .sources import load_body, output_shape, size_advice
 
 # %% auto #0
 __all__ = ['Backbone', 'create_backbone', 'count_parameters', 'create_head', 'Classifier', 'create_classifier']
@@ -42,14 +42,10 @@ class Backbone(nn.Module):
                 f"width), but was given {tuple(x.shape)} of {x.dtype}.")
         try:
             return self.network(x)
-        except RuntimeError as error:
-            small = ("too small", "Kernel size can't be greater")
-            if not any(words in str(error) for words in small):
-                raise
-            raise ArgumentError(
-                f"Images of {x.shape[2]} x {x.shape[3]} pixels are too small for "
-                f"{self.name}: a layer has nothing left to look at. Give larger ones; "
-                f"it is meant for {self.input_size}.") from error
+        except (RuntimeError, AssertionError) as error:
+            if advice := size_advice(error, x.shape[2:], self.name, self.input_size):
+                raise ArgumentError(advice) from error
+            raise
 
     def extra_repr(self) -> str:
         return (f"{self.name!r}, num_features={self.num_features}, "
@@ -144,6 +140,7 @@ def create_head(
     num_classes = whole("num_classes", num_classes, 2,
                         "One class leaves nothing to tell apart: two or more.")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    num_features = whole("num_features", num_features)
     if pool is not None:
         layers["pool"] = GlobalPool(pool)
         num_features *= 2 if pool == "avgmax" else 1
@@ -216,7 +213,7 @@ def create_classifier(
     """
     whole("num_classes", num_classes, 2, "Count them in the labels: two or more.")
     body = backbone
-    if isinstance(body, str):
+    if not isinstance(body, Backbone):
         body = create_backbone(body, pretrained=pretrained)
     head = create_head(body.num_features, num_classes, hidden=hidden, dropout=dropout,
                        pool=pool if body.spatial else None)

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from ..core.checks import nearest
+from ..core.checks import ArgumentError, nearest
 from ..core.modes import preserve_modes
 
 if TYPE_CHECKING:
@@ -62,6 +62,25 @@ def output_shape(module: nn.Module, image_size: int, *, batch_size: int = 1) -> 
         return tuple(torch.func.functional_call(module.eval(), state, (images,)).shape)
 
 # %% ../../nbs/library/models/sources.ipynb #6754d4a7
+_TOO_SMALL = ("too small", "Kernel size can't be greater")
+_OTHER_SIZE = ("size of tensor", "Sizes of tensors", "shapes cannot be multiplied", "invalid for input of size",
+               "broadcast a dimension", "Expected size")
+
+
+def size_advice(error: Exception, size: Sequence[int], name: str, input_size: int) -> str:
+    """What to do about an `error` that comes from images of `size` (height, width); empty when it does not."""
+    pixels = f"{size[0]} x {size[1]} pixels"
+    if any(words in str(error) for words in _TOO_SMALL):
+        return (f"Images of {pixels} are too small for {name}: a layer has nothing left to look at. Give larger ones "
+                f"(image_size, --image-size); it is meant for {input_size}.")
+    if isinstance(error, AssertionError) or (
+            tuple(size) != (input_size, input_size) and any(words in str(error) for words in _OTHER_SIZE)):
+        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".!")
+        return (f"{name} does not take images of {pixels} ({reason}). Give those that it is made for: "
+                f"image_size={input_size}, on the command line --image-size {input_size}.")
+    return ""
+
+# %% ../../nbs/library/models/sources.ipynb #03654a05
 class LoadedBody(NamedTuple):
     """A network without its classifier, and what `Backbone` must know of it."""
     network: nn.Module
@@ -219,17 +238,23 @@ def _timm_body(name: str, pretrained: bool, size: int) -> tuple[nn.Module, tuple
     """A timm network up to its last feature map (N, C, h, w) where it has one, else up to its own pooling (N, C).
 
     Asked for without pooling, timm gives a map (N, C, h, w), a map (N, h, w, C), tokens (N, tokens, C), a list of maps
-    or an error, depending on the network.
+    or an error, depending on the network. A transformer that can takes images of any size that fits its patches.
     """
     import timm
 
+    def create(**options: Any) -> nn.Module:
+        try:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **options)
+        except TypeError:  # most networks have no such option, and need none
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+
     try:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
+        network = create(global_pool="")
         shape = output_shape(network, size)
     except (AssertionError, AttributeError, TypeError, ValueError, RuntimeError):
         shape = ()
     if len(shape) != 4:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        network = create()
         return network, output_shape(network, size)
     if shape[1] == shape[2] != shape[3]:  # images are square, so equal sides stand first only in (N, h, w, C)
         return _ChannelsFirst(network), (shape[0], shape[3], *shape[1:3])
@@ -285,6 +310,8 @@ def load_body(name: str, pretrained: bool = True) -> LoadedBody:
 
     Raises: `UnknownBackboneError`; `WeightsUnavailableError` when weights would have to be downloaded and cannot be.
     """
+    if not isinstance(name, str):
+        raise ArgumentError(f"backbone = {name!r} must be a name such as 'efficientnet_lite0', or a Backbone.")
     if name in LITE_SIZES:
         return _lite_body(name, pretrained)
     if name in _torchvision_names():

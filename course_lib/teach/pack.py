@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.checks import whole
 from ..core.files import replacing
 from .exercise import Exercise, function_source, solution_source, stub_source
+from .grading import CELL
 from .lab import lab_text
 from .practice import exercise_lessons, load_exercises, load_labs
 from .results import recorded_lessons
@@ -143,9 +146,11 @@ def _graded(kind: str, source: str, name: str, *, grade: bool = False, solution:
 
 
 def nbgrader_notebook(lesson: str, seed: int = 0) -> dict:
-    """An assignment in nbgrader's source format, with the solutions and one point for each step of difficulty."""
-    cells = [_graded("markdown", f"# Lesson {lesson}\n\nFill in the functions.", f"lesson-{lesson}"),
-             _graded("code", "from course_lib.teach import require", f"lesson-{lesson}-imports")]
+    """An assignment in nbgrader's source format, with the solutions and one point for each step of difficulty.
+
+    The points come from the examples of `seed`, which `nbgrader generate_assignment` takes out.
+    """
+    cells = [_graded("markdown", f"# Lesson {lesson}\n\nFill in the functions.", f"lesson-{lesson}")]
     for exercise in load_exercises(lesson):
         name, task = exercise.id.replace(".", "-"), task_text(exercise)
         if exercise.wrong_start is not None:
@@ -153,14 +158,14 @@ def nbgrader_notebook(lesson: str, seed: int = 0) -> dict:
         head = f"{exercise.needs}\n\n\n" if exercise.needs else ""
         cells += [_graded("markdown", task, f"{name}-task"),
                   _graded("code", head + function_source(exercise.answer), name, solution=True),
-                  _graded("code", f'require("{exercise.id}", {exercise.answer.__name__}, seed={seed})',
-                          f"{name}-check", grade=True, points=exercise.difficulty)]
+                  _graded("code", CELL.format(id=exercise.id, seed=seed), f"{name}-check", grade=True,
+                          points=exercise.difficulty)]
     return make_notebook(cells)
 
 # %% ../../nbs/library/teach/pack.ipynb #b6f3683f
-def timing_plan(lessons: Sequence[str], start: str | Path | None = None) -> str:
+def timing_plan(lessons: Sequence[str]) -> str:
     """A Markdown table: minutes that each lesson runs (recorded), and minutes for its exercises (as set by them)."""
-    recorded = recorded_lessons(start).get("lessons", {})
+    recorded = recorded_lessons().get("lessons", {})
     lines = ["| lesson | runs (measured) | exercises | of these, the hardest |", "|---|---|---|---|"]
     for lesson in lessons:
         seconds, exercises = recorded.get(lesson, {}).get("seconds"), load_exercises(lesson)
@@ -193,10 +198,12 @@ def pack_course(
 
     Raises: `ValueError` for a lesson without exercises, `FileExistsError` when `output` holds anything.
     """
-    output, lessons = Path(output), list(lessons or exercise_lessons())
+    lessons = [lessons] if isinstance(lessons, str) else list(lessons or exercise_lessons())
+    output, unseen = Path(output), 1 + secrets.randbelow(99)  # a seed that nobody has seen; examples grow with it
+    exam_seed = whole("exam_seed", exam_seed, 0, most=9999)
     for lesson in lessons:
         load_exercises(lesson)  # a lesson that has none is said before anything is written
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"{output} is not empty. Name a new folder, so that nothing of yours is overwritten.")
     written = []
     for lesson in lessons:
@@ -206,9 +213,9 @@ def pack_course(
             cells = with_practice(notebook["cells"], lesson, solved)
             written.append(write_notebook({**notebook, "cells": cells}, output / kind / path.name))
         written.append(write_notebook(exam_notebook(lesson, exam_seed), output / "exam" / f"{lesson}_exam.ipynb"))
-        written.append(write_notebook(nbgrader_notebook(lesson), output / "nbgrader" / "source" / f"lesson{lesson}"
-                                      / f"lesson{lesson}.ipynb"))
-    for name, text in (("timing.md", timing_plan(lessons, folder)), ("misconceptions.md", misconceptions(lessons)),
+        written.append(write_notebook(nbgrader_notebook(lesson, unseen), output / "nbgrader" / "source"
+                                      / f"lesson{lesson}" / f"lesson{lesson}.ipynb"))
+    for name, text in (("timing.md", timing_plan(lessons)), ("misconceptions.md", misconceptions(lessons)),
                        ("nbgrader/nbgrader_config.py", NBGRADER_SETTINGS)):
         (output / name).write_text(text, encoding="utf-8")
         written.append(output / name)

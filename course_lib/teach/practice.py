@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..core.checks import nearest, whole
+from ..core.checks import nearest, shown, whole
 from .exercise import Exercise, solution_source
 from .lab import Lab, judge_cause, plot_lab
 from .progress import note_progress, read_progress
@@ -34,8 +34,9 @@ def exercise_lessons() -> list[str]:
 
 
 def _lesson_module(lesson: str) -> ModuleType:
-    if lesson not in exercise_lessons():
-        raise ValueError(f"There are no exercises for lesson {lesson!r}, only for: {', '.join(exercise_lessons())}.")
+    if not isinstance(lesson, str) or lesson not in exercise_lessons():
+        raise ValueError(f"There are no exercises for lesson {shown(lesson)}, only for: "
+                         f"{', '.join(exercise_lessons())}.")
     return importlib.import_module(f"course_lib.exercises.lesson{lesson}")
 
 
@@ -51,8 +52,8 @@ def load_labs(lesson: str) -> list[Lab]:
 # %% ../../nbs/library/teach/practice.ipynb #4c8c4760
 def find_exercise(id: str) -> Exercise:
     """The exercise of that name. Raises: `ValueError`, naming the nearest, when there is none."""
-    lessons = exercise_lessons()
-    if isinstance(id, str) and id[:2] in lessons:  # the others need not be imported
+    lessons, id = exercise_lessons(), id if isinstance(id, str) else shown(id)
+    if id[:2] in lessons:  # the others need not be imported
         lessons = [id[:2], *lessons]
     for lesson in lessons:
         for exercise in load_exercises(lesson):
@@ -63,14 +64,14 @@ def find_exercise(id: str) -> Exercise:
         raise ValueError(f"{id!r} is a lab; its function is exercise {labs[id].exercise.id!r}.")
     names = sorted({exercise.id for lesson in lessons for exercise in load_exercises(lesson)})
     guess = nearest(str(id).strip(), names) or f"There are, for example: {', '.join(names[:3])}."
-    raise ValueError(f"There is no exercise {id!r}. {guess}")
+    raise ValueError(f"There is no exercise {shown(id)}. {guess}")
 
 
 def find_lab(id: str) -> Lab:
     """The lab of that name. Raises: `ValueError` when there is none."""
     labs = {lab.id: lab for lesson in exercise_lessons() for lab in load_labs(lesson)}
-    if id not in labs:
-        raise ValueError(f"There is no lab {id!r}, only: {', '.join(labs)}.")
+    if not isinstance(id, str) or id not in labs:
+        raise ValueError(f"There is no lab {shown(id)}, only: {', '.join(labs)}.")
     return labs[id]
 
 # %% ../../nbs/library/teach/practice.ipynb #bfb5be4e
@@ -80,7 +81,7 @@ def check(id: str, answer: Callable, seed: int = 0) -> None:
     Raises: `ValueError`, naming the nearest, for an exercise that there is not.
     """
     exercise = find_exercise(id)
-    verdict = examine(exercise, answer, seed)
+    verdict = examine(exercise, answer, whole("seed", seed, 0, most=9999))
     print(verdict)
     if verdict.mistake is None:
         note_progress(exercise.id, "passed" if verdict.passed else "failed")
@@ -90,7 +91,7 @@ def check(id: str, answer: Callable, seed: int = 0) -> None:
 
 def require(id: str, answer: Callable, seed: int = 0) -> None:
     """For automatic grading: raise `AssertionError` with all that `check` would say unless `answer` is right."""
-    verdict = examine(find_exercise(id), answer, seed)
+    verdict = examine(find_exercise(id), answer, whole("seed", seed, 0, most=9999))
     if not verdict.passed:
         raise AssertionError(str(verdict))
 

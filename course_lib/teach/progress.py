@@ -48,7 +48,12 @@ def read_progress(path: str | Path | None = None, echo: Callable[[str], None] = 
     path = Path(path or progress_path())
     if not path.exists():
         return []
-    lines = [line for line in path.read_bytes().decode("utf-8", "replace").splitlines() if line.strip()]
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as error:
+        echo(f"Your progress could not be read from {path.parent} ({error.strerror}).")
+        return []
+    lines = [line for line in text.splitlines() if line.strip()]
     events = [event for event in map(_event, lines) if event]
     if len(events) < len(lines):
         aside = next(name for k in range(1, 10_000)

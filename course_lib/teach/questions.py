@@ -46,6 +46,8 @@ class Quiz:
 
     def widget(self) -> VBox:
         """The questions as radio buttons, each choice with its answer below."""
+        from html import escape
+
         import ipywidgets as widgets
 
         def box(number: int, question: Question) -> VBox:
@@ -55,10 +57,10 @@ class Quiz:
 
             def answer(change: dict) -> None:
                 k = change["new"]
-                said.value = f"<b>{'Right.' if k == question.right else 'No.'}</b> {question.choices[k][1]}"
+                said.value = f"<b>{'Right.' if k == question.right else 'No.'}</b> {escape(question.choices[k][1])}"
 
             buttons.observe(answer, "index")
-            return widgets.VBox([widgets.HTML(f"<b>{number}.</b> {question.text}"), buttons, said])
+            return widgets.VBox([widgets.HTML(f"<b>{number}.</b> {escape(question.text)}"), buttons, said])
 
         return widgets.VBox([box(*pair) for pair in enumerate(self.questions, start=1)])
 

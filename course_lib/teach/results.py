@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import course_lib
+from ..core.checks import ArgumentError, number
 from ..core.files import append_line, json_object
 from ..core.text import format_value
 
@@ -17,15 +19,23 @@ if TYPE_CHECKING:
     from course_lib.settings import CourseSettings
 
 # %% auto #0
-__all__ = ['record_result', 'lesson_cost', 'recorded_file', 'read_record']
+__all__ = ['record_result', 'recorded_file', 'read_record', 'lesson_cost']
 
 # %% ../../nbs/library/teach/results.ipynb #8b115b38
 RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended to; unset: nothing is written
-TIMES_FILE = Path("benchmarks") / "results" / "lessons.json"  # the recorded run that the site's figures come from
+RECORDS = Path(course_lib.__file__).resolve().parent / "results"  # what the course recorded; a part of the package
+TIMES_FILE = "lessons.json"  # there: the recorded run that the site's figures come from
 NORMAL_FILE = "normal.jsonl"  # beside it: the lessons' figures with several seeds
 RECORDED_HERE: list[dict] = []  # what this process recorded, oldest first
 
 # %% ../../nbs/library/teach/results.ipynb #d92d007e
+def _as_json(kept: object) -> object:
+    """A detail that JSON has no form for: numbers as numbers, of a path the name alone, which tells of no home."""
+    if isinstance(kept, PurePath):
+        return kept.name
+    return kept.tolist() if hasattr(kept, "tolist") else str(kept)
+
+# %% ../../nbs/library/teach/results.ipynb #507256c9
 def record_result(
     settings: CourseSettings,
     lesson: str,  # the lesson's number, such as "03"
@@ -36,63 +46,58 @@ def record_result(
 ) -> dict[str, object]:
     """Give back one measured figure as a row; it goes to `RECORDED_HERE` and to the run's results file if there is one.
 
-    Raises: `ValueError` when `value` is no number, because a table with a hole says nothing.
+    Raises: `ValueError` when `value` is no finite number, because a table with a hole says nothing.
     """
-    number = float(value)
-    if number != number:
-        raise ValueError(f"lesson {lesson}: {name!r} came out as NaN; look for a loss that was not finite.")
-    row: dict[str, object] = {"lesson": lesson, "name": name, "value": number, "unit": unit}
+    found = number("value", value, hint=f"Lesson {lesson}: {name!r}. Look for a loss that was not finite.")
+    row: dict[str, object] = {"lesson": str(lesson).zfill(2), "name": str(name), "value": found, "unit": str(unit)}
     row |= settings.values("dataset", "backbone", "profile", "seed")
     row |= {"details": details}
     RECORDED_HERE.append(row)
     if file := os.environ.get(RESULTS_VARIABLE):
-        append_line(file, json.dumps(row))
+        append_line(file, json.dumps(row, default=_as_json))
     return row
 
 # %% ../../nbs/library/teach/results.ipynb #860fb442
-def _is_number(value: object) -> bool:
-    """Whether this is a number: no truth value, and not `nan`."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, and no truth value."""
+    try:
+        return isinstance(value, (int, float)) and number("value", value) == value
+    except ArgumentError:
+        return False
 
 
 def read_results(path: str | Path) -> list[dict]:
     """The rows of a results file that are whole, oldest first; an empty list when there is no such file."""
     path = Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [row for row in map(json_object, lines) if _is_number(row.get("value"))
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
+    return [row for row in map(json_object, lines) if is_number(row.get("value"))
             and isinstance(row.get("lesson"), str) and isinstance(row.get("name"), str)]
 
+# %% ../../nbs/library/teach/results.ipynb #6bd44e85
+def recorded_file(name: str) -> Path:
+    """Where the course keeps the record `name`, such as `lighter.jsonl`; there may be no such file yet."""
+    return RECORDS / name
+
+
+def read_record(name: str) -> dict:
+    """What the recorded file `name` holds, such as `again.json`; `{}` if there is none, or if it is damaged."""
+    path = recorded_file(name)
+    return json_object(path.read_text(encoding="utf-8-sig", errors="replace")) if path.is_file() else {}
+
 # %% ../../nbs/library/teach/results.ipynb #f5b45765
-def recorded_lessons(start: str | Path | None = None) -> dict:
-    """The recorded run of all lessons in the course's folder, found upwards from `start`; `{}` if none, or damaged."""
-    folder = Path(start or Path.cwd()).resolve()
-    for place in (folder, *folder.parents):
-        if (place / TIMES_FILE).is_file():
-            record = json_object((place / TIMES_FILE).read_text(encoding="utf-8", errors="replace"))
-            lessons = record.get("lessons")
-            whole = isinstance(lessons, dict) and all(isinstance(one, dict) for one in lessons.values())
-            return record if whole else {}
-    return {}
+def recorded_lessons() -> dict:
+    """The recorded run of all lessons; `{}` if there is none, or if it is damaged."""
+    record = read_record(TIMES_FILE)
+    lessons = record.get("lessons")
+    whole = isinstance(lessons, dict) and all(isinstance(one, dict) for one in lessons.values())
+    return record if whole else {}
 
 # %% ../../nbs/library/teach/results.ipynb #7ede95f0
-def lesson_cost(lesson: str, start: str | Path | None = None) -> str:
+def lesson_cost(lesson: str) -> str:
     """One sentence: how long a lesson took in the recorded run, and on what."""
-    record = recorded_lessons(start)
-    seconds = record.get("lessons", {}).get(lesson, {}).get("seconds")
-    if not _is_number(seconds) or not {"profile", "machine"} <= record.keys():
+    record = recorded_lessons()
+    seconds = record.get("lessons", {}).get(str(lesson).zfill(2), {}).get("seconds")
+    if not is_number(seconds) or not {"profile", "machine"} <= record.keys():
         return "How long this takes has not been recorded yet."
     took = format_value(seconds, "seconds")
     return f"Runs in {took} in the {record['profile']} profile, measured on {record['machine']}."
-
-# %% ../../nbs/library/teach/results.ipynb #6bd44e85
-def recorded_file(name: str, start: str | Path | None = None) -> Path:
-    """Where the course keeps the recorded trials `name`, such as `lighter.jsonl`; there may be no such file yet."""
-    folder = Path(start or Path.cwd()).resolve()
-    home = next((place for place in (folder, *folder.parents) if (place / TIMES_FILE).is_file()), folder)
-    return (home / TIMES_FILE).with_name(name)
-
-
-def read_record(name: str, start: str | Path | None = None) -> dict:
-    """What the recorded file `name` holds, such as `again.json`; `{}` if there is none, or if it is damaged."""
-    path = recorded_file(name, start)
-    return json_object(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}

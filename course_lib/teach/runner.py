@@ -228,8 +228,11 @@ figcaption{font-size:.9rem;opacity:.8}.good{color:var(--good)}.bad{color:var(--b
 
 def without_home(text: str) -> str:
     """`text` with `~` for the name of the home folder: whose computer it was is nobody's business."""
-    home = Path.home()
-    return text.replace(str(home), "~") if len(home.parts) > 1 else text
+    homes = {home for home in (Path.home(), Path.home().resolve()) if len(home.parts) > 1}
+    written = {form for home in homes for form in (str(home), home.as_posix(), str(home).replace("\\", "\\\\"))}
+    for form in sorted(written, key=len, reverse=True):
+        text = re.sub(rf"{re.escape(form)}(?![\w-])", "~", text)
+    return text
 
 
 def _rows(cells: Sequence[Sequence[str]], tag: str = "td") -> str:
@@ -316,7 +319,10 @@ def run_course(
     try:
         for place, path in enumerate(notebooks, 1):
             form = "{desc:<40} {bar:20} cell {n_fmt:>3}/{total_fmt:<3} {elapsed}"
-            with tqdm(desc=f"[{place}/{len(notebooks)}] {path.stem}", bar_format=form, mininterval=0.5) as bar:
+            name = f"[{place}/{len(notebooks)}] {path.stem}"
+            with tqdm(desc=name, bar_format=form, mininterval=0.5, disable=None) as bar:
+                if bar.disable:  # the output is no terminal: one line a lesson
+                    echo(name)
                 def show(done: int, total: int, bar=bar) -> None:
                     bar.total = total
                     bar.update(done - bar.n)

@@ -10,8 +10,9 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..core.checks import number
 from ..core.text import format_value
-from .results import NORMAL_FILE, RECORDED_HERE, read_results, recorded_file
+from .results import NORMAL_FILE, RECORDED_HERE, is_number, read_results, recorded_file
 
 # %% auto #0
 __all__ = ['typical_range', 'typical_table']
@@ -71,8 +72,8 @@ _SAME = ("lesson", "name", "dataset", "backbone", "profile", "unit")
 
 def _recorded_values(result: dict, rows: Iterable[dict]) -> list[float]:
     """The values of the recorded runs that `result` may be compared with; the last one counts for each seed."""
-    same = {row["seed"]: row["value"] for row in rows
-            if isinstance(row.get("seed"), int) and all(row.get(key) == result[key] for key in _SAME)}
+    same = {row["seed"]: row["value"] for row in rows if isinstance(row, dict) and is_number(row.get("value"))
+            and isinstance(row.get("seed"), int) and all(row.get(key) == result[key] for key in _SAME)}
     return list(same.values())
 
 
@@ -87,7 +88,7 @@ def typical_range(result: dict, recorded: Iterable[dict] | None = None) -> Typic
     if not isinstance(result, dict) or not {"value", *_SAME} <= result.keys():
         raise ValueError("typical_range takes a row as record_result(settings, lesson, name, value) gives it back.")
     rows = read_results(recorded_file(NORMAL_FILE)) if recorded is None else recorded
-    value, unit, values = float(result["value"]), str(result["unit"]), _recorded_values(result, rows)
+    value, unit, values = number("value", result["value"]), str(result["unit"]), _recorded_values(result, rows)
     n, what = len(values), ", ".join(str(result[key]) for key in _SAME[:-1])
     if n < FEWEST_SEEDS:
         why = f"{n} runs are recorded for {what}; {FEWEST_SEEDS} are needed."
@@ -107,8 +108,10 @@ def typical_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Ite
 
     Of a figure that was recorded several times the last counts; one that cannot be judged is left out.
     """
+    lesson = str(lesson).zfill(2)
     newest = {row["name"]: row for row in (RECORDED_HERE if rows is None else rows)
-              if row["lesson"] == lesson and row["unit"] == "fraction"}
+              if isinstance(row, dict) and {"value", *_SAME} <= row.keys()
+              and (row["lesson"], row["unit"]) == (lesson, "fraction")}
     kept = read_results(recorded_file(NORMAL_FILE)) if recorded is None else list(recorded)
     judged = {name: typical_range(row, kept) for name, row in newest.items()}
     known = {name: typical for name, typical in judged.items() if typical.verdict != "unknown"}

@@ -69,9 +69,9 @@ def codes_of(code: object) -> list[CodeType]:
     return [code, *(one for part in code.co_consts for one in codes_of(part))] if isinstance(code, CodeType) else []
 
 
-def _raised(error: BaseException, answer: Callable) -> str:
+def _raised(error: BaseException, answer: Callable | None) -> str:
     """Where an error arose: in a line of the answer, or in what was done with it afterwards."""
-    code, trace = getattr(inspect.unwrap(answer), "__code__", None), error.__traceback__
+    code, trace = getattr(answer and inspect.unwrap(answer), "__code__", None), error.__traceback__
     codes, frames = codes_of(code), zip(traceback.walk_tb(trace), traceback.extract_tb(trace), strict=True)
     lines = [told for (frame, _), told in frames if frame.f_code in codes]
     if code and not lines:
@@ -138,7 +138,8 @@ def _same_signature(exercise: Exercise, answer: Callable) -> str:
     return ""
 
 # %% ../../nbs/library/teach/verdict.ipynb #54e6ae7a
-def _explain(exercise: Exercise, answer: Callable, expected: Sequence[Run], got: Sequence[Run], seed: int) -> Verdict:
+def _explain(exercise: Exercise, answer: Callable | None, expected: Sequence[Run], got: Sequence[Run],
+             seed: int) -> Verdict:
     """The verdict on an answer that is wrong on at least one example."""
     index, why = next((k, words) for k, pair in enumerate(zip(expected, got, strict=True))
                       if (words := _differs(exercise, *pair)))
@@ -176,6 +177,17 @@ def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:
         return Verdict(exercise.id, False, "The check no longer tells right from wrong: something that it uses was "
                        "replaced. Restart the kernel, run your cell again, and check once more.")
     return Verdict(exercise.id, True, exercise.verified, printed=got[0].printed)
+
+# %% ../../nbs/library/teach/verdict.ipynb #0377fe56
+def judge(exercise: Exercise, got: Sequence[Run], seed: int = 0) -> Verdict:
+    """The verdict on runs on the examples of `seed`: right, or the kind of mistake, and nothing of values."""
+    expected = _runs(exercise, exercise.answer, seed)
+    if _same(exercise, expected, got):
+        return Verdict(exercise.id, True, exercise.verified)
+    told = _explain(exercise, None, expected, got, seed)
+    values = told.message.startswith("Not what was expected")
+    return Verdict(exercise.id, False, "It does not do what the task asks for." if values else told.message,
+                   mistake=told.mistake)
 
 # %% ../../nbs/library/teach/verdict.ipynb #72b93e0c
 def prove_exercise(exercise: Exercise, seed: int = 0, fewest: int = 3) -> list[str]:

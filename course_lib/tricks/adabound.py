@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,9 +40,12 @@ class AdaBound(torch.optim.Optimizer):
                  final_lr: float = 0.1, gamma: float = 1e-3, eps: float = 1e-8, weight_decay: float = 0.0, *,
                  amsbound: bool = False, decoupled: bool = True):
         rate_bounds(1, final_lr, gamma)  # refuses what makes no sense
-        if not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas) and eps > 0 and weight_decay >= 0):
-            raise ArgumentError(f"betas = {betas!r} must be two numbers from 0 to below 1, eps = {eps!r} above 0, and "
-                                f"weight_decay = {weight_decay!r} not below 0.")
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ArgumentError(f"betas = {betas!r} must be two numbers from 0 to below 1.")
+        for beta in betas:
+            number("betas", beta, least=0, below=1, hint="Both are from 0 to below 1.")
+        number("eps", eps, above=0)
+        number("weight_decay", weight_decay, least=0)
         super().__init__(params, {"lr": lr, "betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps,
                                   "weight_decay": weight_decay, "amsbound": amsbound, "decoupled": decoupled})
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,8 @@ def _weights_and_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
 class WeightAverage(Callback):
     """An exponential moving average of weights and buffers, taken after every step.
 
+    Of whole numbers, truth values and infinities there is no average: such buffers are the model's own.
+
     Whatever happens between batches (validation, checkpoints, the end of the fit) finds the model with the averaged
     weights; the next batch finds it with its own. PyTorch's `AveragedModel`, begun anew in each fit.
     """
@@ -37,10 +40,17 @@ class WeightAverage(Callback):
         self.decay = decay
         self.average: AveragedModel | None = None  # the other set of weights
         self.showing = False  # whether the model has the averaged weights now
+        self.copied: list[str] = []  # buffers of which there is no average
         self.saved: dict = {}  # of a checkpoint, until the fit begins
 
     def before_fit(self, learner: Learner) -> None:
+        halves = {p.dtype for p in learner.model.parameters()} & {torch.float16, torch.bfloat16}
+        if halves and self.decay > 0.9:
+            warnings.warn(f"The weights are {halves.pop()}: most of a step of their average is rounded away, so it "
+                          "hardly moves. Keep them in float32, and compute with mixed_precision='bf16'.", stacklevel=2)
         self.average = AveragedModel(learner.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+        self.copied = [name for name, tensor in _weights_and_buffers(learner.model).items()
+                       if not tensor.is_floating_point() or not bool(tensor.isfinite().all())]
         self.showing, saved, self.saved = False, self.saved, {}
         if learner.epoch and saved:  # an interrupted fit goes on
             self.average.n_averaged.fill_(saved["count"])
@@ -52,6 +62,10 @@ class WeightAverage(Callback):
     def after_step(self, learner: Learner) -> None:
         if self.average is not None:
             self.average.update_parameters(learner.model)
+            own, averaged = (_weights_and_buffers(model) for model in (learner.model, self.average.module))
+            with torch.no_grad():
+                for name in self.copied:
+                    averaged[name].copy_(own[name])
 
     def before_batch(self, learner: Learner) -> None:
         """The model's own weights into the model."""

@@ -12,24 +12,27 @@ import torch
 
 from ..core.checks import ArgumentError, number, whole
 from ..core.protocols import HasClasses
+from ..learner.figures import are_probabilities
 
 # %% auto #0
 __all__ = []
 
 # %% ../../nbs/library/tricks/base.ipynb #a7d4acdd
-def _are_probabilities(y: torch.Tensor) -> bool:
-    off, rounding = (y.float().sum(1) - 1).abs(), y.shape[1] * torch.finfo(y.dtype).eps
-    return bool((y >= 0).all()) and bool((off <= max(1e-3, rounding)).all())  # `nan` fails both
+def _kind(x: object) -> str:
+    what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
+    return f"{what} ({x.layout})" if isinstance(x, torch.Tensor) and x.layout != torch.strided else what
 
 
 def check_targets(y: torch.Tensor, num_classes: int) -> None:
     """Raises `ArgumentError` unless y is class numbers (N,) or probabilities (N, num_classes)."""
     whole("num_classes", num_classes)
+    if not isinstance(y, torch.Tensor) or y.layout != torch.strided:
+        raise ArgumentError(f"Targets must be a dense tensor, but y is {_kind(y)}.")
     soft = y.is_floating_point() and y.ndim == 2
     look = y.device.type == "cpu"  # elsewhere a look would make Python wait
     if soft and y.shape[1] != num_classes:
         raise ArgumentError(f"The soft targets are for {y.shape[1]} classes, not for {num_classes}.")
-    if soft and look and not _are_probabilities(y):
+    if soft and look and not are_probabilities(y):
         raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For logits use "
                             "y.softmax(1); cross-entropy then takes its own softmax of the prediction alone.")
     if not soft and (y.ndim != 1 or y.is_floating_point() or y.is_complex()):
@@ -55,10 +58,6 @@ def count_classes(loader: Iterable) -> int:
                         "BatchTricks(..., num_classes=4), as many as your network has outputs.")
 
 # %% ../../nbs/library/tricks/base.ipynb #4ab33152
-def _kind(x: object) -> str:
-    return f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
-
-
 def keep_memory_format(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """`x`, in the order `channels_last` if the images `like` are."""
     if x.ndim == like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
@@ -75,12 +74,14 @@ class BatchTrick:
     takes_features: bool = False  # whether x may also be cached features, because nothing is done to it
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        soft = isinstance(y, torch.Tensor) and y.ndim == 2 and y.is_floating_point() and len(x) == len(y) > 0
+        dense = all(isinstance(part, torch.Tensor) and part.ndim and part.layout == torch.strided for part in (x, y))
+        soft = dense and y.ndim == 2 and y.is_floating_point() and len(x) == len(y) > 0
         if not soft or not (self.takes_features or (x.ndim == 4 and x.is_floating_point())):
             raise ArgumentError(
                 f"{type(self).__name__} takes soft targets (N, classes) for a batch of float images (N, channels, "
-                f"height, width), one each, and some; but it was given {_kind(y)} for {_kind(x)}, {len(x)} images and "
-                f"{len(y)} targets. soft_targets(y, num_classes) makes them of class numbers.")
+                f"height, width), one each, and some; but it was given {_kind(y)} for {_kind(x)}"
+                f"{f', {len(x)} images and {len(y)} targets' if dense else ''}. soft_targets(y, num_classes) makes "
+                "them of class numbers.")
         changed, y = self.change(x, y)
         return keep_memory_format(changed, x), y
 

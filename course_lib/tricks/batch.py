@@ -15,6 +15,7 @@ from torch import nn
 from ..core.checks import ArgumentError, number, whole
 from ..core.random import fork_rng
 from ..learner import Callback, Learner
+from ..learner.figures import check_logits, counted_loss
 from .base import BatchTrick, BetaTrick, check_class_numbers
 from .base import check_targets, check_tricks, count_classes
 from .base import keep_memory_format
@@ -228,6 +229,7 @@ def distillation_loss(
     number("temperature", temperature, above=0,  # where rounding does not set in
            most=1e6 if student.dtype == torch.float64 else 1000)
     number("weight", weight, least=0, most=1, hint="1 is the teacher alone.")
+    check_logits(student, "The student gives")
     if student.shape != teacher.shape or student.ndim != 2:
         raise ArgumentError(f"The student gives {tuple(student.shape)}, the teacher "
                             f"{tuple(teacher.shape)}: both must be (images, classes), "
@@ -240,5 +242,5 @@ def distillation_loss(
                     for logits in (student, teacher))
     divergence = nn.functional.kl_div(soft, taught, reduction="batchmean",
                                       log_target=True)
-    hard = loss_fn(student, target)
+    hard, _ = counted_loss(loss_fn, student, target)
     return (1 - weight) * hard + weight * temperature**2 * divergence

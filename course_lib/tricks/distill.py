@@ -5,52 +5,101 @@
 # %% ../../nbs/library/tricks/distill.ipynb #e9739c12
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from ..core.checks import ArgumentError
+from ..core.device import is_out_of_memory
 from ..core.modes import evaluation_mode
+from ..core.protocols import Augmented, HasClasses
+from ..data import BatchTransform
 from ..learner import Callback, Learner
+from ..learner.figures import counted_loss, is_nothing
+from ..models import Backbone
 from .batch import distillation_loss
 
 # %% auto #0
 __all__ = ['Distillation']
 
+# %% ../../nbs/library/tricks/distill.ipynb #abf9de9d
+def _normalisation(model: nn.Module, loader: object = None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """`mean` and `std`, (3, 1, 1) each, of the images from `loader`, or that `model` expects; `None` if nobody says."""
+    transform = loader.transform if isinstance(loader, Augmented) else None
+    said = transform if isinstance(transform, BatchTransform) else next(
+        (module for module in model.modules() if isinstance(module, Backbone)), None)
+    return None if said is None else tuple(  # type: ignore[return-value]
+        torch.tensor(tuple(values)).view(-1, 1, 1) for values in (said.mean, said.std))
+
 # %% ../../nbs/library/tricks/distill.ipynb #3fe89e39
 class Distillation(Callback):
     """A student learns from its labels and from what `teacher` says of the same images: see `distillation_loss`.
 
-    The teacher stays as it is. Validation losses are of the labels alone. Raises: `ArgumentError` for other classes
-    than the student's, and for a teacher on another device.
+    The teacher stays as it is, and sees the images with the normalisation that it was trained with. Validation losses
+    are of the labels alone. Raises: `ArgumentError` for other classes than the student's, for a teacher on another
+    device, and for images that the teacher cannot take.
     """
     order = 35
 
     def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.5):
         if not isinstance(teacher, nn.Module):
             raise ArgumentError(f"The teacher must be an nn.Module, not a {type(teacher).__name__}; give the .model.")
-        zeros = torch.zeros(1, 1)
+        zeros = torch.zeros(1, 2)
         distillation_loss(zeros, zeros, torch.zeros(1, dtype=torch.long), temperature, weight)  # what it would refuse
         self.teacher, self.temperature, self.weight = teacher, temperature, weight
         self.usual: Callable | None = None  # the learner's own loss
         self.logits: torch.Tensor | None = None  # the teacher's, of this batch
+        self.translate: tuple[torch.Tensor, torch.Tensor] | None = None  # factor and shift from the student's pixels
 
     def before_fit(self, learner: Learner) -> None:
         home = next(self.teacher.parameters(), torch.empty(0, device=learner.device)).device
         if home.type != learner.device.type:
             raise ArgumentError(f"The teacher is on {home}, but the learner works on {learner.device}: move it there.")
+        loader = learner.train_loader
+        if isinstance(self.teacher, HasClasses) and isinstance(loader, HasClasses) and (
+                list(self.teacher.classes) != list(loader.classes)):
+            raise ArgumentError(f"The teacher tells {list(self.teacher.classes)} apart, the loader "
+                                f"{list(loader.classes)}: both must be the same classes in one order.")
+        self.translate = self._translation(learner)
         self.usual, learner.loss_fn = learner.loss_fn, self.loss
 
+    def _translation(self, learner: Learner) -> tuple[torch.Tensor, torch.Tensor] | None:
+        own, taught = _normalisation(learner.model, learner.train_loader), _normalisation(self.teacher)
+        if own is None or taught is None:
+            if own is not taught:
+                silent = "student" if own is None else "teacher"
+                warnings.warn(f"The {silent} does not say how its images are normalised, so the teacher sees them as "
+                              "the student does. That is right only if both were trained with the same mean and std; "
+                              "models of create_classifier say theirs.", stacklevel=2)
+            return None
+        (mean, std), (theirs, their_std) = own, taught
+        if torch.equal(mean, theirs) and torch.equal(std, their_std):
+            return None
+        return (std / their_std).to(learner.device), ((mean - theirs) / their_std).to(learner.device)
+
     def before_batch(self, learner: Learner) -> None:
-        with evaluation_mode(self.teacher):
-            self.logits = learner.strategy.forward(self.teacher, learner.x)
+        x = learner.x
+        if self.translate is not None:
+            factor, shift = self.translate
+            x = x * factor.to(x.dtype) + shift.to(x.dtype)
+        try:
+            with evaluation_mode(self.teacher):
+                self.logits = learner.strategy.forward(self.teacher, x)
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise ArgumentError(f"The teacher cannot take the student's images {tuple(x.shape)} of {x.dtype}: {error} "
+                                "Give both a size that both can take, or another teacher.") from error
 
     def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """In place of the learner's loss."""
         assert self.usual is not None, "within a fit"
         if self.logits is None:  # an evaluation
-            return self.usual(prediction, target)
+            loss, count = counted_loss(self.usual, prediction, target)
+            return loss * math.nan if is_nothing(count) else loss
         return distillation_loss(prediction, self.logits, target, self.temperature, self.weight, self.usual)
 
     def before_evaluate(self, learner: Learner) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..core.checks import ArgumentError, nearest
+from ..core.checks import ArgumentError, nearest, number
 from .base import BatchTrick
 from .batch import CutMix, Cutout, LabelSmoothing, Mixup, Ricap
 from .policies import AugmentPolicy
@@ -46,6 +46,8 @@ OTHER_TRICKS = {
 def parse_trick_names(names: str | Sequence[str]) -> tuple[str, ...]:
     """Names of tricks, each once, from "mixup,ema" or a list. Raises: `ArgumentError` naming the nearest known one."""
     names = names.split(",") if isinstance(names, str) else names
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f"names = {names!r} must be a text such as 'mixup,ema', or a list of names.")
     names = tuple(dict.fromkeys(name.strip().lower().replace("-", "_") for name in names if name.strip()))
     known = [*BATCH_TRICKS, *OTHER_TRICKS]
     for name in names:
@@ -68,7 +70,7 @@ def create_trick(name: str, strength: float | None = None, *, mean: Sequence[flo
     kind = BATCH_TRICKS[name]
     if strength is not None and not kind.strength:
         raise ArgumentError(f"{name} has no strength to choose; leave it out.")
-    if strength is not None and not kind.lowest <= strength <= kind.highest:
+    if strength is not None and not kind.lowest <= number(kind.strength, strength) <= kind.highest:
         raise ArgumentError(f"The {kind.strength} of {name} must be from {kind.lowest} to {kind.highest}, but is "
                             f"{strength!r}. For anything else make the trick by its class.")
     return kind.make(kind.usual if strength is None else strength, {"mean": tuple(mean), "std": tuple(std)})

@@ -5,17 +5,19 @@
 # %% ../../nbs/library/tuning/search.ipynb #a4cb4d96
 from __future__ import annotations
 
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, number, one_of, whole
 from ..core.files import LockedError, lock
 from ..learner import Callback, Learner
-from .trials import Pruned, claim, defaults_for, distinct_seeds, results_file, run_trial
+from .trials import Pruned, claim, data_digest, defaults_for, distinct_seeds, results_file, run_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -46,8 +48,13 @@ def uniform(
     """A number from `low` to `high`."""
     import optuna
 
+    hint = "log draws a number above 0." if log else ""
     if integer:
-        return optuna.distributions.IntDistribution(int(low), int(high), log=log)
+        plain = lambda value: int(value) if isinstance(value, float) and value.is_integer() else value  # 1e3
+        least = whole("low", plain(low), 1 if log else -2**53, hint)
+        return optuna.distributions.IntDistribution(least, whole("high", plain(high), least), log=log)
+    low = number("low", low, above=0 if log else None, hint=hint)
+    high = number("high", high, least=low)
     return optuna.distributions.FloatDistribution(low, high, log=log)
 
 # %% ../../nbs/library/tuning/search.ipynb #60ec99bd
@@ -82,8 +89,8 @@ def _open_study(path: Path, *, highest: bool = False, wait: float = 60.0) -> opt
     import optuna
 
     with _storage_errors(path, wait), lock(f"{path}.lock", seconds=wait):  # two may not make the tables at once
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve().as_posix()}",
-                                             engine_kwargs={"connect_args": {"timeout": wait}})
+        connect = partial(sqlite3.connect, path.resolve(), timeout=wait, check_same_thread=False)
+        storage = optuna.storages.RDBStorage("sqlite:///search", engine_kwargs={"creator": connect})  # ? % # in a URL
         there = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
         return optuna.create_study(study_name=there[0] if there else "search", storage=storage, load_if_exists=True,
                                    direction="maximize" if highest else "minimize",
@@ -113,13 +120,13 @@ def _check_space(trial: Callable, space: Mapping) -> None:
     defaults_for(trial, space)
 
 
-def _claim_storage(study: optuna.Study, space: Mapping, value: str, highest: bool, seed: int) -> None:
+def _claim_storage(study: optuna.Study, trial: Callable, space: Mapping, value: str, highest: bool, seed: int) -> None:
     """Write down whose storage this is. Raises: `ValueError` when it holds trials of another search."""
     from optuna.distributions import distribution_to_json
 
     written = {name: distribution_to_json(drawn) for name, drawn in sorted(space.items())}
-    described = {"space": written, "value": value, "highest": highest, "seed": seed}
-    there = study.user_attrs.get("search", described)
+    described = {"space": written, "value": value, "highest": highest, "seed": seed, "data": data_digest(trial)}
+    there = described | study.user_attrs.get("search", {})
     if different := [name for name, now in described.items() if there.get(name) != now]:
         raise ValueError(f"The storage holds another search: its {', '.join(different)} was different. Give another "
                          "path for this one.")
@@ -238,8 +245,8 @@ def search(
     _sampler(sampler, seed, 0)  # its name is checked at once
     _check_space(trial, space)
     study = _open_study(path, highest=highest, wait=wait)
-    with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1) as bar:
-        _claim_storage(study, space, value, highest, seed)
+    with _storage_errors(path, wait), tqdm(total=trials, desc="trials", leave=False, delay=1, disable=None) as bar:
+        _claim_storage(study, trial, space, value, highest, seed)
         while True:
             with _next_trial(study, path, space, trials, sampler, seed) as asked:
                 if asked is not None:

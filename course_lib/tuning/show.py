@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.checks import ArgumentError
-from ..core.plots import new_axes
+from ..core.names import drawn_names
+from ..core.plots import new_axes, plain
 from ..core.text import format_value
 from .compare import Summary, mean_and_std, summarize
-from .trials import Experiment, option_text
+from .trials import Experiment, cell_text, option_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def experiment_table(
     best = (max if highest else min)(means) if len(set(means)) > 1 else None
     for s in summaries:
         shown = mean_and_std(s.mean, s.std if s.finished > 1 else None, unit) if s.finished else "none finished"
-        table.append([*(option_text(s.options.get(name, "as given")) for name in names),
+        table.append([*(cell_text(option_text(s.options.get(name, "as given"))) for name in names),
                       f"**{shown}**" if s.mean == best else shown,
                       f"{s.finished}, {s.failed} failed" if s.failed else f"{s.finished}",
                       format_value(s.seconds, "seconds")])
@@ -49,7 +50,7 @@ def experiment_table(
         table = [[*cells, said] for cells, said in zip(table, ["reported", *reported], strict=True)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
     lines.insert(1, "|---" * len(table[0]) + "|")
-    return "\n".join(lines + (["", option_text(experiment.failures) + "."] if experiment.failures else []))
+    return "\n".join(lines + (["", cell_text(experiment.failures) + "."] if experiment.failures else []))
 
 # %% ../../nbs/library/tuning/show.ipynb #c6d0067b
 def _positions(values: Sequence[Any]) -> tuple[list[float], bool, bool]:
@@ -92,7 +93,7 @@ def plot_experiment(
     lines: dict[str, list[Summary]] = {}
     for s in summarize(experiment, value):
         lines.setdefault(option_text(s.options.get(by)) if by in s.options else "", []).append(s)
-    for index, (label, points) in enumerate(lines.items()):
+    for index, (label, points) in enumerate(zip(drawn_names(lines) if by else [""], lines.values(), strict=False)):
         at = [place[json.dumps(s.options.get(x, experiment.rows[0]["config"][x]))] for s in points]
         for where, s in zip(at, points, strict=True):
             found = experiment.values(value, **s.options).values()
@@ -101,11 +102,12 @@ def plot_experiment(
                     marker="o", capsize=4, linestyle="-" if numeric else "none", label=label or None)
     if logarithmic:
         ax.set_xscale("log")
-    ax.set_xticks(places, [option_text(json.loads(text)) for text in xs])
+    ax.set_xticks(places, drawn_names([option_text(json.loads(text)) for text in xs]))
     ax.minorticks_off()
-    ax.set(xlabel=x.replace("_", " "), ylabel=value.replace("_", " ") + (" (%)" if unit == "fraction" else ""))
+    percent = " (%)" if unit == "fraction" else ""
+    ax.set(xlabel=plain(x.replace("_", " ")), ylabel=plain(value.replace("_", " ")) + percent)
     if by:  # beside the plot: inside, it would cover points
-        ax.legend(title=by.replace("_", " "), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        ax.legend(title=plain(by.replace("_", " ")), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax
 
 # %% ../../nbs/library/tuning/show.ipynb #d1dae538
@@ -115,7 +117,7 @@ def plot_curves(experiment: Experiment, names: Sequence[str], ax: Axes | None = 
     for index, name in enumerate(names):
         means, stds = experiment.curve(name, **options)
         epochs = range(1, len(means) + 1)
-        ax.plot(epochs, means, color=f"C{index}", label=name.replace("_", " "))
+        ax.plot(epochs, means, color=f"C{index}", label=plain(name.replace("_", " ")))
         ax.fill_between(epochs, [m - s for m, s in zip(means, stds, strict=True)],
                         [m + s for m, s in zip(means, stds, strict=True)], color=f"C{index}", alpha=0.2, linewidth=0)
     ax.set_xlabel("epoch")

@@ -6,22 +6,30 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import inspect
 import json
 import math
 import statistics
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from ..core.checks import ArgumentError, nearest, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.files import LockedError, append_line, json_object, lock
 from ..core.random import fork_rng
+from ..data import ImageLoader
 from ..learner import Callback, Learner
+from ..learner.features import pictures_digest
 
 # %% auto #0
 __all__ = ['read_trials', 'Experiment', 'run_experiment']
@@ -112,6 +120,59 @@ def trial_key(config: Mapping, seed: int) -> str:
     return hashlib.sha256(json.dumps([dict(config), seed], sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _named_by(function: types.FunctionType) -> Iterator[object]:
+    """What a function uses besides its arguments: defaults, variables around it, and globals by name."""
+    def names(code: types.CodeType) -> set[str]:
+        return {*code.co_names}.union(*(names(part) for part in code.co_consts if isinstance(part, types.CodeType)))
+
+    yield from (function.__defaults__ or (), function.__kwdefaults__ or {})
+    for cell in function.__closure__ or ():
+        yield cell.cell_contents if cell != types.CellType() else None
+    yield from (function.__globals__.get(name) for name in sorted(names(function.__code__)))
+
+
+def data_digest(trial: Callable) -> str:
+    """A digest of the data that `trial` names: loaders' images and labels, tensors, arrays; also in lists of them, and
+    in functions beside it that it calls. What it reads from elsewhere is not seen.
+    """
+    digest, seen = hashlib.sha256(), dict[int, object]()  # the objects are kept, so that no second one gets an address
+
+    plain = getattr(trial, "func", trial)
+    home = getattr(getattr(plain, "__func__", plain), "__globals__", None)
+
+    def add(value: object) -> None:
+        if id(value) in seen:
+            digest.update(b"again" * isinstance(value, (ImageLoader, torch.Tensor, np.ndarray)))
+            return
+        seen[id(value)] = value
+        if isinstance(value, ImageLoader):
+            digest.update(pictures_digest(value) + np.ascontiguousarray(value.targets[value.indices]).data)
+        elif isinstance(value, torch.Tensor) and value.device.type != "meta":
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            add(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(value, np.ndarray) and value.dtype != object:
+            digest.update(f"{value.dtype} {value.shape}".encode())
+            raw: Any = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+            digest.update(raw)
+        elif isinstance(value, (list, tuple, dict)):
+            for part in value.values() if isinstance(value, dict) else value:
+                add(part)
+        elif isinstance(value, (partial, types.MethodType)):
+            for part in (value.func, value.args, value.keywords) if isinstance(value, partial) else (
+                    value.__func__, value.__self__):
+                add(part)
+        elif isinstance(value, types.FunctionType) and value.__globals__ is home:
+            for part in _named_by(value):
+                add(part)
+        elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType, torch.nn.Module)):
+            for name in ("train", "valid", "dataset", "images", "tensors", "indices", "data", "targets"):
+                part = vars(value).get(name)  # of loaders, ours and PyTorch's, and of their data sets
+                add(np.asarray(part) if isinstance(part, list) and set(map(type, part)) == {int} else part)
+
+    add(trial)
+    return digest.hexdigest()[:16]
+
+
 def _numbers(values: Mapping) -> dict[str, float]:
     """Those of the values that are one number: Python's, NumPy's, or a tensor without dimensions."""
     plain = {str(name): value.item() if getattr(value, "ndim", None) == 0 else value for name, value in values.items()}
@@ -194,9 +255,13 @@ def claim(path: Path, key: str) -> Iterator[bool]:
 
 # %% ../../nbs/library/tuning/trials.ipynb #d43c3376
 def option_text(value: object) -> str:
-    """An option's value for a cell of a Markdown table or a label."""
-    text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|")
+    """An option's value as a label."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cell_text(text: str) -> str:
+    """A text for a cell of a Markdown table: on one line, and drawn as it stands, also `<b>` and `|`."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def _has_options(row: Mapping, options: Mapping) -> bool:
@@ -256,13 +321,21 @@ class Experiment:
         return [statistics.fmean(e) for e in epochs], [statistics.stdev(e) if len(e) > 1 else 0.0 for e in epochs]
 
 # %% ../../nbs/library/tuning/trials.ipynb #a45e34b3
+def _check_data(rows: Iterable[dict], data: str, path: Path | None) -> None:
+    """Raises `ArgumentError` when rows are of other data."""
+    if others := sum(row.get("data", data) != data for row in rows):
+        raise ArgumentError(f"path = {path} holds {others} of these trials, but they ran on other data: the images, "
+                            "labels or tensors that the trial names have changed. Name another file for the new ones.")
+
+
 def _finished(rows: Iterable[dict], retried: set[str] | None) -> dict[str, dict]:
     """Rows that need not run again, by key. `retried`: the keys of failures tried again by now; `None`: they stay."""
     return {row["key"]: row for row in rows
             if row["status"] != "failed" or retried is None or row["key"] in retried}
 
 
-def _shared_round(trial: Callable, waiting: dict, path: Path, retried: set[str] | None) -> Iterator[dict]:
+def _shared_round(trial: Callable, waiting: dict, path: Path, retried: set[str] | None, data: str
+                  ) -> Iterator[dict]:
     """One pass over the trials in `waiting`: run each that nobody else runs or has run; give all rows there are."""
     for key, (config, seed) in list(waiting.items()):
         with claim(path, key) as ours:
@@ -270,7 +343,7 @@ def _shared_round(trial: Callable, waiting: dict, path: Path, retried: set[str] 
                 continue
             row = _finished(read_trials(path), retried).get(key)  # somebody may have finished it a moment ago
             if row is None:
-                row = run_trial(trial, config, seed)
+                row = run_trial(trial, config, seed) | {"data": data}
                 with lock(f"{path}.lock", seconds=60):
                     append_line(path, json.dumps(row))
                 if retried is not None:
@@ -289,9 +362,9 @@ def run_experiment(
 ) -> Experiment:
     """Run each configuration with each seed, but none that the file at `path` has; a trial that fails is a row too.
 
-    The file knows options, not code: after a change to the trial itself, name another one. Several processes may share
-    a file: each trial runs in one of them. Raises: `ValueError` or `TypeError` before anything runs, for options that
-    the trial does not take, or that are none.
+    The file knows options and data, not code: after a change to the trial itself, name another one. Several processes
+    may share a file: each trial runs in one of them. Raises: `ValueError` or `TypeError` before anything runs, for
+    options that the trial does not take, or that are none, and for a file with trials of other data.
     """
     from tqdm.auto import tqdm
 
@@ -299,12 +372,14 @@ def run_experiment(
     file = results_file(path) if path else None
     wanted = {trial_key(config, seed): (config, seed) for seed in seeds for config in configs}
     retried: set[str] | None = set() if retry_failed else None
-    rows = _finished(read_trials(file), retried) if file else {}
+    rows, data = _finished(read_trials(file), retried) if file else {}, data_digest(trial) if file else ""
+    _check_data((rows[key] for key in wanted if key in rows), data, file)
     waiting = {key: asked for key, asked in wanted.items() if key not in rows}
-    with tqdm(total=len(wanted), initial=len(wanted) - len(waiting), desc="trials", leave=False, delay=1) as bar:
+    with tqdm(total=len(wanted), initial=len(wanted) - len(waiting), desc="trials", leave=False, delay=1,
+              disable=None) as bar:
         while waiting:
             before = len(waiting)
-            some = _shared_round(trial, waiting, file, retried) if file else (
+            some = _shared_round(trial, waiting, file, retried, data) if file else (
                 run_trial(trial, *waiting.pop(key)) for key in list(waiting))
             for row in some:
                 rows[row["key"]] = row

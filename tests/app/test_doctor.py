@@ -510,10 +510,10 @@ def test_a_half_built_cache(settings, monkeypatch):
 
     real = presizing._decode
 
-    def interrupted(items, digests, size, index):
+    def interrupted(items, digests, size, index, resize_mode):
         if index == 9:
             raise KeyboardInterrupt
-        return real(items, digests, size, index)
+        return real(items, digests, size, index, resize_mode)
     items = data.limit_items(data.get_items("elpv", announce=False), 20)
     monkeypatch.setattr(presizing, "_decode", interrupted)
     with pytest.raises(KeyboardInterrupt):

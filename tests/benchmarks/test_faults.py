@@ -284,11 +284,11 @@ def test_any_progress_file_is_read_and_a_damaged_one_kept(tmp_path, text):
     b"[" * 100_000, b"[]", b"{}", b'{"lessons": []}', b'{"lessons": {"03": 4}}', b'{"lessons": {"03": {"seconds": 5}}}',
     b'{"lessons": {"03": {"seconds": "x"}}}'])))
 def test_any_record_of_lessons_leaves_the_lessons_runnable(tmp_path, text):
-    folder = tmp_path / "benchmarks" / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lessons.json").write_bytes(text)
-    assert isinstance(recorded_lessons(tmp_path), dict)
-    assert lesson_cost("03", tmp_path)
+    (tmp_path / "lessons.json").write_bytes(text)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
+        assert isinstance(recorded_lessons(), dict)
+        assert lesson_cost("03")
 
 
 # ---- Long use, and memory that is not there

@@ -171,20 +171,17 @@ def test_rounds_take_turns_in_processes_of_their_own(programs, tmp_path):
     assert 0.1 < found["figures"]["peak_gb"]["course"] < 10 and found["ratios"]["images/s"]["timm"] > 0
 
 
-def test_the_table_says_where_a_peer_wins(tmp_path):
+def test_the_table_says_where_a_peer_wins(tmp_path, monkeypatch):
     from page_tables import peers_table
 
-    from course_lib.teach.results import TIMES_FILE
-
-    assert peers_table(tmp_path) == "Not measured yet: `make bench`."
-    (folder := (tmp_path / TIMES_FILE).parent).mkdir(parents=True)
-    (tmp_path / TIMES_FILE).write_text("{}")
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", folder := tmp_path)
+    assert peers_table() == "Not measured yet: `make bench`."
     (folder / "peers_size.json").write_text('{"ratios": {"megabytes": {"fastai": 0.861, "timm": 1.5}}}')
     (folder / "peers_finder.json").write_text(json.dumps(
         {"ratios": {"frozen": {"fastai": 61.23}, "unfrozen": {"fastai": 2.54}, "peak_gb": {"fastai": 0.97}}}))
     (folder / "peers_tune.json").write_text('{"ratios": {"seconds": {}}, "at_least": {"seconds": {"fastai": 11.3}}}')
     (folder / "peers_step.json").write_text('{"ratios": {"images/s": {}')  # cut off: says nothing
-    lines = peers_table(tmp_path).splitlines()
+    lines = peers_table().splitlines()
     assert lines[:2] == ["| times as good as | fastai | timm | torchvision | lightning |", "|---|---|---|---|---|"]
     assert lines[2:] == ["| size on disk, beyond PyTorch | **0.86** | 1.50 |  |  |",
                          "| learning-rate finder, body frozen | 61 |  |  |  |",
@@ -216,14 +213,14 @@ def test_the_published_figures_follow_from_the_recorded_runs(programs):
     compare = programs("compare")
     assert (("course", *SHOWN), {*PEER_QUESTIONS, *GROWING}) == (compare.PEERS, compare.QUESTIONS.keys())
     for question in GROWING:
-        record = read_record(f"peers_{question}.json", PEERS)
+        record = read_record(f"peers_{question}.json")
         assert record["quick"] is False and all(len(rows) >= 2 for rows in record["points"].values()), question
         assert record["slopes"] == {peer: compare.slope([(row["size"], row["cost"]) for row in rows])
                                     for peer, rows in record["points"].items()}
     assert f"{100 * compare.TARGET_ERROR:.0f} %" in PEER_QUESTIONS["tune"]["seconds"]
     keys = {"pipeline": ("cold", "warm"), "frozen": ("first", "later"), "step": ("rates",), "inference": ("rate",)}
     for question, names in PEER_QUESTIONS.items():
-        record = read_record(f"peers_{question}.json", PEERS)
+        record = read_record(f"peers_{question}.json")
         assert record["quick"] is False and names.keys() <= record["ratios"].keys(), question
         if question in keys:
             again = compare.figures(record["runs"], *keys[question])

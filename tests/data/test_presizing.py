@@ -200,15 +200,15 @@ def test_a_disk_that_fails_loses_nothing(tmp_path, monkeypatch):
     whole = presize(items, 16, tmp_path / "whole", progress=False)
     real, decoded = load_image, []
 
-    def failing(path, size):
+    def failing(path, size, *mode):
         if path.name == "004.png" and path.parent.name == "b":
             raise OSError(errno.EIO, "Input/output error")
-        return real(path, size)
+        return real(path, size, *mode)
 
     monkeypatch.setattr(presizing, "load_image", failing)
     with pytest.raises(OSError, match="Reading failed .*kept"):
         presize(items, 16, tmp_path / "cache", progress=False, workers=1)
-    monkeypatch.setattr(presizing, "load_image", lambda path, size: decoded.append(path) or real(path, size))
+    monkeypatch.setattr(presizing, "load_image", lambda *given: decoded.append(given[0]) or real(*given))
     again = presize(items, 16, tmp_path / "cache", progress=False)
     assert np.array_equal(again.images, whole.images)
     assert len(decoded) == 2  # the ten before were kept
@@ -228,10 +228,10 @@ def test_resuming_from_a_torn_partial_cache(tmp_path, monkeypatch, cut):
         whole = presize(items, 16, tmp_path / "whole", progress=False)
     real = load_image
 
-    def failing(path, size):
+    def failing(path, size, *mode):
         if path.name == "002.png" and path.parent.name == "b":
             raise OSError(errno.EIO, "Input/output error")
-        return real(path, size)
+        return real(path, size, *mode)
 
     monkeypatch.setattr(presizing, "load_image", failing)
     with pytest.raises(OSError):
@@ -274,7 +274,7 @@ CHILD = textwrap.dedent("""
     from course_lib.data import presizing
     root, cache, delay = sys.argv[1], sys.argv[2], float(sys.argv[3])
     real = presizing.load_image
-    presizing.load_image = lambda path, size: (time.sleep(delay), real(path, size))[1]
+    presizing.load_image = lambda *given: (time.sleep(delay), real(*given))[1]
     warnings.simplefilter("ignore")
     presized = data.presize(data.items_from_folders(root), 24, cache, progress=False, workers=2)
     print("built", len(presized))
@@ -314,7 +314,7 @@ def test_an_interrupted_build_goes_on(tmp_path, monkeypatch, how):
     kept = (partial_of(tmp_path / "cache") / "images.bin").stat().st_size // (24 * 24 * 3)
     assert 12 <= kept < 59
     decoded, real = [], load_image
-    monkeypatch.setattr(presizing, "load_image", lambda path, size: decoded.append(path) or real(path, size))
+    monkeypatch.setattr(presizing, "load_image", lambda *given: decoded.append(given[0]) or real(*given))
     with pytest.warns(UserWarning, match="a/001.png"):
         again = presize(items, 24, tmp_path / "cache", progress=False)
     assert again.images.tobytes() == whole.images.tobytes() and again.skipped == whole.skipped
@@ -402,7 +402,7 @@ def test_a_disk_that_is_really_full(tmp_path, monkeypatch, mounted):
     assert rows > 2
     subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
     decoded, real = [], load_image
-    monkeypatch.setattr(presizing, "load_image", lambda path, size: decoded.append(path) or real(path, size))
+    monkeypatch.setattr(presizing, "load_image", lambda *given: decoded.append(given[0]) or real(*given))
     assert len(presize(items, 64, disk / "cache", progress=False)) == 20 and len(decoded) == 20 - rows
 
 

@@ -53,6 +53,7 @@ def test_accents_do_not_change_the_split():
     assert [a.tolist() for a in split_items(one)] == [a.tolist() for a in split_items(two)]
 
 
+@pytest.mark.filterwarnings("ignore:1 classes have one image only:UserWarning")
 def test_split_warnings_and_errors(tmp_path):
     with pytest.warns(UserWarning, match="1 classes have one image only, which stays in training.*'rare'"):
         train, valid = split_items(fake_items({"rare": 1, "dog": 8}))
@@ -66,10 +67,17 @@ def test_split_warnings_and_errors(tmp_path):
     for fraction in (0, 1, -0.5, 2):
         with pytest.raises(ValueError, match="between 0 and 1"):
             split_items(items, fraction)
+    for seed in (42.0, None, "42", True, -1):  # each would be another division than that of 42
+        with pytest.raises(ValueError, match="seed = "):
+            split_items(items, seed=seed)
+        with pytest.raises(ValueError, match="seed = "):
+            limit_items(items, 2, seed)
+    assert split_items(items, seed=np.int64(42))[1].tolist() == split_items(items)[1].tolist()
     with pytest.raises(ValueError, match="no images to split"):
         split_items(items.subset([]))
 
 
+@pytest.mark.filterwarnings("ignore:All images are lost of:UserWarning")
 @settings(max_examples=40, deadline=None)
 @given(counts=counts_strategy, limit=st.integers(1, 60))
 def test_limit_keeps_every_class_that_fits(counts, limit):

@@ -105,6 +105,14 @@ def test_two_processes_take_the_steps_of_one(found, kind):
         assert difference([row["train_loss"], row["valid_loss"]], [other["train_loss"], other["valid_loss"]]) < 1e-9
 
 
+def test_two_processes_count_as_one_with_class_weights_and_targets_to_ignore(found):
+    """One share of a batch counts nothing, one batch neither; gradients of two batches are added up."""
+    for one in found[1]:
+        for name, values in one["weighted"]["one"].items():
+            assert difference(values, one["weighted"]["two"][name]) < 1e-9, name
+    assert len(found[1][0]["weighted"]["one"]["losses"]) == 12  # of five batches an epoch one counts nothing
+
+
 def test_the_test_would_see_norms_of_the_processes_own(found):
     fits = found[1][0]["fits"]
     assert difference(fits["images"]["one"]["losses"][:3], fits["own norms"]["losses"]) > 1e-3

@@ -278,7 +278,7 @@ def test_the_learner_is_small_and_stands_alone():
     tree = ast.parse(Path(loop.__file__).read_text(encoding="utf-8"))
     modules = {(node.module or "").removeprefix("course_lib.learner.") for node in ast.walk(tree)
                if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("course_lib"))}
-    assert modules == {"core.device", "core.modes", "callbacks", "checks", "strategy"}
+    assert modules == {"core.device", "core.modes", "callbacks", "checks", "figures", "strategy"}
     lesson = json.loads((ROOT / "nbs" / "03_training_loop.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in lesson["cells"] if cell["cell_type"] == "code"]
     assert [cell.startswith("#| export") for cell in cells if "\nclass Learner" in cell] == [True]
@@ -474,7 +474,7 @@ def test_steps_can_be_replaced():
 
 
 def test_the_means_and_the_rows_of_everybody_are_the_strategys():
-    """What several processes need: their figures, and their predictions, come from there."""
+    """What several processes need: the training loss and everybody's rows come from there."""
     class Twice(Strategy):
         def mean(self, averages):
             return {name: 2 * value for name, value in super().mean(averages).items()}
@@ -485,8 +485,16 @@ def test_the_means_and_the_rows_of_everybody_are_the_strategys():
     loaders, batches = [], ShuffledLoader(*make_data(20))
     usual, twice = (Learner(make_model(), batches, batches, progress=False, strategy=one) for one in (None, Twice()))
     twice.model.load_state_dict(usual.model.state_dict())
-    assert twice.evaluate()["valid_loss"] == pytest.approx(2 * usual.evaluate()["valid_loss"])
-    assert len(twice.predict().logits) == 2 * len(usual.predict().targets) and loaders == [batches]
+    for learner in (usual, twice):
+        learner.metrics["samples"] = lambda logits, y: len(y)
+    assert twice.evaluate()["samples"] == 2 * usual.evaluate()["samples"] == 40 and loaders == [batches]
+    assert len(twice.predict().logits) == 2 * len(usual.predict().targets) and loaders == [batches] * 2
+    for learner in (usual, twice):
+        torch.manual_seed(0)
+        batches.epoch = 0
+        learner.fit(1, 1e-6)
+    assert twice.results["train_loss"] == pytest.approx(2 * usual.results["train_loss"])
+    assert twice.results["train_samples"] == 2 * usual.results["train_samples"] == 40 and loaders[2] is None
 
 
 # Mistakes, told in plain words
@@ -746,6 +754,7 @@ def test_a_slow_epoch_shows_a_bar_in_a_terminal_and_takes_it_away(monkeypatch):
     import tqdm.auto
     import tqdm.std
     screen = io.StringIO()
+    screen.isatty = lambda: True  # elsewhere there is no bar
     monkeypatch.setattr(tqdm.auto, "tqdm", partial(tqdm.std.tqdm, file=screen, mininterval=0, ascii=True))
     monkeypatch.setattr(ProgressBar, "refresh_seconds", 0.01)
     pause = lambda learner: time.sleep(0.02)

@@ -17,7 +17,8 @@ import course_lib.app.train as training
 import course_lib.learner.distributed as together
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.learner import Callback, Learner, error_rate
-from course_lib.learner.features import cached_features, train_last
+from course_lib.learner.features import FeatureLoader, cached_features, train_last
+from course_lib.learner.memory import GradientAccumulation
 from course_lib.models import create_classifier
 from course_lib.settings import CourseSettings
 
@@ -107,6 +108,25 @@ def fits() -> dict:
     return found
 
 
+def weighted_fit(strategy=None) -> dict:
+    """Class weights and targets to ignore, in shares that count differently or not at all; two batches a step."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 33, 4, dtype=torch.float64, generator=generator)
+    y = torch.arange(33) % 3
+    y[[4, 5, 6, *range(14, 21)]] = -100  # a share, and a whole batch
+    train, valid = FeatureLoader(x, y, 7, drop_last=False), FeatureLoader(x[:, :16], y[:16], 7)
+    if strategy is not None:
+        PROCESSES.shard(train)
+        PROCESSES.shard(valid, "validation loader", every_batch=False)
+    torch.manual_seed(0)
+    learner = Learner(nn.Linear(4, 3).double(), train, valid, strategy=strategy, metrics=[error_rate], progress=False,
+                      loss_fn=nn.CrossEntropyLoss(torch.tensor([1.0, 3.0, 9.0]).double()),
+                      callbacks=[GradientAccumulation(2)])
+    learner.fit(3, 0.05)
+    figures = [learner.results[name] for name in ("train_loss", "train_error_rate", "valid_loss", "error_rate")]
+    return {"losses": learner.recorder.losses, "weights": learner.model.weight.flatten().tolist(), "figures": figures}
+
+
 class PowerCut(Callback):
     """The electricity fails after the first epoch, once it is saved."""
     order = 99
@@ -179,6 +199,7 @@ if __name__ == "__main__":
         "BatchNorm1d": norm_differences(lambda: nn.BatchNorm1d(5), (5,)),
         "timm": norm_differences(lambda: BatchNormAct2d(5), (5, 3, 3)),
         "alone": norm_differences(lambda: nn.BatchNorm2d(5), (5, 3, 3), shared=False)}}
+    results["weighted"] = {"one": weighted_fit(), "two": weighted_fit(PROCESSES.strategy())}
     results |= {"fits": fits(), "trainings": trainings()}
     path = FOLDER / f"found{RANK}.json"
     path.write_text(json.dumps(results))

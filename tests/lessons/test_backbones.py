@@ -359,3 +359,18 @@ def test_the_package_offers_what_the_one_module_offered():
     names = ("FeatureMap", "Stage", "ModelProfile", "stages", "activation_bytes", "largest_block_bytes", "peak_bytes",
              "int8_bytes", "largest_batch_size", *course_lib.backbones.__all__)
     assert all(hasattr(course_lib.backbones, name) for name in names) and len(course_lib.backbones.__all__) == 15
+
+
+def test_every_name_stands_in_the_legend_as_it_is():  # rueckstiess/mtools#639
+    import io
+    import warnings
+
+    from course_lib.backbones import plot_pareto
+
+    names = ["$a_$", "_hidden", "same" * 30, "<b>", ""]
+    ax = plot_pareto({name: i + 1 for i, name in enumerate(names)}, {name: 0.1 for name in names})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax.figure.savefig(io.BytesIO())
+    texts = [text.get_text().replace(r"\$", "$").strip("\u200b") for text in ax.get_legend().get_texts()]
+    assert texts[:2] == ["$a_$", "_hidden"] and texts[3:] == ["<b>", "(no name)"] and len(texts[2]) <= 41

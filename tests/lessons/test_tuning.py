@@ -1,8 +1,10 @@
 """Experiments that can be stopped, shared and trusted; searches that lose nothing."""
 
+import functools
 import json
 import math
 import os
+import pickle
 import signal
 import sqlite3
 import statistics
@@ -36,6 +38,7 @@ from course_lib.tuning import (
     summarize,
     uniform,
 )
+from course_lib.tuning.trials import data_digest
 
 
 def toy(lr: float = 0.1, size: int = 1, *, seed: int) -> dict:
@@ -440,6 +443,27 @@ def test_bad_trials_are_given_up_early(tmp_path):
     assert all(t.state.name == "COMPLETE" for t in everything.trials)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a?b", "50% off", "a#b", "{x}", "%20", "ä b"])
+def test_a_search_in_a_folder_of_any_name(tmp_path, name):
+    """A storage's address is a URL, in which these signs mean something else."""
+    path = tmp_path / name / "s.sqlite"
+    path.parent.mkdir()
+    for trials in (1, 2):  # the second call finds what the first one wrote
+        study = search(bowl, {"x": uniform(0.0, 1.0)}, path=path, trials=trials, value="error")
+        assert len(study.trials) == trials and len(pickle.loads(pickle.dumps(study)).trials) == trials
+    assert path.is_file() and [folder.name for folder in tmp_path.iterdir()] == [name]
+
+
+def test_numbers_that_are_no_range():
+    assert uniform(1e1, 1e3, integer=True, log=True).high == 1000
+    for low, high, options, message in ((0.5, 3, {"integer": True}, "low = 0.5 must be a whole number"), (
+            2, 1, {}, "high = 1 must be a finite number of at least 2"), (0, 1, {"log": True}, "low = 0 .*above 0"), (
+            0, float("nan"), {}, "high"), ("0", 1, {}, "low = '0'")):
+        with pytest.raises(ValueError, match=message):
+            uniform(low, high, **options)
+
+
 def test_a_locked_storage_and_a_file_that_is_none(tmp_path):
     path, space = tmp_path / "s.sqlite", {"x": uniform(0.0, 1.0)}
     search(bowl, space, path=path, trials=1, value="error")
@@ -526,3 +550,105 @@ def test_rows_are_lines_of_json(tmp_path):
     run_experiment(toy, [{}], seeds=(1,), path=tmp_path / "r.jsonl")
     row = json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8"))
     assert row["status"] == "done" and row["seed"] == 1 and row["seconds"] >= 0
+
+
+# ---- other data
+
+def on(data, kind: str):
+    """A trial that names the data in one of the ways in which students do."""
+    def mean() -> float:
+        return float(torch.cat([x.float().reshape(-1) for x, _ in data]).mean())
+
+    def helped(lr: float = 0.1, *, seed: int) -> dict:
+        return {"error": mean()}
+
+    def around(lr: float = 0.1, *, seed: int) -> dict:
+        return {"error": sum(float(x.float().mean()) for x, _ in data)}
+
+    def given(data, /, lr: float = 0.1, *, seed: int) -> dict:
+        return {"error": float(data[0][0].float().mean())}
+
+    return {"around": around, "helper": helped, "partial": functools.partial(given, data)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["around", "helper", "partial"])
+def test_trials_of_other_data_are_not_taken_for_these(kind, tmp_path):
+    path, x, y = tmp_path / "r.jsonl", torch.arange(12.0).view(4, 3), torch.tensor([0, 1, 0, 1])
+    first = run_experiment(on([(x, y)], kind), [{}], seeds=(1,), path=path).values("error")
+    same = on([(x.clone(), y.clone())], kind)
+    assert run_experiment(same, [{}], seeds=(1, 2), path=path).values("error")[1] == first[1]
+    for other in ([(x + 1, y)], [(x, 1 - y)], [(x, y), (x, y)]):
+        with pytest.raises(ValueError, match=f"{path} holds 2 of these trials, but they ran on other data"):
+            run_experiment(on(other, kind), [{}], seeds=(1, 2), path=path)
+        assert run_experiment(on(other, kind), [{"lr": 9}], seeds=(1,), path=path).rows  # new ones may go beside them
+        path.write_text("\n".join(path.read_text().splitlines()[:2]) + "\n")
+    run_experiment(on([(x + 1, y)], kind), [{}], seeds=(1,))  # without a file nothing is kept
+
+
+def test_rows_without_a_digest_and_trials_with_counters_go_on(tmp_path):
+    path, calls = tmp_path / "r.jsonl", []
+
+    def counted(lr: float = 0.1, *, seed: int) -> dict:
+        calls.append((lr, seed))
+        return {"error": lr}
+
+    for seeds in ((1,), (1, 2), (1, 2, 3)):
+        run_experiment(counted, [{}], seeds=seeds, path=path)
+    assert len(calls) == 3
+    rows = [{k: v for k, v in json.loads(line).items() if k != "data"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # as older versions wrote them
+    run_experiment(counted, [{}], seeds=(1, 2, 3), path=path)
+    assert len(calls) == 3
+
+
+def test_the_digest_sees_loaders_of_every_kind_and_nothing_that_is_no_data():
+    from torch.utils.data import DataLoader, Subset, TensorDataset
+
+    from course_lib.data import BatchTransform, ImageLoader, Loaders
+
+    def digest(data) -> str:
+        return data_digest(lambda *, seed: data)
+
+    x, y = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    pictures = np.zeros((6, 8, 8, 3), np.uint8)
+    image = lambda images=pictures, labels=y, rows=(0, 1, 2): ImageLoader(
+        images, labels.numpy(), np.array(rows), BatchTransform(8, (0.5,) * 3, (0.5,) * 3))
+    pairs = TensorDataset(x, y)
+    kinds = [DataLoader(pairs, 2), Subset(pairs, [0, 1]), Subset(pairs, [0, 2]), image(),
+             image(pictures + 1), image(labels=y + 1), image(rows=(0, 1, 3)), Loaders(image(), image(), ()),
+             {"a": x}, [y, x], x.bfloat16(), np.array(["a"]), []]
+    found = [digest(data) for data in kinds]
+    assert len(set(found)) == len(found) and found == [digest(data) for data in kinds]
+    assert digest(DataLoader(TensorDataset(x.clone(), y), 3)) == found[0]
+    assert digest(nn.Linear(2, 2)) == digest(math) == digest(3) == digest("text")
+
+
+def test_a_search_on_other_data_is_another_search(tmp_path):
+    path, x, y = tmp_path / "s.sqlite", torch.arange(12.0).view(4, 3), torch.tensor([0, 1, 0, 1])
+    options = {"path": path, "trials": 2, "value": "error", "prune": False}
+    search(on([(x, y)], "around"), {"lr": uniform(0, 1)}, **options)
+    search(on([(x.clone(), y)], "around"), {"lr": uniform(0, 1)}, **options)
+    with pytest.raises(ValueError, match="its data was different"):
+        search(on([(x + 1, y)], "around"), {"lr": uniform(0, 1)}, **options)
+
+
+@pytest.mark.parametrize("arguments", [(2, 1), ("a", 1), (0, math.nan), (None, 1)])
+def test_a_range_that_is_none_is_refused_by_name(arguments):
+    with pytest.raises(ValueError, match="low|high"):
+        uniform(*arguments)
+    with pytest.raises(ValueError, match="low"):
+        uniform(0, 1, log=True)
+
+
+def test_names_in_tables_and_plots_are_drawn_as_they_stand():
+    names = ["under $5_$", "_x", "<b>|bold", "two\nlines", "$", ""]
+    found = run_experiment(lambda name, *, seed: {"error": len(name) / 100}, grid(name=names), seeds=(1,))
+    table = experiment_table(found, "error")
+    assert "&lt;b&gt;\\|bold" in table and "<b>" not in table and len(table.splitlines()) == 2 + len(names)
+    ax = plot_experiment(found, "error", x="name")
+    assert [label.get_text().replace("\\$", "$").strip("\u200b") for label in ax.get_xticklabels()] == [
+        "under $5_$", "_x", "<b>|bold", "two lines", "$", "(no name)"]
+    ax = plot_experiment(run_experiment(lambda a, name, *, seed: {"error": a}, grid(a=[1, 2], name=names), seeds=(1,)),
+                         "error", x="a", by="name")
+    assert len(ax.get_legend().get_texts()) == len(names)  # also the one that begins with _
+    ax.figure.canvas.draw()

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "website"))
 from page_tables import format_ratio, lesson_promise, lessons_table, peers_table  # noqa: E402
 
 
-def test_the_promise_is_the_quote_below_the_title(tmp_path):
+def test_the_promise_is_the_quote_below_the_title(tmp_path, monkeypatch):
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
     quoted = ["# T\n", "\n", "> One\n", "> two."]
     assert lesson_promise({"cells": [{"cell_type": "markdown", "source": quoted}]}) == "One two."
     assert lesson_promise({"cells": []}) == ""
@@ -21,6 +22,7 @@ def test_the_promise_is_the_quote_below_the_title(tmp_path):
     assert "| [A](01_a.ipynb) | Why. | not recorded yet |" in lessons_table(tmp_path)
 
 
-def test_a_ratio_has_as_many_digits_as_mean_something(tmp_path):
+def test_a_ratio_has_as_many_digits_as_mean_something(tmp_path, monkeypatch):
     assert [format_ratio(ratio) for ratio in (0.861, 1.63, 2.57, 98.6, 1234)] == ["0.86", "1.63", "2.6", "99", "1,234"]
-    assert peers_table(tmp_path) == "Not measured yet: `make bench`."
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
+    assert peers_table() == "Not measured yet: `make bench`."

@@ -38,6 +38,7 @@ def write_lesson(folder: Path, name: str, *code: str) -> Path:
 
 def test_saving_puts_outputs_and_figures_into_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
     course = tmp_path / "nbs"
     cost = ("from IPython.display import Markdown\nfrom course_lib.teach.results import lesson_cost\n"
             'Markdown(lesson_cost("01"))')
@@ -107,7 +108,10 @@ def test_no_saved_output_names_the_author_s_computer(tmp_path, monkeypatch):
     stream = {"output_type": "stream", "name": "stdout", "text": [said, "the rest\n"]}
     shown = {"output_type": "display_data", "metadata": {}, "data": {
         "text/markdown": [said], "image/png": base64.b64encode(b"/home/canary-author").decode()}}
-    first, second = saved(tmp_path, stream, shown)
+    error = {"output_type": "error", "ename": "ValueError", "evalue": said, "traceback": [said, said]}
+    first, second, third = saved(tmp_path, stream, shown, error)
+    assert "canary" not in json.dumps(third) and str(ROOT) not in json.dumps(third) and len(third["traceback"]) == 2
+    assert without_machine("/home/canary-author-2 is another's") == "/home/canary-author-2 is another's"
     assert first["text"] == ["~/photos on localhost, ./data\n", "the rest\n"]
     assert second["data"]["text/markdown"] == ["~/photos on localhost, ./data\n"]
     assert second["data"]["image/png"] == shown["data"]["image/png"]  # letters of a picture name nobody

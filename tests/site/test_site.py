@@ -235,7 +235,7 @@ def test_a_lesson_says_its_time_can_be_taken_away_and_has_figures_with_words(les
     from course_lib.teach.results import lesson_cost
 
     page = pages[f"{lesson}.html"]
-    assert f"Time and hardware. {lesson_cost(lesson[:2], ROOT)}" in page.text
+    assert f"Time and hardware. {lesson_cost(lesson[:2])}" in page.text
     assert f"notebooks/{lesson}.ipynb" in page.links
     notebook = json.loads((site / "notebooks" / f"{lesson}.ipynb").read_text(encoding="utf-8"))
     assert notebook["cells"][0]["cell_type"] == "markdown" and notebook["nbformat"] == 4
@@ -386,7 +386,7 @@ def test_no_file_of_the_site_names_the_computer_that_built_it(site):
 
 def test_no_notebook_and_no_record_names_somebody_s_home():
     homes = r"/home/[a-z]|/Users/[A-Za-z]|(^|[^a-z])/root\b|[A-Z]:\\\\?Users"
-    named = subprocess.run(["git", "grep", "-nIE", homes, "--", "nbs", "benchmarks/results", "README.md", "website"],
+    named = subprocess.run(["git", "grep", "-nIE", homes, "--", "nbs", "course_lib/results", "README.md", "website"],
                            cwd=ROOT, capture_output=True, text=True)
     assert named.stdout == ""
 
@@ -433,20 +433,20 @@ def test_every_row_of_the_results_leads_to_its_recorded_file(site):
     text = (site / "pages" / "reported.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
     body = [row for row in rows if "<td" in row]
-    recorded = json.loads((ROOT / "benchmarks" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
+    recorded = json.loads((ROOT / "course_lib" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
     reported = json.loads((ROOT / "benchmarks" / "reported.json").read_text(encoding="utf-8"))
     assert len(body) == len(reported) + sum(1 + len(lesson["results"]) for lesson in recorded.values())
     for row in body:
         link = re.search(r'href="\.\./results/([\w.]+)"', row)
         assert link, row
-        copied, original = site / "results" / link[1], ROOT / "benchmarks" / "results" / link[1]
+        copied, original = site / "results" / link[1], ROOT / "course_lib" / "results" / link[1]
         assert copied.read_bytes() == original.read_bytes()
     assert "not recorded yet" not in "".join(body)
 
 
 def test_the_page_of_the_peers_has_a_plot_and_a_table_a_question(site):
     text = (site / "pages" / "peers.html").read_text(encoding="utf-8")
-    recorded = sorted(path.name for path in (ROOT / "benchmarks" / "results").glob("peers_*.json"))
+    recorded = sorted(path.name for path in (ROOT / "course_lib" / "results").glob("peers_*.json"))
     shown = re.findall(r'href="[^"]*/(peers_\w+\.json)"', text)
     assert sorted(shown) == recorded and len(recorded) == 12
     assert sum("growth" in name for name in recorded) == 4  # these share a plot and a table
@@ -458,7 +458,7 @@ def test_the_readme_is_the_home_page_and_times_are_those_recorded(pages):
     from readme import readme
 
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run: make readme"
-    recorded = json.loads((ROOT / "benchmarks" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
+    recorded = json.loads((ROOT / "course_lib" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
     from course_lib.core.text import format_value
 
     for number, lesson in recorded.items():

@@ -137,12 +137,9 @@ def test_a_run_says_which_results_are_not_as_they_should_be(tmp_path, monkeypatc
 
     row = {"lesson": "03", "name": "validation error", "unit": "fraction", "dataset": "d", "backbone": "b",
            "profile": "laptop"}
-    results = tmp_path / "benchmarks" / "results"
-    results.mkdir(parents=True)
-    (results / "lessons.json").write_text("{}", encoding="utf-8")
-    (results / "normal.jsonl").write_text("".join(
+    (tmp_path / "normal.jsonl").write_text("".join(
         json.dumps({**row, "seed": seed, "value": 0.14 + seed / 1000}) + "\n" for seed in range(5)), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("course_lib.teach.results.RECORDS", tmp_path)
     lesson, rows = [LessonRun("03", "Loops", tmp_path / "03.ipynb")], [{**row, "seed": 9, "value": 0.3}]
     words = summarize_run(lesson, rows, tmp_path)
     assert "30.0 % is worse than it should be" in words and "1. the learning rate" in words

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from course_lib.teach.results import NORMAL_FILE, TIMES_FILE, read_results
+from course_lib.teach.results import NORMAL_FILE, TIMES_FILE, read_results, recorded_file
 from course_lib.teach.typical import FEWEST_SEEDS, typical_range, typical_table
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSONS = json.loads((ROOT / TIMES_FILE).read_text(encoding="utf-8"))["lessons"]
-NORMAL = read_results((ROOT / TIMES_FILE).with_name(NORMAL_FILE))
+LESSONS = json.loads(recorded_file(TIMES_FILE).read_text(encoding="utf-8"))["lessons"]
+NORMAL = read_results(recorded_file(NORMAL_FILE))
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
