@@ -105,6 +105,7 @@ class CountSketch(nn.Module):
         super().__init__()
         self.num_features = count = whole("num_features", num_features)
         self.dim = whole("dim", dim)
+        seed = whole("seed", seed, 0, most=2**33)
         generator = torch.Generator().manual_seed(seed)
         buckets = torch.randint(self.dim, (count,), generator=generator)
         coins = torch.randint(2, (count,), generator=generator)
@@ -132,8 +133,9 @@ class CompactBilinearPool(nn.Module):
 
     def __init__(self, num_features: int, dim: int = 1024, seed: int = 0):
         super().__init__()
-        products = whole("num_features", num_features) ** 2
-        if whole("dim", dim) > products:
+        num_features, dim = whole("num_features", num_features), whole("dim", dim)
+        seed, products = whole("seed", seed, 0, most=2**32 - 1), num_features**2
+        if dim > products:
             raise ArgumentError(
                 f"dim = {dim:,} is more than the {products:,} products of "
                 f"{num_features} channels, so it saves nothing. Use BilinearPool.")

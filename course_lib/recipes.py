@@ -5,9 +5,12 @@
 # %% ../nbs/library/recipes.ipynb #59967884
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-from .core.checks import number, one_of, whole
+from .core.checks import instance, number, one_of, whole
 
 # %% auto #0
 __all__ = ['RECIPES', 'Recipe']
@@ -16,6 +19,22 @@ __all__ = ['RECIPES', 'Recipe']
 PRECISIONS = ("no", "bf16", "fp16")
 AUGMENTATIONS = ("usual", "mirror")
 RESIZE_MODES = ("crop", "squash", "pad")
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    **dict.fromkeys(("name", "backbone"), partial(instance, kinds=str)),
+    **dict.fromkeys(("epochs", "batch_size", "presize", "seeds", "views", "few_views"), whole),
+    **dict.fromkeys(("few_per_class", "min_steps"), partial(whole, least=0)),
+    "max_images": lambda name, value: None if value is None else whole(name, value),
+    "image_size": partial(whole, least=32, hint="The network halves it five times."),
+    "max_lr": partial(number, above=0, hint="It is the learning rate; try 1e-3."),
+    "weight_decay": partial(number, least=0),
+    "dropout": partial(number, least=0, below=1),
+    **dict.fromkeys(("trained_fraction", "label_smoothing"), partial(number, least=0, most=1)),
+    "augmentation": partial(one_of, allowed=AUGMENTATIONS),
+    "resize_mode": partial(one_of, allowed=RESIZE_MODES),
+    "mixed_precision": partial(one_of, allowed=PRECISIONS),
+    "mirror": partial(one_of, allowed=(False, True)),
+    "tricks": lambda name, value: tuple(instance(name, one, str) for one in instance(name, value, (tuple, list))),
+}
 
 # %% ../nbs/library/recipes.ipynb #e090e201
 @dataclass(frozen=True)
@@ -45,14 +64,8 @@ class Recipe:
     tricks: tuple[str, ...] = ()  # of lesson 10, by name
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "presize", "seeds", "views", "few_views"):
-            whole(name, getattr(self, name))
-        whole("image_size", self.image_size, 32, "The network halves it five times.")
-        number("max_lr", self.max_lr, above=0, hint="It is the learning rate; try 1e-3.")
-        number("trained_fraction", self.trained_fraction, least=0, most=1)
-        one_of("augmentation", self.augmentation, AUGMENTATIONS)
-        one_of("resize_mode", self.resize_mode, RESIZE_MODES)
-        one_of("mixed_precision", self.mixed_precision, PRECISIONS)
+        for name, check in _CHECKS.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))  # as Python's own, which JSON can write
 
 # %% ../nbs/library/recipes.ipynb #d9bb585e
 RECIPES = {recipe.name: recipe for recipe in (

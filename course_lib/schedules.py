@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (ConstantLR, CosineAnnealingLR, CyclicLR, LambdaLR, LRScheduler, OneCycleLR,
                                       ReduceLROnPlateau, StepLR)
 
-from .core.checks import ArgumentError, number, one_of, whole
+from .core.checks import ArgumentError, instance, number, one_of, whole
+from .core.plots import plain
 from .learner import Callback, Learner, Recorder
 from .learner.callbacks import check_callback
 
@@ -188,7 +189,8 @@ class OneCycle(Schedule):
 # %% ../nbs/library/schedules.ipynb #3f202655
 def as_callbacks(callbacks: Iterable[Callback] | Callback) -> list[Callback]:
     """`callbacks`, or the one that it is, as a list. Raises: `TypeError` for what is no `Callback`."""
-    return [check_callback(one) for one in (callbacks if isinstance(callbacks, Iterable) else [callbacks])]
+    return [check_callback(one) for one in (callbacks if isinstance(callbacks, Iterable) and not isinstance(
+        callbacks, (str, bytes, torch.Tensor)) else [callbacks])]
 
 # %% ../nbs/library/schedules.ipynb #8a5e2de9
 def schedule_lrs(name: str, steps: int, lr: float = 1.0, **options: object) -> list[float]:
@@ -210,12 +212,17 @@ def plot_lrs(lrs: Mapping[str, Sequence[float]], columns: int = 4) -> np.ndarray
     """Draw one small plot a schedule, by name: learning rate over steps, all on the same scale. Gives the axes."""
     import matplotlib.pyplot as plt
 
+    if not instance("lrs", lrs, Mapping):
+        raise ArgumentError("lrs is empty. Give rates by the schedule's name: {'cosine': schedule_lrs('cosine', 100)}.")
+    drawn = {name: [number(f"lrs[{name!r}]", lr) for lr in instance(f"lrs[{name!r}]", values, Iterable)]
+             for name, values in lrs.items()}
+    columns = whole("columns", columns, most=20)
     rows = -(-len(lrs) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 1.7 * rows), sharex=True, sharey=True,
                                 layout="constrained", squeeze=False)
-    for index, (ax, (name, values)) in enumerate(zip(axes.flat, lrs.items(), strict=False)):
+    for index, (ax, (name, values)) in enumerate(zip(axes.flat, drawn.items(), strict=False)):
         ax.plot(range(1, len(values) + 1), values, color=f"C{index % 10}")
-        ax.set_title(name, fontsize="medium")
+        ax.set_title(plain(name), fontsize="medium")
     for ax in axes.flat[len(lrs):]:
         ax.set_axis_off()
     figure.supxlabel("step (batches)", fontsize="medium")
@@ -225,7 +232,7 @@ def plot_lrs(lrs: Mapping[str, Sequence[float]], columns: int = 4) -> np.ndarray
 
 def plot_schedule(recorder: Recorder | Learner, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
     """Draw the learning rate of every parameter group, and beside it the momentum, for each recorded step."""
-    recorder = recorder.recorder if isinstance(recorder, Learner) else recorder
+    recorder = recorder.recorder if isinstance(recorder, Learner) else instance("recorder", recorder, Recorder)
     if not recorder.lrs:
         raise ValueError("There is no schedule to draw yet. Train first: fit_one_cycle(learner, epochs).")
     if axes is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from .core.checks import number, whole
+from .core.checks import instance, number, whole
 from .core.protocols import HasParameterGroups
 from .learner import Callback, Learner, Watch
 from .learner.checks import check_lrs, trainable_groups
@@ -123,7 +123,7 @@ def fit_one_cycle(
     cycle = OneCycle(pct_start, div, div_final, momenta)
     callbacks = [cycle, *as_callbacks(callbacks)]
     whole("epochs", epochs)
-    num_groups = len(trainable_groups(learner.model))
+    num_groups = len(trainable_groups(instance("learner", learner, Learner).model))
     lrs = lrs_for(learner.lr if max_lr is None else max_lr, num_groups)
     with cached_features(learner, views=views, keep=keep_features):
         learner.fit(epochs, lrs, callbacks=callbacks)
@@ -148,13 +148,13 @@ def fine_tune(
     `views` as in `fit_one_cycle`. Raises: `ValueError` for a model without a body, and
     rates and epochs that make no sense.
     """
-    if not isinstance(learner, Learner):
-        raise TypeError(f"fine_tune takes a Learner, not a {type(learner).__name__}.")
+    instance("learner", learner, Learner, "fine_tune takes a Learner.")
     whole("epochs", epochs)
     whole("freeze_epochs", freeze_epochs, 0)
     whole("views", views)
     highest = number("base_lr", base_lr, above=0) / 2
-    lowest = highest / number("lr_mult", lr_mult, above=0)
+    hint = "Below 1 the first group's rate would be above the last one's."
+    lowest = highest / number("lr_mult", lr_mult, least=1, hint=hint)
     lrs = lrs_for(slice(lowest, highest), len(groups_of(learner)))
     extra, _ = as_callbacks(callbacks), OneCycle(pct_start, div)
     if freeze_epochs:

@@ -14,7 +14,7 @@ def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
     from page_tables import lessons_table, peers_table
 
-    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": lambda: peers_table(ROOT)}
+    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": peers_table}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])

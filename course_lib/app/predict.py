@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..core.checks import ArgumentError, whole
+from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.device import choose_device
 from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
@@ -43,6 +44,13 @@ class TrainedClassifier:
     transform: BatchTransform
     metadata: dict = field(repr=False)
 
+    def __post_init__(self) -> None:
+        for name, kind in (("model", nn.Module), ("transform", BatchTransform), ("metadata", dict)):
+            instance(name, getattr(self, name), kind)
+        names = tuple(instance("classes", name, str) for name in instance("classes", self.classes, (tuple, list)))
+        object.__setattr__(self, "classes", names)
+        object.__setattr__(self, "presize", whole("presize", self.presize))
+
 
 @dataclass(frozen=True)
 class ImagePrediction:
@@ -58,9 +66,10 @@ class ImagePrediction:
 # %% ../../nbs/library/app/predict.ipynb #d31e738f
 def latest_model(runs: str | Path = "runs") -> Path:
     """The newest model.safetensors under `runs`. Raises: `FileNotFoundError` when nothing was trained yet."""
-    models = sorted(Path(runs).glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
+    runs = Path(instance("runs", runs, (str, os.PathLike)))
+    models = sorted(runs.glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
     if not models:
-        raise FileNotFoundError(f"There is no trained model under {Path(runs).resolve()}. Train one with "
+        raise FileNotFoundError(f"There is no trained model under {runs.absolute()}. Train one with "
                                 "'course train', or name a file with --model.")
     return models[-1]
 
@@ -72,17 +81,19 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     """
     if not isinstance(path, (str, os.PathLike, type(None))):
         raise ArgumentError(f"path = {path!r} must be the path of a model.safetensors, or of its folder.")
-    path = Path(path) if path else latest_model()
+    path = latest_model() if path is None else Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
     _, saved = load_checkpoint(path)
-    needed = ("backbone", "classes", "presize", "image_size", "mean", "std", "dropout")
-    if missing := [key for key in needed if key not in saved]:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it was not written by 'course train'.")
+    needed: dict[str, Any] = {"backbone": str, "classes": list, "presize": int, "image_size": int, "mean": list,
+                              "std": list, "dropout": (int, float)}
+    if missing := [key for key, kind in needed.items() if not isinstance(saved.get(key), kind)]:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)} as 'course train' writes it: it is from elsewhere.")
     model: nn.Module = create_classifier(
         saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
     load_weights(path, model)
-    if saved.get("mirror_axes"):
-        model = FlipTTA(model, saved["mirror_axes"])
+    axes = instance("mirror_axes", saved.get("mirror_axes") or [], list)
+    if axes:
+        model = FlipTTA(model, [one_of("mirror_axes", one, ([2], [3], [2, 3])) for one in axes])
     transform = BatchTransform(saved["image_size"], tuple(saved["mean"]), tuple(saved["std"]))
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)
@@ -199,7 +210,7 @@ def predict_images(
 
 def _answers(classifier: TrainedClassifier, pixels: np.ndarray) -> list[ImagePrediction]:
     """What the model says of each image of a batch, uint8 (N, presize, presize, 3)."""
-    x = torch.from_numpy(pixels).to(next(classifier.model.parameters()).device)
+    x = torch.from_numpy(pixels).to(next(classifier.model.parameters(), torch.empty(0)).device)
     logits = classifier.model(classifier.transform(x))
     if logits.shape != (len(x), len(classifier.classes)):
         raise ArgumentError(f"The classifier's model gives scores of shape {tuple(logits.shape)} for {len(x)} images, "

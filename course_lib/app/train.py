@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError
+from ..core.checks import ArgumentError, instance, one_of
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
 from ..core.files import new_run_folder, replacing, write_text
 from ..core.random import seed_everything
@@ -55,11 +55,12 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     `tricks` are names of lesson 10, in a list or with commas between them. Raises: `ValueError` for what makes no
     sense.
     """
+    profile = instance("settings", settings, CourseSettings).profile
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if tricks := parse_trick_names(given.get("tricks", ())):
         given |= {"tricks": tricks, **({"mirror": True} if "tta" in tricks else {}),
                   **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
-    return changed_recipe(settings.profile, **given)
+    return changed_recipe(profile, **given)
 
 # %% ../../nbs/library/app/train.ipynb #4adb2193
 def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Loaders:
@@ -386,6 +387,10 @@ def train_classifier(
     Raises: `ValueError` for an `output` that holds results; the errors of the rooms it calls, each saying what to do.
     """
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
+    for name, value in (("output", output or ""), ("runs", runs)):
+        instance(name, value, (str, os.PathLike))
+    for name, told in (("resume", resume), ("overwrite", overwrite)):
+        one_of(name, told, (False, True))  # a word such as "no" would be true
     device = choose_device(settings.device)
     _check_precision_asked(recipe, device)
     with together(device) as processes:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, number, one_of, whole
+from ..core.checks import ArgumentError, instance, number, one_of, whole
 from ..learner.memory import image_size_for, without_values
 from ..models import Backbone, Classifier, create_head
 
 # %% auto #0
-__all__ = ['VGG16_LAYERS', 'create_vgg', 'count_multiply_adds', 'pareto_front', 'data_parallel_seconds']
+__all__ = ['VGG16_LAYERS', 'create_vgg', 'count_multiply_adds', 'numbers_of', 'pareto_front', 'data_parallel_seconds']
 
 # %% ../../nbs/08_deeper_backbones.ipynb #ea81e31f
 VGG16_LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
@@ -79,11 +80,12 @@ def create_vgg(
     layers, heads and widths that make no sense.
     """
     one_of("head", head, ("dense", "pooled"))
-    number("width", width, above=0, hint="0.5 halves the channels of every layer.")
+    hint = "0.5 halves the channels of every layer."
+    width = number("width", width, above=0, most=1000, hint=hint)
     blocks: list[nn.Module] = []
     channels = 3
-    for layer in layers:
-        if layer == "pool":
+    for layer in instance("layers", layers, (tuple, list)):
+        if isinstance(layer, str) and layer == "pool":
             blocks.append(nn.MaxPool2d(2))
             continue
         told = f"{layer!r} is no layer: write channels, such as 64, or 'pool'."
@@ -141,14 +143,23 @@ def cut_convolution(
     return smaller
 
 # %% ../../nbs/08_deeper_backbones.ipynb #ed1bab0c
+def numbers_of(
+    name: str, values: Mapping[str, float], **limits: Any
+) -> dict[str, float]:
+    """`values` with plain numbers. Raises: `ValueError` naming `name` for others."""
+    pairs = instance(name, values, Mapping).items()
+    return {key: number(f"{name}[{key!r}]", one, **limits) for key, one in pairs}
+
+
 def pareto_front(costs: Mapping[str, float], errors: Mapping[str, float]) -> list[str]:
     """The names that no other beats in both, cheapest first.
 
     Raises: `ValueError` when the two do not have the same names.
     """
+    costs, errors = numbers_of("costs", costs), numbers_of("errors", errors)
     if odd := costs.keys() ^ errors.keys():
-        raise ArgumentError("Costs and errors must have the same names; "
-                            f"only one of them has {', '.join(sorted(odd))}.")
+        raise ArgumentError("costs and errors must have the same names; "
+                            f"only one of them has {', '.join(sorted(map(str, odd)))}.")
 
     def beats(other: str, name: str) -> bool:
         no_worse = costs[other] <= costs[name] and errors[other] <= errors[name]
@@ -171,9 +182,9 @@ def data_parallel_seconds(
     batches use a processor less well. Raises: `ValueError` for numbers that are not
     above zero.
     """
-    given = {"step_seconds": step_seconds, "gradient_bytes": gradient_bytes,
-             "processes": processes, "bytes_per_second": bytes_per_second}
-    for name, value in given.items():
-        number(name, value, above=0)
+    processes = whole("processes", processes)
+    step_seconds = number("step_seconds", step_seconds, above=0)
+    gradient_bytes = number("gradient_bytes", gradient_bytes, above=0)
+    bytes_per_second = number("bytes_per_second", bytes_per_second, above=0)
     rounds = 2 * (processes - 1) / processes
     return step_seconds / processes + rounds * gradient_bytes / bytes_per_second

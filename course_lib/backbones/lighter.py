@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .design import cut_convolution, strongest_filters
-from ..core.checks import ArgumentError, number
+from ..core.checks import ArgumentError, instance, number
 from ..models import Backbone, Classifier, GlobalPool, body_blocks
 
 # %% auto #0
@@ -66,8 +66,8 @@ def prune_width(classifier: Classifier, keep: float = 0.5) -> Classifier:
     the copy a little: its layers have lost inputs. Raises: `ValueError` for another part than 0 to 1, and for a network
     that is no row of convolutions.
     """
-    number("keep", keep, above=0, most=1, hint="It is the part of the filters that stays.")
-    body, kept = _row_of(classifier), torch.arange(3)
+    keep = number("keep", keep, above=0, most=1, hint="It is the part of the filters that stays.")
+    body, kept = _row_of(instance("classifier", classifier, Classifier)), torch.arange(3)
     blocks: list[nn.Module] = []
     for layer in body_blocks(body):
         if isinstance(layer, nn.Conv2d):
@@ -90,9 +90,17 @@ def quantize_int8(classifier: Classifier, batches: Iterable[torch.Tensor]) -> nn
     training by torch's FX mode (Jacob et al. 2018), which this function imports. Raises: `ValueError` without a batch;
     `RuntimeError` where this PyTorch or this processor cannot, saying why.
     """
+    instance("classifier", classifier, Classifier)
+    wanted = "batches must be a list or a loader of images x: float tensors (N, 3, height, width)"
+    if not isinstance(batches, Iterable) or isinstance(batches, torch.Tensor):
+        raise ArgumentError(f"{wanted}, not a {type(batches).__name__}.")
     batches = list(batches)
     if not batches:
-        raise ArgumentError("quantize_int8 needs at least one batch of images to find the ranges of the maps.")
+        raise ArgumentError(f"{wanted}, and at least one batch of images, to find the ranges of the maps.")
+    for x in batches:
+        if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not len(x):
+            what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+            raise ArgumentError(f"{wanted}, but one is {what}.")
     try:
         from torch.ao.quantization import get_default_qconfig_mapping
         from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
@@ -110,7 +118,10 @@ def quantize_int8(classifier: Classifier, batches: Iterable[torch.Tensor]) -> nn
         prepared = prepare_fx(row, get_default_qconfig_mapping(engine), (batches[0].cpu(),),
                               prepare_custom_config=leave)
         for x in batches:
-            prepared(x.cpu())
+            try:
+                prepared(x.cpu().float())
+            except RuntimeError as error:
+                raise ArgumentError(f"{wanted}; this network does not take {tuple(x.shape)}: {error}") from error
         return convert_fx(prepared)
 
 # %% ../../nbs/library/backbones/lighter.ipynb #30adde55

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .design import pareto_front
+from .design import numbers_of, pareto_front
 from .profile import FeatureMap, feature_maps, model_name, short_count
 from ..core.names import drawn_names
 from ..core.plots import new_axes, plain
@@ -109,11 +109,12 @@ def plot_pareto(costs: Mapping[str, float], errors: Mapping[str, float], stds: M
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    front = pareto_front(costs := numbers_of("costs", costs, above=0), errors := numbers_of("errors", errors))
+    stds = numbers_of("stds", stds or {}, least=0)
     ax = new_axes(ax, (6.5, 3.8), layout="constrained")
-    front = pareto_front(costs, errors)
     ax.plot([costs[n] for n in front], [100 * errors[n] for n in front], color="C7", linewidth=1, zorder=0)
     for index, (name, label) in enumerate(zip(costs, drawn_names(costs), strict=True)):
-        std = [100 * stds[name]] if stds and name in stds else None
+        std = [100 * stds[name]] if name in stds else None
         ax.errorbar([costs[name]], [100 * errors[name]], std, fmt="o" if name in front else "x",
                     color=f"C{index % 10}", capsize=3, label=label)
     ax.set(xscale="log", xlabel=xlabel, ylabel="error (%)")

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .design import count_multiply_adds
-from ..core.checks import whole
-from ..core.device import is_out_of_memory
+from ..core.checks import instance, whole
+from ..core.device import choose_device, is_out_of_memory
 from ..core.modes import evaluation_mode
 from ..learner.memory import activation_bytes, body_of, image_size_for, model_blocks, without_values
 from ..models import count_parameters
@@ -139,7 +139,8 @@ class ModelProfile:
 # %% ../../nbs/library/backbones/profile.ipynb #022de797
 def measure_latency(model: nn.Module, x: torch.Tensor, repeats: int = 7) -> float:
     """Median seconds of a forward pass of the batch `x` in evaluation mode, after one that does not count."""
-    wait = torch.cuda.synchronize if x.device.type == "cuda" else lambda: None
+    repeats = whole("repeats", repeats)
+    wait = torch.cuda.synchronize if instance("x", x, torch.Tensor).device.type == "cuda" else lambda: None
     times = []
     with evaluation_mode(model):
         for _ in range(repeats + 1):
@@ -166,7 +167,7 @@ def profile_model(
     size, batch_size = image_size_for(model, image_size), whole("batch_size", batch_size)
     repeats = whole("repeats", repeats, least=0, hint="0 measures no latency.")
     home = next(model.parameters(), torch.empty(0)).device
-    place, latency = torch.device(device or home), math.nan
+    place, latency = home if device is None else choose_device(device), math.nan
     multiply_adds, peak = count_multiply_adds(model, size), peak_bytes(model, size, batch_size)
     if repeats and place.type != "meta":
         x = torch.randn(batch_size, 3, size, size, device=place).contiguous(memory_format=torch.channels_last)

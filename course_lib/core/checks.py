@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'ArgumentError', 'shown', 'whole', 'number', 'nearest', 'one_of']
+__all__ = ['T', 'ArgumentError', 'instance', 'shown', 'whole', 'number', 'nearest', 'one_of']
 
 # %% ../../nbs/library/core/checks.ipynb #4e432764
 class ArgumentError(ValueError, TypeError):
@@ -24,6 +24,14 @@ class ArgumentError(ValueError, TypeError):
 
 def _sentence(text: str, hint: str) -> str:
     return f"{text} {hint}".strip()
+
+
+def instance(name: str, value: T, kinds: type | tuple[type, ...], hint: str = "") -> T:
+    """`value` if it is one of `kinds`. Raises: `ArgumentError` naming `name`."""
+    if not isinstance(value, kinds):
+        allowed = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise ArgumentError(_sentence(f"{name} = {shown(value)} must be a {allowed}.", hint))
+    return value
 
 
 def shown(value: object) -> str:
@@ -42,7 +50,8 @@ def whole(name: str, value: object, least: int = 1, hint: str = "", *, most: int
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             raise TypeError
         found = operator.index(value)  # type: ignore[arg-type]
-        if found < least or (most is not None and found > most):
+        if not least <= found <= (2**63 - 1 if most is None else most):  # PyTorch counts in 64 bits
+            limits += " and below 2**63" * (found >= 2**63)
             raise TypeError
     except (TypeError, ValueError, RuntimeError):
         raise ArgumentError(_sentence(f"{name} = {shown(value)} must be a whole number {limits}.", hint)) from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .checks import ArgumentError, shown
+from .checks import instance
 
 # %% auto #0
 __all__ = ['evaluation_mode']
@@ -20,8 +20,7 @@ __all__ = ['evaluation_mode']
 @contextmanager
 def preserve_modes(model: nn.Module) -> Iterator[None]:
     """Afterwards every module of `model` is in the mode, training or evaluation, in which it was; after errors too."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model = {shown(model)} must be a torch.nn.Module.")
+    instance("model", model, nn.Module)
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import ArgumentError, shown, whole
+from .checks import ArgumentError, instance, shown, whole
 from .text import list_some
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ __all__ = ['show_images']
 # %% ../../nbs/library/core/plots.ipynb #e24d0f0f
 def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **options: Any) -> Axes:
     """`ax`, or the axes of a new figure of `size` inches with `options` for `plt.subplots`."""
-    if ax is not None:
-        return ax
     import matplotlib.pyplot as plt
+
+    if ax is not None:
+        return instance("ax", ax, plt.Axes)
 
     return plt.subplots(figsize=size, **options)[1]
 

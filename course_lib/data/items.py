@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.checks import ArgumentError
-from ..core.plots import new_axes
+from ..core.checks import ArgumentError, instance
+from ..core.names import drawn_names
+from ..core.plots import new_axes, plain
 from ..core.text import list_some
 
 if TYPE_CHECKING:
@@ -285,18 +286,21 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None = None,
                       ax: Axes | None = None) -> Axes:
     """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them."""
-    splits = splits or {"images": np.arange(len(items))}
-    height = 1.0 + 0.28 * len(items.classes)
+    classes, parts = instance("items", items, ImageItems).classes, {"images": np.arange(len(items))}
+    if splits is not None:
+        instance("splits", splits, Mapping)
+        parts = dict(splits)
+    height = 1.0 + 0.28 * len(classes)
     ax = new_axes(ax, (6, min(height, 8)), dpi=80, layout="constrained")
-    left = np.zeros(len(items.classes))
-    for name, indices in splits.items():
+    left = np.zeros(len(classes))
+    for name, indices in parts.items():
         rows = index_array(f"splits[{name!r}]", indices, len(items))
-        counts = np.bincount(items.targets[rows], minlength=len(items.classes))
-        ax.barh(range(len(items.classes)), counts, left=left, label=name)
+        counts = np.bincount(items.targets[rows], minlength=len(classes))
+        ax.barh(range(len(classes)), counts, left=left, label=plain(name))
         left += counts
-    ax.set_yticks(range(len(items.classes)), items.classes, fontsize=8 if len(items.classes) < 20 else 5)
+    ax.set_yticks(range(len(classes)), drawn_names(classes), fontsize=8 if len(classes) < 20 else 5)
     ax.invert_yaxis()
     ax.set_xlabel("images")
-    if len(splits) > 1:
+    if len(parts) > 1:
         ax.legend()
     return ax

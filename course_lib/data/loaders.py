@@ -6,7 +6,7 @@ alone, the next one made while the network works on this one."""
 # %% ../../nbs/library/data/loaders.ipynb #c6d45f03
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, instance, number, one_of, shown, whole
+from ..core.device import choose_device
 from ..core.plots import show_images
 from ..core.random import generator_for
 from .datasets import default_augmentation
@@ -69,7 +70,7 @@ class ImageLoader:
                              "how many images each class has.")
         if len(self.targets) != len(self.images):
             raise ValueError(f"{len(self.images):,} images but {len(self.targets):,} targets; there must be one each.")
-        self.device = torch.device(self.device)
+        self.device = choose_device(self.device)
 
     @property
     def num_samples(self) -> int:
@@ -173,7 +174,7 @@ def make_loaders(
     prefetch: int = 1,
 ) -> Loaders:
     """Split, and make a shuffled, augmented loader for training and a plain one for validation."""
-    items = presized.items
+    items = instance("presized", presized, PresizedImages).items
     train, valid = split_items(items, valid_fraction, seed, official=official)
     if isinstance(augmentation, str):
         one_of("augmentation", augmentation, ["default"], hint="Or give an Augmentation, or None for no change.")
@@ -185,6 +186,19 @@ def make_loaders(
                    items.classes)
 
 # %% ../../nbs/library/data/loaders.ipynb #30b5e6ff
+def _shown_batch(batch: object, classes: Sequence[str] | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and the numbers of their classes. Raises: `ArgumentError` naming `batch` or `classes` for others."""
+    x, y = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
+    if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3 \
+            or not x.numel() or y.shape != x.shape[:1] or x.is_complex() or y.is_floating_point() or y.is_complex():
+        raise ArgumentError("batch must be a loader, or a pair (x, y) of tensors: images (N, 3, height, width), and "
+                            f"the numbers of their classes (N,); not {shown(batch)}.")
+    names = instance("classes", () if classes is None else classes, (tuple, list))
+    if names and not 0 <= int(y.min()) <= int(y.max()) < len(names):
+        raise ArgumentError(f"classes names {len(names)}, but y goes from {int(y.min())} to {int(y.max())}.")
+    return x, y
+
+
 def show_batch(
     batch: ImageLoader | tuple[torch.Tensor, torch.Tensor],  # a loader, or the `(x, y)` that it gave
     classes: Sequence[str] | None = None,
@@ -198,14 +212,21 @@ def show_batch(
     """Draw the first images of a batch, each with its class above it. A loader's `epoch` is left as it was."""
     if isinstance(batch, ImageLoader):
         loader = replace(batch, prefetch=0)
-        classes = classes or loader.classes
+        classes = loader.classes if classes is None else classes
         if isinstance(loader.transform, BatchTransform):
-            mean, std = mean or loader.transform.mean, std or loader.transform.std
+            mean = loader.transform.mean if mean is None else mean
+            std = loader.transform.std if std is None else std
         batch = next(iter(loader))
-    x, y = batch[0][:rows * columns].float().cpu(), batch[1][:rows * columns].cpu()
+    count = whole("rows", rows) * whole("columns", columns)
+    x, y = (part[:count].detach().cpu() for part in _shown_batch(batch, classes))
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and (getattr(values, "ndim", 1) != 1 or 3 != len(
+                [number(f"{name}[...]", one) for one in instance(name, values, Iterable)])):
+            raise ArgumentError(f"{name} = {values} must be three numbers, one for each colour.")
+    x = x.float()
     if mean is None or std is None:  # not known: stretch to what is there
         x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
     else:
-        x = x * torch.as_tensor(std).view(1, -1, 1, 1) + torch.as_tensor(mean).view(1, -1, 1, 1)
-    titles = [classes[int(i)] if classes else str(int(i)) for i in y]
+        x = x * torch.tensor([*std]).view(1, -1, 1, 1) + torch.tensor([*mean]).view(1, -1, 1, 1)
+    titles = [str(classes[int(i)]) if classes else str(int(i)) for i in y]
     return show_images(list(x.permute(0, 2, 3, 1).clamp(0, 1).numpy()), titles, columns=columns, ax=ax)

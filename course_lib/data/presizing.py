@@ -24,7 +24,7 @@ from typing import IO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.files import StorageError, disk_errors, json_object, lock
 from .items import ImageItems, plain_name, warn_of_losses
 
@@ -118,6 +118,8 @@ PAD_COLOUR = (124, 116, 104)  # the mean of ImageNet's photographs, which normal
 
 def square_image(image: Image.Image, size: int, resize_mode: str = "crop") -> np.ndarray:
     """`image` made square and antialiased to `size`: uint8 (size, size, 3). Raises: `BadImageError`."""
+    instance("image", image, Image.Image)
+    size, resize_mode = whole("size", size), one_of("resize_mode", resize_mode, RESIZE_MODES)
     raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))  # gone once the pixels are read
     inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0
     shorter = min(image.size)

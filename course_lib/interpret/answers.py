@@ -6,7 +6,7 @@ follows from the answers, and a way to the images, whatever order the loader giv
 # %% ../../nbs/library/interpret/answers.ipynb #9cdd9249
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, number
+from ..core.checks import ArgumentError, instance, number, shown
 from ..core.protocols import HasClasses
 from ..core.random import fork_rng, random_state, set_random_state
 from ..core.text import list_some
@@ -71,7 +71,7 @@ class Replay:
     """
 
     def __init__(self, loader: Iterable):
-        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__") or getattr(loader, "ndim", 1) == 0:
             raise ArgumentError(f"A {type(loader).__name__} cannot be iterated over. Give a loader, or a list of "
                                 "(x, y) batches.")
         self.loader, self.numbers, self.place = loader, random_state(), loader_state(loader)
@@ -172,8 +172,9 @@ class Interpretation:
 
     def __post_init__(self) -> None:
         targets = targets_of(self.logits, self.targets)
-        if not isinstance(self.classes, Iterable):
-            raise ArgumentError(f"classes = {self.classes!r} must be the names of the classes, in a list.")
+        if not isinstance(self.classes, Iterable) or isinstance(self.classes, Set | bytes) \
+                or getattr(self.classes, "ndim", 1) != 1:  # a set has no order
+            raise ArgumentError(f"classes = {shown(self.classes)} must be the names of the classes, in a list.")
         names = tuple(map(str, self.classes))
         if len(names) != self.logits.shape[1]:
             raise ArgumentError(f"{len(names)} classes are named ({list_some(names, 4, quote=False)}), but the model "
@@ -241,7 +242,7 @@ class Interpretation:
 
     def at_temperature(self, temperature: float) -> Interpretation:
         """The same answers with all logits divided by `temperature`: other probabilities, the same predictions."""
-        return replace(self, logits=self.logits / number("temperature", temperature, above=0))
+        return replace(self, logits=self.logits / number("temperature", temperature, least=1e-6, most=1e6))
 
     def inputs(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """What the model was given for these rows: float (rows, ...), on the CPU. Raises as `images` does."""
@@ -262,7 +263,7 @@ def _known_classes(loaders: Iterable[object], num_classes: int) -> Sequence[str]
     """The first names of classes that a loader, or the data set within it, knows; else their numbers."""
     for loader in loaders:
         for owner in _with_data_sets(loader):
-            if isinstance(owner, HasClasses) and owner.classes:
+            if isinstance(owner, HasClasses) and owner.classes is not None and len(owner.classes):
                 return owner.classes
     return tuple(map(str, range(num_classes)))
 
@@ -290,6 +291,7 @@ def interpret(
     Raises: `ValueError` for an empty loader, one that drops images, missing targets, or names that do not fit the
     model's scores.
     """
+    instance("learner", learner, Learner)
     loader = learner.valid_loader if loader is None else loader
     if loader is None:
         raise ArgumentError("This learner has no validation loader. Give the loader that shall be interpreted.")
@@ -301,5 +303,5 @@ def interpret(
     if targets is None or targets.ndim != 1:
         what = "x alone" if targets is None else f"targets of shape {tuple(targets.shape)}"
         raise ArgumentError(f"The loader gave {what}, but what is right must be known: one class number an image.")
-    names = classes or _known_classes((loader, learner.train_loader), logits.shape[1])
+    names = _known_classes((loader, learner.train_loader), logits.shape[1]) if classes is None else classes
     return Interpretation(logits, targets, names, replay)

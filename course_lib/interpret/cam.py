@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError
+from ..core.checks import ArgumentError, instance
 from ..core.modes import preserve_modes
 from ..core.plots import as_pixels
 from ..core.protocols import LooksAtMirrorImages
@@ -95,7 +95,7 @@ def find_map_layer(model: nn.Module, x: torch.Tensor, layer: str | nn.Module | N
         layer = next((name for name, module in names.items() if module is layer), type(layer).__name__)
     elif layer is None:
         layer = "body" if "body" in names else _last_map_layer(model, x)
-    if layer not in names:
+    if not isinstance(layer, str) or layer not in names:
         raise ArgumentError(f"The model has no layer {layer!r}. Names are those of model.named_modules(): "
                             f"{list_some(list(names), 6, quote=False)}.")
     return layer, names[layer]
@@ -104,7 +104,7 @@ def find_map_layer(model: nn.Module, x: torch.Tensor, layer: str | nn.Module | N
 @contextmanager
 def explaining(model: nn.Module | Learner, x: torch.Tensor) -> Iterator[tuple[nn.Module, torch.Tensor]]:
     """Within it, the model in evaluation mode but with gradients, and a copy of the images on its device."""
-    model = model.model if isinstance(model, Learner) else model
+    model = instance("model", model.model if isinstance(model, Learner) else model, nn.Module)
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
         what = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
         raise ArgumentError("Grad-CAM takes images (N, channels, height, width), at least one, a float tensor "

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from ..core.checks import ArgumentError, whole
+from ..core.checks import ArgumentError, shown, whole
 
 # %% auto #0
 __all__ = []
@@ -25,7 +25,7 @@ def as_numbers(values: object, name: str) -> torch.Tensor:
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(f"{name} = {values!r} must be whole numbers: one number, a list or a tensor.") from None
+        raise ArgumentError(f"{name} = {shown(values)} must be whole numbers: one, a list or a tensor.") from None
 
 
 def class_indices(values: torch.Tensor | Sequence[int] | int, num_classes: int, name: str) -> torch.Tensor:
@@ -36,10 +36,11 @@ def class_indices(values: torch.Tensor | Sequence[int] | int, num_classes: int, 
     if values.ndim != 1 or values.dtype == torch.bool or values.is_floating_point() or values.is_complex():
         raise ArgumentError(f"{name} must hold one whole number an image, the number of its class, but have shape "
                             f"{tuple(values.shape)} and type {values.dtype}.")
+    values = values.long()
     if not 0 <= values.min() <= values.max() < num_classes:
         raise ArgumentError(f"{name} hold numbers from {values.min()} to {values.max()}, but there are {num_classes} "
                             "classes, counted from 0. Does the list of classes belong to these images?")
-    return values.long()
+    return values
 
 
 def paired_classes(
@@ -63,20 +64,23 @@ def row_numbers(rows: object, count: int) -> list[int]:
         if found.dtype == torch.bool and found.shape == (count,):
             found = found.nonzero()
         numbers = found.reshape(-1).tolist()
-        if found.dtype == torch.bool or found.is_floating_point() or not 0 <= min(numbers) <= max(numbers) < count:
+        odd = found.dtype == torch.bool or found.is_floating_point() or found.is_complex()
+        if odd or not 0 <= min(numbers) <= max(numbers) < count:
             raise ValueError
     except ValueError:  # `min` of none is one, too
-        raise RowError(f"rows = {rows} must be one or more numbers from 0 to {count - 1}.") from None
+        raise RowError(f"rows = {shown(rows)} must be one or more numbers from 0 to {count - 1}.") from None
     return numbers
 
 # %% ../../nbs/library/interpret/checks.ipynb #0b6c2089
 def scores(values: torch.Tensor, name: str = "The model's scores") -> torch.Tensor:
     """`values` if they are floating-point numbers, (N, classes)."""
-    if not isinstance(values, torch.Tensor) or values.ndim != 2 or not values.is_floating_point():
+    if not isinstance(values, torch.Tensor) or values.ndim != 2 or not values.is_floating_point() \
+            or values.layout != torch.strided:
         what = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else (
             f"a {type(values).__name__}")
-        raise ArgumentError(f"{name} must be one score a class, a float tensor (N, classes), but are {what}.")
-    if bad := int((~values.isfinite()).any(dim=1).sum()):
+        raise ArgumentError(f"{name} must be one score a class, a dense float tensor (N, classes), but are "
+                            f"{what}.")
+    if bad := int((~values.float().isfinite()).any(dim=1).sum()):  # in float32, as all figures
         raise ArgumentError(f"{name} of {bad} of {len(values)} images are no finite numbers: the model's weights or "
                             "the images are broken. Look at its training loss.")
     return values

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, one_of, whole
+from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.names import drawn_names
 from ..core.plots import new_axes, show_images
 from .answers import Interpretation
@@ -53,7 +53,8 @@ def _write_counts(ax: Axes, matrix: torch.Tensor, shares: np.ndarray, size: floa
 # %% ../../nbs/library/interpret/plots.ipynb #3b18a457
 def plot_confusion_matrix(interpretation: Interpretation, *, ax: Axes | None = None) -> Axes:
     """Draw the confusion matrix: counts, and with up to 12 classes their share of the row. Empty cells are zeros."""
-    count, matrix = len(interpretation.classes), interpretation.matrix
+    matrix = instance("interpretation", interpretation, Interpretation).matrix
+    count = len(matrix)
     few, (colours, shares) = count <= 12, _matrix_colours(matrix)
     side = min(1.9 + 0.85 * count if few else 2.2 + 0.2 * count, 12)
     ax = new_axes(ax, (side, 0.9 * side if few else side), dpi=80, layout="constrained")
@@ -76,6 +77,7 @@ def plot_confusion_matrix(interpretation: Interpretation, *, ax: Axes | None = N
 # %% ../../nbs/library/interpret/plots.ipynb #fb88f3ec
 def plot_class_errors(interpretation: Interpretation, *, ax: Axes | None = None) -> Axes:
     """Bars of the error of each class, with the counts behind it, the highest first; classes without images last."""
+    instance("interpretation", interpretation, Interpretation)
     rows = sorted(zip(class_errors(interpretation), drawn_names(interpretation.classes), strict=True),
                   key=lambda pair: (pair[0].error is None, -(pair[0].error or 0)))
     ax = new_axes(ax, (6, 1.1 + min(0.3, 7 / len(rows)) * len(rows)), dpi=80, layout="constrained")
@@ -95,6 +97,7 @@ def plot_class_errors(interpretation: Interpretation, *, ax: Axes | None = None)
 
 def plot_reliability(interpretation: Interpretation, bins: int = 10, *, ax: Axes | None = None) -> Axes:
     """Draw the accuracy in each bin of confidence, the gap to the mean confidence, and the number of images."""
+    instance("interpretation", interpretation, Interpretation)
     result = reliability(interpretation.probabilities, interpretation.targets, bins)
     ax = new_axes(ax, (4.2, 4), dpi=80, layout="constrained")
     full = result.counts.numpy() > 0
@@ -138,7 +141,8 @@ def _grid(pictures: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], co
 
 def show_top_losses(interpretation: Interpretation, count: int = 8, *, columns: int = 4) -> np.ndarray:
     """Draw the images with the largest losses: actual class, what it was called, how surely, loss. Gives the Axes."""
-    samples = top_losses(interpretation, count)
+    samples = top_losses(instance("interpretation", interpretation, Interpretation), count)
+    columns = whole("columns", columns)
     names = _short_names(interpretation)
     said = ["recognised" if s.actual == s.predicted else f"called {names[s.predicted]}" for s in samples]
     titles = [f"{names[s.actual]}\n{words}: {s.probability:.0%}\nloss {s.loss:.2f}"
@@ -189,9 +193,10 @@ def show_most_confused(
     """
     import matplotlib.pyplot as plt
 
-    names, count = interpretation.classes, whole("count", count)
-    chosen = [one_of(f"There is no class {name!r}: pair", str(name), names) for name in pair or ()]
-    if chosen and (len(chosen) != 2 or isinstance(pair, str) or any(names.count(name) > 1 for name in chosen)):
+    names, count = instance("interpretation", interpretation, Interpretation).classes, whole("count", count)
+    chosen = [one_of(f"There is no class {name!r}: pair", str(name), names)
+              for name in (() if pair is None else instance("pair", pair, (tuple, list)))]
+    if pair is not None and (len(chosen) != 2 or any(names.count(name) > 1 for name in chosen)):
         raise ArgumentError(f"pair = {pair!r} must be the names of two classes, each the name of one class only.")
     own, other = map(names.index, chosen) if chosen else confused_pair(interpretation)
     axes = plt.subplots(2, 2, figsize=(8.8, 1.3 + 3.1 * -(-count // 3)), dpi=62, layout="constrained")[1]
@@ -216,7 +221,7 @@ def show_grad_cam(
     even = "Give an even number: each image stands beside its map."
     if whole("columns", columns, 2, even) % 2:
         raise ArgumentError(f"columns = {columns} is odd. {even}")
-    rows = row_numbers(rows, len(interpretation))
+    rows = row_numbers(rows, len(instance("interpretation", interpretation, Interpretation)))
     numbers = (interpretation.predicted if of == "predicted" else interpretation.targets)[rows]
     pictures = interpretation.images(rows)
     found = grad_cam(model, interpretation.inputs(rows), numbers, layer=layer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.checks import ArgumentError, number, one_of
+from ..core.checks import ArgumentError, instance, number, one_of
 from ..core.plots import new_axes
 from .figures import is_nothing
 
@@ -75,7 +75,7 @@ def _lrs_and_momentum(optimizer: torch.optim.Optimizer) -> tuple[list[float], fl
 class Recorder(Callback):
     """Remembers what plots and tables need, over all fits of its learner.
 
-    For each step `losses`, `rates` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
+    For each step `losses`, `lrs` (one per parameter group) and `momenta`; for each epoch a dict in `rows`.
     """
     order = 10
 
@@ -115,9 +115,11 @@ class Recorder(Callback):
         return {name: list(getattr(self, name)) for name in ("rows", "losses", "lrs", "momenta")}
 
     def load_state(self, state: dict) -> None:
+        state = {"lrs": instance("state", state, Mapping).get("rates"), **state}  # as they were called before
+        kept = [list(instance(f"state[{name!r}]", state.get(name), (list, tuple)))  # type: ignore[arg-type]
+                for name in ("rows", "losses", "lrs", "momenta")]
         self.clear()
-        self.rows, self._losses, self.momenta = (list(state[name]) for name in ("rows", "losses", "momenta"))
-        self.lrs = list(state["lrs"] if "lrs" in state else state["rates"])  # as it was called before
+        self.rows, self._losses, self.lrs, self.momenta = kept
 
 # %% ../../nbs/library/learner/callbacks.ipynb #1323a8c5
 def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
@@ -125,7 +127,7 @@ def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
 
     The start is corrected, so that the first smoothed value is the first value (Kingma and Ba 2015, section 3).
     """
-    number("beta", beta, least=0, below=1)
+    beta = number("beta", beta, least=0, below=1)
     smoothed, mean = [], 0.0
     try:
         for n, value in enumerate(values, start=1):
@@ -138,12 +140,12 @@ def smooth(values: Sequence[float], beta: float = 0.9) -> list[float]:
 # %% ../../nbs/library/learner/callbacks.ipynb #728e0c0b
 def plot_losses(recorder: Recorder, ax: Axes | None = None, *, beta: float = 0.9) -> Axes:
     """Draw the training loss of every step, its smoothed curve, and the validation loss at the epochs' ends."""
-    if not recorder.losses:
+    if not instance("recorder", recorder, Recorder).losses:
         raise ValueError("There are no losses to draw yet. Train first: learner.fit(epochs).")
+    steps, smoothed = range(1, len(recorder.losses) + 1), smooth(recorder.losses, beta)
     ax = new_axes(ax)
-    steps = range(1, len(recorder.losses) + 1)
     ax.plot(steps, recorder.losses, color="C0", alpha=0.25, linewidth=1)
-    ax.plot(steps, smooth(recorder.losses, beta), color="C0", label="training (smoothed)")
+    ax.plot(steps, smoothed, color="C0", label="training (smoothed)")
     valid = [(row["step"], row["valid_loss"]) for row in recorder.rows if "valid_loss" in row]
     if valid:
         ax.plot(*zip(*valid, strict=True), "o-", color="C1", label="validation")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..core.checks import instance
 from ..core.files import replacing
 from ..core.modes import preserve_modes
 from ..core.protocols import HasClasses, HasEpoch, PartOfModel
@@ -78,7 +80,7 @@ def _write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], document
 
     try:
         text = json.dumps(document)
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"A checkpoint's metadata must be text, numbers, lists or dicts: {error}.") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     # A copy of each: safetensors refuses tensors that share memory, and wants them in row-major order.
@@ -150,7 +152,7 @@ def _read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """All tensors of a checkpoint, on the CPU, and its document."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = _path_of(path)
     try:
         document = _read_document(path)
         with safe_open(path, framework="pt") as file:  # a copy of each, so that the file is free again
@@ -242,12 +244,20 @@ def _training_state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict]:
     return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, document
 
 # %% ../../nbs/library/learner/checkpoint.ipynb #22b2d834
+def _path_of(path: str | Path) -> Path:
+    instance("path", path, (str, os.PathLike))
+    return Path(path)
+
+
 def _write(path: str | Path, model: nn.Module, metadata: Mapping[str, object], training: dict | None = None,
            tensors: Mapping[str, torch.Tensor] | None = None) -> None:
-    refuse_lazy(_plain(model))
+    path = _path_of(path)
+    refuse_lazy(_plain(instance("model", model, nn.Module)))
+    for name in instance("metadata", metadata, Mapping):
+        instance("a name in metadata", name, str)  # JSON would make text of a number
     weights = {f"model/{name}": tensor for name, tensor in _plain(model).state_dict().items()}
     document = {"version": _FORMAT_VERSION, "training": training, "metadata": dict(metadata)}
-    _write_safetensors(Path(path), {**weights, **(tensors or {})}, document)
+    _write_safetensors(path, {**weights, **(tensors or {})}, document)
 
 
 def save_weights(
@@ -256,7 +266,7 @@ def save_weights(
     metadata: Mapping[str, object] | None = None,  # what predicting needs: classes, backbone, image size, mean, std ...
 ) -> None:
     """Write a model and what is needed to use it to a safetensors file, whole or not at all: no learner needed."""
-    _write(path, model, metadata or {})
+    _write(path, model, {} if metadata is None else metadata)
 
 
 def save_checkpoint(
@@ -269,12 +279,13 @@ def save_checkpoint(
     `classes` (from the training loader, if it has them), `epoch` and `results` are added to the metadata.
     """
     training, tensors = None, None
-    if learner.optimizer is not None:
+    if instance("learner", learner, Learner).optimizer is not None:
         tensors, training = _training_state(learner)
     known: dict[str, object] = {"epoch": learner.epoch, "results": learner.results}
     if isinstance(learner.train_loader, HasClasses):
         known["classes"] = list(learner.train_loader.classes)
-    _write(path, learner.model, known | dict(metadata or {}), training, tensors)
+    given = {} if metadata is None else instance("metadata", metadata, Mapping)
+    _write(path, learner.model, known | dict(given), training, tensors)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -318,7 +329,8 @@ def load_weights(path: str | Path, model: nn.Module, *, classes: Sequence[str] |
     Raises: as `load_checkpoint`, and `CheckpointError` naming the tensors or classes that differ; nothing is changed.
     """
     tensors, metadata = load_checkpoint(path)
-    _check_fit(Path(path), tensors, metadata, model, classes)
+    names = None if classes is None else instance("classes", classes, (list, tuple))
+    _check_fit(Path(path), tensors, metadata, instance("model", model, nn.Module), names)
     _plain(model).load_state_dict(tensors)
     return metadata
 
@@ -361,8 +373,9 @@ def resume_training(path: str | Path, learner: Learner, *, classes: Sequence[str
 
     Raises: as `load_weights`; `CheckpointError` when the checkpoint holds weights alone.
     """
-    path = Path(path)
+    instance("learner", learner, Learner)
     tensors, document = _read_safetensors(path)
+    path = Path(path)
     if classes is None and isinstance(learner.train_loader, HasClasses):
         classes = learner.train_loader.classes
     _check_fit(path, _part(tensors, "model"), document["metadata"], learner.model, classes)
@@ -386,7 +399,9 @@ class Checkpoint(Watch):
     def __init__(self, folder: str | Path, metadata: Mapping[str, object] | None = None, *, monitor: str | None = None,
                  mode: str | None = None):
         super().__init__(monitor, mode)
-        self.folder, self.metadata = Path(folder), metadata
+        instance("folder", folder, (str, os.PathLike))
+        self.folder = Path(folder)
+        self.metadata = None if metadata is None else instance("metadata", metadata, Mapping)
 
     @property
     def last_path(self) -> Path:
@@ -425,7 +440,8 @@ def preserved(learner: Learner) -> Iterator[None]:
 
     For trying something on it, such as a range of learning rates; it all comes back after an error, too.
     """
-    attributes, callbacks = dict(vars(learner)), [(callback, callback.state()) for callback in learner.callbacks]
+    attributes = dict(vars(instance("learner", learner, Learner)))
+    callbacks = [(callback, callback.state()) for callback in learner.callbacks]
     strategy = learner.strategy.state()
     optimizer = None if learner.optimizer is None else copy.deepcopy(learner.optimizer.state_dict())
     loaders = [(loader, loader_state(loader)) for loader in (learner.train_loader, learner.valid_loader)]

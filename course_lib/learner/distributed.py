@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
@@ -312,14 +312,14 @@ class DistributedStrategy(Strategy):
         self.parallel: nn.parallel.DistributedDataParallel | None = None
 
     @contextmanager
-    def fitting(self, model: nn.Module, loader: object) -> Iterator[None]:
+    def fitting(self, model: nn.Module, loader: Iterable) -> Iterator[None]:
         """Within it gradients are averaged over the processes, and BatchNorms see the rows of all."""
         _check_shards(loader, self.processes.world_size)
         parallel = nn.parallel.DistributedDataParallel
         # BatchNorms learn the same statistics everywhere, so none need be sent; newer versions have a new word for it
         words = {"broadcast_buffers", "forward_sync_buffers"} & set(signature(parallel).parameters)
         try:
-            with sync_batch_norms(model):
+            with self.own.fitting(model, loader), sync_batch_norms(model):
                 self.parallel = parallel(model, **{max(words): False})  # type: ignore[arg-type]
                 yield
         finally:

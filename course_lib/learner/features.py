@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import number, whole
+from ..core.checks import ArgumentError, instance, number, whole
+from ..core.device import choose_device
 from ..core.files import lock, replacing
 from ..core.modes import preserve_modes
 from ..core.protocols import FixedLayer
@@ -190,6 +191,15 @@ class FeatureLoader:
     epoch: int = 0
     drop_last: bool | None = None  # by default the same as `shuffle`, as in `ImageLoader`
     shard: tuple[int, int] = (0, 1)  # as in `ImageLoader`
+
+    def __post_init__(self) -> None:
+        x, y = (instance(name, getattr(self, name), torch.Tensor) for name in ("features", "targets"))
+        if x.ndim < 2 or 0 in x.shape[:2] or y.shape != x.shape[1:2] or y.is_floating_point() or y.is_complex():
+            raise ArgumentError(f"features = {tuple(x.shape)} must be (views, N, ...), and targets = {tuple(y.shape)} "
+                                f"of {y.dtype} a whole number for each of N.")
+        for name, least in (("batch_size", 1), ("seed", 0), ("epoch", 0)):
+            setattr(self, name, whole(name, getattr(self, name), least))
+        self.device = choose_device(self.device)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.targets), self.batch_size)
@@ -448,6 +458,9 @@ def cached_features(
     reached. Cached and live logits are the same but for rounding.
     """
     check_views(views)
+    instance("learner", learner, Learner)
+    if not isinstance(memory_limit, float) or memory_limit != float("inf"):
+        memory_limit = number("memory_limit", memory_limit, least=0, hint="It is a number of bytes.")
     stand_ins = _stand_ins(learner, views, memory_limit, echo or _voice(learner)) if keep else None
     if stand_ins is None:
         yield False

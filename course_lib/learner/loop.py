@@ -12,7 +12,7 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from ..core.device import choose_device, disable_malloc_trim
+from ..core.device import choose_device
 from ..core.modes import evaluation_mode
 from course_lib.learner.callbacks import (
     Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
@@ -123,10 +123,7 @@ class Learner:
 
     def fit(self, epochs: int, lr: float | Sequence[float] | None = None, *,
             callbacks: Iterable[Callback] = ()) -> None:
-        """Train for `epochs`, at one rate or one per parameter group.
-
-        On a CPU the process keeps freed memory from here on (`disable_malloc_trim`).
-        """
+        """Train for `epochs`, at one rate or one per parameter group."""
         self.start_fit(epochs, lr)
         extra = list(callbacks)
         try:
@@ -160,8 +157,6 @@ class Learner:
         self.model.zero_grad()  # an interrupted fit may have left some
         self.epoch = self.step = self.batch_index = 0
         self.results, self.stop_training = {}, False
-        if self.device.type == "cpu":
-            disable_malloc_trim()
 
     def run_epoch(self) -> None:
         """Train on every batch, then evaluate; the figures go to `results`."""

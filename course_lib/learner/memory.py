@@ -12,10 +12,11 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, whole
+from ..core.checks import ArgumentError, instance, number, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
+from .checks import check_batch, check_loader
 from .figures import Count
 from ..models import Backbone, Classifier, body_blocks
 
@@ -32,7 +33,11 @@ def without_values(
              for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     with preserve_modes(model):
         model.train(training)
-        yield lambda x: torch.func.functional_call(model, state, (x,)), state
+        try:
+            yield lambda x: torch.func.functional_call(model, state, (x,)), state
+        except RuntimeError as error:  # a `Backbone` says so itself
+            raise ArgumentError(f"model = {type(model).__name__} does not take images (N, 3, height, width) of this "
+                                f"image_size: {error}") from error
 
 
 def model_blocks(model: nn.Module) -> list[nn.Module]:
@@ -50,6 +55,7 @@ def body_of(model: nn.Module) -> Backbone | None:
 
 def image_size_for(model: nn.Module, image_size: int | None = None) -> int:
     """`image_size`, or the one that the model is meant for (224 where nobody knows)."""
+    instance("model", model, nn.Module)
     if image_size is None:
         return body.input_size if (body := body_of(model)) else 224
     return whole("image_size", image_size, hint="It counts pixels: 224, for instance.")
@@ -175,10 +181,12 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
     image fits, `ValueError` for what is no batch of colour images.
     """
     with preserved(learner):
-        x, y = next(iter(learner.train_loader))
+        loader = check_loader(learner.train_loader, "training loader")
+        x, y = check_batch(next(iter(loader), None))
     if x.ndim != 4 or x.shape[1] != 3:
         raise ArgumentError(f"find_batch_size counts for colour images (N, 3, height, width), and the loader gives "
                             f"{tuple(x.shape)}.")
+    memory = None if memory is None else number("memory", memory, least=0, hint="It is a number of bytes.")
     side, on_cpu = math.ceil(math.sqrt(x.shape[2] * x.shape[3])), learner.device.type == "cpu"
     if on_cpu and memory is None:
         import psutil

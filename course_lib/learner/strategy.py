@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..core.checks import one_of
+from ..core.checks import ArgumentError, number, one_of
+from ..core.device import disable_malloc_trim
 from .checks import explaining
 from .figures import Count, is_nothing
 from ..recipes import PRECISIONS
@@ -28,8 +29,14 @@ __all__ = ['make_adamw', 'Strategy', 'create_strategy']
 # %% ../../nbs/library/learner/strategy.ipynb #d674a19c
 def make_adamw(groups: list[dict], weight_decay: float = 0.01) -> torch.optim.Optimizer:
     """The default optimiser: AdamW (Loshchilov and Hutter 2019), fused where PyTorch can."""
-    devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
+    weight_decay = number("weight_decay", weight_decay, least=0)
+    try:
+        groups = [{**group, "params": list(group["params"])} for group in groups]  # a generator is read once
+        devices = {parameter.device.type for group in groups for parameter in group["params"]}
+        return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True if devices <= {"cpu", "cuda"} else None)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ArgumentError("groups must be dicts with parameters, as [{'params': model.parameters(), 'lr': 1e-3}]: "
+                            f"{error}") from error
 
 # %% ../../nbs/library/learner/strategy.ipynb #e9fd45ab
 class Strategy:
@@ -37,7 +44,9 @@ class Strategy:
     sums = False  # whether gradients are of `count * loss`, for who divides them by all counts later
 
     def fitting(self, model: nn.Module, loader: Iterable) -> AbstractContextManager[None]:
-        """What a fit of `model` on `loader` needs around it."""
+        """What a fit of `model` on `loader` needs around it. On a CPU the process keeps freed memory from here on."""
+        if next(model.parameters()).device.type == "cpu":
+            disable_malloc_trim()
         return nullcontext()
 
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:

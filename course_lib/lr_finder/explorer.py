@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.checks import number, whole
+from ..core.checks import instance, number, whole
 from ..core.plots import figure_png, is_interactive, show_explorer, show_png
 from ..learner import Learner, NonFiniteLossError, Recorder, StopOnNonFiniteLoss, preserved, smooth
 from .finder import LRSweep, plot_lr_sweep, suggest_valley
@@ -87,7 +87,7 @@ def plot_lr_run(sweep: LRSweep, runs: Sequence[LRRun], lr: float, axes: Sequence
 
 def _nearest_run(runs: Sequence[LRRun], lr: float) -> LRRun:
     """The run whose rate differs from `lr` by the smallest factor."""
-    return min(runs, key=lambda run: abs(math.log(run.lr / lr)))
+    return min(runs, key=lambda run: abs(math.log(run.lr) - math.log(lr)))
 
 
 def _run_title(run: LRRun) -> str:
@@ -128,9 +128,11 @@ def explore_lrs(sweep: LRSweep, runs: Sequence[LRRun], lr: float | None = None, 
     Where nobody could move the slider, its picture alone; a live explorer carries the picture, too, for pages that
     show a saved notebook. `lr`: where it begins, by default at `suggest_valley`. `live`: decide it yourself.
     """
+    for run in instance("runs", runs, (list, tuple)):
+        instance("runs[...]", run, LRRun, "try_lrs makes them.")
     if not runs:
         raise ValueError("There is no run to show. Make some first: try_lrs(learner, [1e-4, 1e-3, 1e-2]).")
-    lr = suggest_valley(sweep) if lr is None else number("lr", lr, above=0)
+    lr = suggest_valley(instance("sweep", sweep, LRSweep)) if lr is None else number("lr", lr, above=0)
     if not (is_interactive() if live is None else live):
         show_png(_run_png(sweep, runs, lr))
         return

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.checks import number, whole
+from ..core.checks import instance, number, whole
 from ..core.plots import new_axes
 from ..learner import Callback, CancelFit, Learner, smooth
-from .trial import group_ratios, on_trial, refuse_hopeless_loss
+from .trial import (
+    check_sweep, group_ratios, on_trial, refuse_hopeless_loss)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,6 +76,9 @@ class LRSweep:
     iterations: int  # how many were asked for
     ratios: tuple[float, ...] = (1.0,)
     diverged_at: float | None = None  # the rate beside which the loss was too large
+
+    def __post_init__(self) -> None:
+        check_sweep(self.lrs, self.losses, self.smoothed, self.iterations)
 
     def __repr__(self) -> str:
         diverged = self.diverged_at is not None
@@ -162,13 +166,13 @@ def lr_find(
 # %% ../../nbs/04_lr_finder.ipynb #8e7738d9
 def suggest_minimum(sweep: LRSweep, divide: float = 10.0) -> float:
     """A tenth of the rate of the lowest smoothed loss; with `divide=1`, that rate."""
-    lrs, losses = sweep.curve()
-    return float(lrs[losses.argmin()]) / divide
+    lrs, losses = instance("sweep", sweep, LRSweep).curve()
+    return float(lrs[losses.argmin()]) / number("divide", divide, above=0)
 
 # %% ../../nbs/04_lr_finder.ipynb #a148316d
 def suggest_steep(sweep: LRSweep) -> float:
     """The rate at which the smoothed loss falls fastest, per factor of the rate."""
-    lrs, losses = sweep.curve()
+    lrs, losses = instance("sweep", sweep, LRSweep).curve()
     return float(lrs[(np.diff(losses) / np.diff(np.log(lrs))).argmin()])
 
 # %% ../../nbs/04_lr_finder.ipynb #86e39abe
@@ -192,7 +196,7 @@ def suggest_valley(sweep: LRSweep) -> float:
     Half, as a third and a sixth, both rounded down. The start is counted back from the
     last point as if the chain had no gaps.
     """
-    lrs, losses = sweep.curve()
+    lrs, losses = instance("sweep", sweep, LRSweep).curve()
     end, length = longest_fall(losses.tolist())
     third = length / 3
     return float(lrs[max(end - length + int(third) + int(third / 2), 0)])
@@ -217,7 +221,7 @@ def slide_window(losses: np.ndarray) -> tuple[int, int]:
 # %% ../../nbs/04_lr_finder.ipynb #90c3b572
 def suggest_slide(sweep: LRSweep) -> float:
     """The rate at the left end of the window of `slide_window`."""
-    lrs, losses = sweep.curve()
+    lrs, losses = instance("sweep", sweep, LRSweep).curve()
     return float(lrs[slide_window(losses)[0]])
 
 # %% ../../nbs/04_lr_finder.ipynb #30cecbeb
@@ -233,6 +237,7 @@ def plot_lr_sweep(sweep: LRSweep, ax: Axes | None = None, *,
 
     Grey where no suggestion looks. A curve too short for one can still be looked at.
     """
+    instance("sweep", sweep, LRSweep)
     ax = new_axes(ax)
     ax.plot(sweep.lrs, sweep.losses, color="C0", alpha=0.3, linewidth=1)
     ax.plot(sweep.lrs, sweep.smoothed, color="C0", label="smoothed loss")

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from ..core.checks import ArgumentError, instance, number, whole
 from ..core.protocols import PartOfModel
 from ..learner import (Callback, Learner, NonFiniteLossError, ProgressBar, Recorder, StopOnNonFiniteLoss,
                                 preserved)
@@ -95,6 +96,18 @@ def _bar(learner: Learner, total: int, unit: str) -> Iterator[Callable[[], objec
         yield bar.update
 
 # %% ../../nbs/library/lr_finder/trial.ipynb #6908d189
+def check_sweep(lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], iterations: int) -> None:
+    """Raises `ArgumentError` for what is no curve: numbers, one of each kind for each rate above zero."""
+    whole("iterations", iterations)
+    for name, values in (("lrs", lrs), ("losses", losses), ("smoothed", smoothed)):
+        if not instance(name, values, (tuple, list)) or len(values) != len(lrs):
+            raise ArgumentError(f"{name} has {len(values)} values, and lrs {len(lrs)}; give as many of each, at least "
+                                "one.")
+        for value in values:
+            if name == "lrs" or not isinstance(value, float):  # a loss may be infinite, or no number
+                number(name, value, above=0 if name == "lrs" else None)
+
+
 def refuse_hopeless_loss(learner: Learner, loss: float, batch: int) -> None:
     """Raises `NonFiniteLossError` for a `loss` that is no number, on batch number `batch`, if no rate can help."""
     start = f"The loss is {loss} on batch {batch} of the sweep"

@@ -10,7 +10,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, number, one_of, whole
+from ..core.checks import ArgumentError, instance, number, one_of, whole
 from .sources import load_body, output_shape, size_advice
 
 # %% auto #0
@@ -31,15 +31,20 @@ class Backbone(nn.Module):
         spatial: bool = True, pretrained: bool = False,
     ):
         super().__init__()
-        self.name, self.network, self.pretrained = name, network, pretrained
-        self.num_features, self.spatial = num_features, spatial
-        self.input_size, self.mean, self.std = input_size, tuple(mean), tuple(std)
+        self.name, self.pretrained, self.spatial = str(name), pretrained, spatial
+        self.network = instance("network", network, nn.Module)
+        self.num_features = whole("num_features", num_features)
+        self.input_size = whole("input_size", input_size)
+        mean, std = instance("mean", mean, (tuple, list)), instance("std", std, (tuple, list))
+        self.mean = tuple(number("mean", one) for one in mean)
+        self.std = tuple(number("std", one, above=0) for one in std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = instance("x", x, torch.Tensor)
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ArgumentError(
                 f"{self.name} takes normalised float images of shape (N, 3, height, "
-                f"width), but was given {tuple(x.shape)} of {x.dtype}.")
+                f"width), but x is {tuple(x.shape)} of {x.dtype}.")
         try:
             return self.network(x)
         except (RuntimeError, AssertionError) as error:
@@ -73,8 +78,9 @@ def create_backbone(
 
 def count_parameters(module: nn.Module, *, trainable_only: bool = False) -> int:
     """How many numbers `module` has learned, or may still change (`trainable_only`)."""
+    parameters = instance("module", module, nn.Module).parameters()
     return sum(
-        p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
+        p.numel() for p in parameters if p.requires_grad or not trainable_only)
 
 # %% ../../nbs/02_model.ipynb #b97b450f
 def body_blocks(body: nn.Module) -> list[nn.Module]:
@@ -145,7 +151,8 @@ def create_head(
         layers["pool"] = GlobalPool(pool)
         num_features *= 2 if pool == "avgmax" else 1
     if hidden is not None:
-        wide = nn.Linear(num_features, whole("hidden", hidden), bias=False)
+        hidden = whole("hidden", hidden)
+        wide = nn.Linear(num_features, hidden, bias=False)
         nn.init.kaiming_normal_(wide.weight, nonlinearity="relu")
         layers["hidden"], layers["norm"] = wide, nn.BatchNorm1d(hidden)
         layers["activation"] = nn.ReLU()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, nearest
+from ..core.checks import ArgumentError, nearest, one_of
 from ..core.modes import preserve_modes
 
 if TYPE_CHECKING:
@@ -312,6 +312,7 @@ def load_body(name: str, pretrained: bool = True) -> LoadedBody:
     """
     if not isinstance(name, str):
         raise ArgumentError(f"backbone = {name!r} must be a name such as 'efficientnet_lite0', or a Backbone.")
+    one_of("pretrained", pretrained, (False, True))  # a word such as "no" would be true
     if name in LITE_SIZES:
         return _lite_body(name, pretrained)
     if name in _torchvision_names():

@@ -12,6 +12,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..core.checks import ArgumentError, instance, number, whole
+
 # %% auto #0
 __all__ = ['Exercise']
 
@@ -51,6 +53,19 @@ class Exercise:
     answer: Callable = field(default_factory=lambda: _unanswered, init=False)
     wrong_start: Callable | None = field(default=None, init=False)  # what the stub holds, if it is to be mended
     mistakes: list[Mistake] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "title", "task", "verified", "why", "needs"):
+            instance(name, getattr(self, name), str)
+        instance("examples", self.examples, Callable)  # type: ignore[arg-type]
+        instance("outcome", self.outcome, (Callable, type(None)))  # type: ignore[arg-type]
+        if len([instance("hints[...]", one, str) for one in instance("hints", self.hints, (tuple, list))]) != 3:
+            raise ArgumentError(f"hints = {self.hints} must be three, each of which helps more than the one before.")
+        whole("difficulty", self.difficulty, most=4)
+        whole("minutes", self.minutes)
+        number("seconds", self.seconds, above=0)
+        for name in ("tolerance", "absolute"):
+            number(name, getattr(self, name), least=0)
 
     def reference(self, function: Callable) -> Callable:
         """Decorator of the reference answer, whose name is the name of the answer."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.checks import whole
+from ..core.checks import instance, whole
 from ..core.plots import new_axes
 from .exercise import Exercise
 
@@ -28,6 +28,11 @@ class Cause:
     why: str
     right: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("text", "why"):
+            instance(name, getattr(self, name), str)
+        instance("right", self.right, bool)
+
 
 @dataclass
 class Lab:
@@ -42,7 +47,12 @@ class Lab:
     ylabel: str = "loss"
 
     def __post_init__(self) -> None:
-        if len(self.causes) != 4 or sum(cause.right for cause in self.causes) != 1:
+        for name in ("id", "title", "story", "ylabel"):
+            instance(name, getattr(self, name), str)
+        instance("curves", self.curves, Callable)  # type: ignore[arg-type]
+        instance("exercise", self.exercise, Exercise)
+        causes = [instance("causes[...]", one, Cause) for one in instance("causes", self.causes, (tuple, list))]
+        if len(causes) != 4 or sum(cause.right for cause in causes) != 1:
             raise ValueError(f"{self.id}: a lab has four causes, of which one is right.")
 
 # %% ../../nbs/library/teach/lab.ipynb #5b97f27a
@@ -67,6 +77,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
     """The curves of the broken run, and with `answer` those of the mended one beside them."""
     from matplotlib.ticker import MaxNLocator
 
+    instance("answer", answer, (Callable, type(None)))  # type: ignore[arg-type]
     ax = new_axes(ax, (6, 3.2), layout="constrained")
     points = 0
     for style, title, function in (("-", "as given", lab.exercise.wrong_start), ("--", "mended", answer)):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.checks import ArgumentError, instance, whole
+
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
@@ -23,6 +25,14 @@ class Question:
     choices: tuple[tuple[str, str], ...]  # a choice, and the answer to it
     right: int
 
+    def __post_init__(self) -> None:
+        instance("text", self.text, str)
+        for pair in instance("choices", self.choices, (tuple, list)):
+            said = [instance("choices[...]", one, str) for one in instance("choices[...]", pair, (tuple, list))]
+            if len(said) != 2:
+                raise ArgumentError(f"choices[...] = {pair} must be a choice and the answer to it.")
+        whole("right", self.right, 0, "It is the number of a choice.", most=len(self.choices) - 1)
+
 # %% ../../nbs/library/teach/questions.ipynb #b4ca28a4
 @dataclass(frozen=True)
 class Quiz:
@@ -30,6 +40,11 @@ class Quiz:
 
     title: str
     questions: tuple[Question, ...]
+
+    def __post_init__(self) -> None:
+        instance("title", self.title, str)
+        for question in instance("questions", self.questions, (tuple, list)):
+            instance("questions[...]", question, Question)
 
     def text(self) -> str:
         """All questions, choices and answers, as HTML that needs no kernel."""

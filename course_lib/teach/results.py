@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import course_lib
-from ..core.checks import ArgumentError, number
+from ..core.checks import ArgumentError, instance, number
 from ..core.files import append_line, json_object
 from ..core.text import format_value
 
@@ -76,6 +76,8 @@ def read_results(path: str | Path) -> list[dict]:
 # %% ../../nbs/library/teach/results.ipynb #6bd44e85
 def recorded_file(name: str) -> Path:
     """Where the course keeps the record `name`, such as `lighter.jsonl`; there may be no such file yet."""
+    if len(PurePath(instance("name", name, str)).parts) > 1 or "\0" in name:
+        raise ArgumentError(f"name = {name!r} must be the name of a file, without a folder, such as again.json.")
     return RECORDS / name
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..core.checks import number
+from ..core.checks import instance, number, whole
 from ..learner import Callback, Learner
 
 # %% auto #0
@@ -112,7 +112,10 @@ class FlipTTA(nn.Module):
 
     def __init__(self, model: nn.Module, axes: Sequence[Sequence[int]]):
         super().__init__()
-        self.model, self.axes = model, [list(some) for some in axes]
+        self.model = instance("model", model, nn.Module)
+        hint = "They are lists: [[3]] is the mirror image; axis 2 is the height, 3 the width."
+        self.axes = [[whole("axes", axis, 2, hint, most=3) for axis in instance("axes", some, (list, tuple), hint)]
+                     for some in instance("axes", axes, (list, tuple), hint)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = [self.model(x), *(self.model(x.flip(some)) for some in self.axes)]

@@ -47,7 +47,7 @@ def parse_trick_names(names: str | Sequence[str]) -> tuple[str, ...]:
     """Names of tricks, each once, from "mixup,ema" or a list. Raises: `ArgumentError` naming the nearest known one."""
     names = names.split(",") if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise ArgumentError(f"names = {names!r} must be a text such as 'mixup,ema', or a list of names.")
+        raise ArgumentError(f"names = {names!r} must be names of tricks: a text such as 'mixup,ema', or a list.")
     names = tuple(dict.fromkeys(name.strip().lower().replace("-", "_") for name in names if name.strip()))
     known = [*BATCH_TRICKS, *OTHER_TRICKS]
     for name in names:

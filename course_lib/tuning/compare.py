@@ -12,7 +12,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .trials import Experiment, lists_to_try
+from ..core.checks import instance
+from .trials import Experiment, by_seed, lists_to_try
 
 # %% auto #0
 __all__ = ['grid', 'summarize', 'compare']
@@ -49,8 +50,9 @@ def mean_and_std(mean: float, std: float | None, unit: str = "fraction") -> str:
 # %% ../../nbs/07_tuning.ipynb #aef8c9ba
 def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary]:
     """Mean and std of `value` for each configuration; NaN where every trial failed."""
+    instance("value", value, str)
     groups: dict[str, list[dict]] = {}
-    for row in experiment.rows:
+    for row in instance("experiment", experiment, Experiment).rows:
         groups.setdefault(json.dumps(row["config"], sort_keys=True), []).append(row)
     summaries = []
     for rows in groups.values():
@@ -72,10 +74,11 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparis
     """
     from scipy.stats import t
 
+    first, second = by_seed("first", first), by_seed("second", second)
     common = [seed for seed in first if seed in second]
     if len(common) < 2:
-        raise ValueError(f"Only {len(common)} seed is common to both: one difference "
-                         "has no standard deviation. Use two or more.")
+        raise ValueError(f"Only {len(common)} seed is common to first and second: one "
+                         "difference has no standard deviation. Use two or more.")
     differences = [second[seed] - first[seed] for seed in common]
     mean = statistics.fmean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(common))

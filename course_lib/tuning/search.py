@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.checks import ArgumentError, number, one_of, whole
+from ..core.checks import ArgumentError, instance, number, one_of, whole
 from ..core.files import LockedError, lock
+from ..core.plots import plain
 from ..learner import Callback, Learner
-from .trials import Pruned, claim, data_digest, defaults_for, distinct_seeds, results_file, run_trial
+from .trials import Pruned, claim, data_digest, defaults_for, results_file, run_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -112,7 +113,7 @@ def _check_space(trial: Callable, space: Mapping) -> None:
     """Raises `ArgumentError` unless the space fits the trial."""
     from optuna.distributions import BaseDistribution
 
-    if not space:
+    if not instance("space", space, Mapping):
         raise ArgumentError("The search space is empty: name at least one option, as in {'dropout': uniform(0, 0.5)}.")
     for name, drawn in space.items():
         if not isinstance(drawn, BaseDistribution):
@@ -241,7 +242,9 @@ def search(
     """
     from tqdm.auto import tqdm
 
-    path, trials, (seed,) = results_file(path), whole("trials", trials), distinct_seeds(seed)
+    path, trials, seed = results_file(path), whole("trials", trials), whole("seed", seed, 0, most=2**32 - 1)
+    instance("value", value, str)
+    wait = number("wait", wait, least=0, hint="It is a number of seconds.")
     _sampler(sampler, seed, 0)  # its name is checked at once
     _check_space(trial, space)
     study = _open_study(path, highest=highest, wait=wait)
@@ -258,14 +261,15 @@ def search(
                 time.sleep(0.2)  # others are at work on the last ones
 
 # %% ../../nbs/library/tuning/search.ipynb #430dd78a
-def _drawn_by_optuna(plot: Callable, study: optuna.Study, **options: object) -> Axes:
+def _drawn_by_optuna(plot: Callable, study: optuna.Study, value: str) -> Axes:
     """An Axes from one of Optuna's plots, which would otherwise change the style of all later plots."""
     import matplotlib as mpl
     import optuna
 
+    instance("study", study, optuna.Study, "search gives it back.")
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        ax = plot(study, **options)
+        ax = plot(study, target_name=plain(instance("value", value, str).replace("_", " ")))
     ax.figure.set_size_inches(6, 3.5)
     ax.figure.set_layout_engine("constrained")
     return ax
@@ -275,7 +279,7 @@ def plot_history(study: optuna.Study, value: str = "error_rate") -> Axes:
     """Draw the value of each finished trial in order, and the best so far."""
     from optuna.visualization.matplotlib import plot_optimization_history
 
-    return _drawn_by_optuna(plot_optimization_history, study, target_name=value.replace("_", " "))
+    return _drawn_by_optuna(plot_optimization_history, study, value=value)
 
 
 def plot_importances(study: optuna.Study, value: str = "error_rate") -> Axes:
@@ -283,11 +287,13 @@ def plot_importances(study: optuna.Study, value: str = "error_rate") -> Axes:
 
     Raises: `ValueError` when fewer than three trials came to their end, or all with the same value.
     """
+    from optuna import Study
     from optuna.trial import TrialState
     from optuna.visualization.matplotlib import plot_param_importances
 
+    instance("study", study, Study, "search gives it back.")
     values = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
     if len(values) < 3 or len(set(values)) < 2:
         raise ValueError(f"{len(values)} finished trials with {len(set(values))} different values say nothing about "
                          "which option matters; run more.")
-    return _drawn_by_optuna(plot_param_importances, study, target_name=value.replace("_", " "))
+    return _drawn_by_optuna(plot_param_importances, study, value=value)

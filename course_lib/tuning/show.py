@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.checks import ArgumentError
+from ..core.checks import ArgumentError, instance
 from ..core.names import drawn_names
 from ..core.plots import new_axes, plain
 from ..core.text import format_value
@@ -33,8 +33,11 @@ def experiment_table(
 ) -> str:
     """A Markdown table: the varied options, mean ± std of `value`, seeds, seconds a trial; the best row is bold."""
     summaries = summarize(experiment, value)
-    if reported is not None and len(reported) != len(summaries):
-        raise ArgumentError(f"reported has {len(reported)} entries for {len(summaries)} configurations; give one each.")
+    instance("unit", unit, str)
+    said = [] if reported is None else [instance("reported[...]", one, str) for one in
+                                        instance("reported", reported, (list, tuple))]
+    if reported is not None and len(said) != len(summaries):
+        raise ArgumentError(f"reported has {len(said)} entries for {len(summaries)} configurations; give one each.")
     names = experiment.varied or ["configuration"]
     table = [[*names, value, "seeds", "a trial takes"]]
     table[0] = [name.replace("_", " ") for name in table[0]]
@@ -47,7 +50,7 @@ def experiment_table(
                       f"{s.finished}, {s.failed} failed" if s.failed else f"{s.finished}",
                       format_value(s.seconds, "seconds")])
     if reported is not None:
-        table = [[*cells, said] for cells, said in zip(table, ["reported", *reported], strict=True)]
+        table = [[*cells, one] for cells, one in zip(table, ["reported", *said], strict=True)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
     lines.insert(1, "|---" * len(table[0]) + "|")
     return "\n".join(lines + (["", cell_text(experiment.failures) + "."] if experiment.failures else []))
@@ -63,10 +66,10 @@ def _positions(values: Sequence[Any]) -> tuple[list[float], bool, bool]:
 
 def _check_axes(experiment: Experiment, names: Sequence[str]) -> None:
     """Raises `ValueError` unless `names` are options, and all that varied."""
-    varied = experiment.varied
+    varied = instance("experiment", experiment, Experiment).varied
     for name in names:
-        if not any(name in row["config"] for row in experiment.rows):
-            raise ArgumentError(f"{name!r} is no option of this experiment. Varied were: "
+        if not any(instance("x or by", name, str) in row["config"] for row in experiment.rows):
+            raise ArgumentError(f"x or by = {name!r} is no option of this experiment. Varied were: "
                                 f"{', '.join(varied) or 'none'}.")
     if more := [name for name in varied if name not in names]:
         raise ArgumentError(f"{', '.join(more)} varied too, so one point would stand for several configurations.")
@@ -85,7 +88,8 @@ def plot_experiment(
 
     Raises: `ValueError` for a name that is no option, and when other options vary too: plot those apart.
     """
-    _check_axes(experiment, [name for name in (x, by) if name])
+    instance("unit", unit, str)
+    _check_axes(experiment, [x] if by is None else [x, by])
     ax = new_axes(ax, layout="constrained")
     xs = list(dict.fromkeys(json.dumps(row["config"][x]) for row in experiment.rows))
     places, numeric, logarithmic = _positions([json.loads(text) for text in xs])
@@ -113,9 +117,13 @@ def plot_experiment(
 # %% ../../nbs/library/tuning/show.ipynb #d1dae538
 def plot_curves(experiment: Experiment, names: Sequence[str], ax: Axes | None = None, **options: object) -> Axes:
     """Draw values over the epochs, with a band of one standard deviation to each side."""
+    instance("experiment", experiment, Experiment)
+    curves = [experiment.curve(instance("names[...]", name, str), **options)
+              for name in instance("names", names, (list, tuple))]
+    if not curves:
+        raise ArgumentError("names is empty: give at least one, such as ['valid_loss'].")
     ax = new_axes(ax, layout="constrained")
-    for index, name in enumerate(names):
-        means, stds = experiment.curve(name, **options)
+    for index, (name, (means, stds)) in enumerate(zip(names, curves, strict=True)):
         epochs = range(1, len(means) + 1)
         ax.plot(epochs, means, color=f"C{index}", label=plain(name.replace("_", " ")))
         ax.fill_between(epochs, [m - s for m, s in zip(means, stds, strict=True)],

@@ -10,6 +10,7 @@ import html
 import inspect
 import json
 import math
+import os
 import statistics
 import time
 import types
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.checks import ArgumentError, nearest, whole
+from ..core.checks import ArgumentError, instance, nearest, number, shown, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.files import LockedError, append_line, json_object, lock
 from ..core.random import fork_rng
@@ -43,15 +44,18 @@ def defaults_for(trial: Callable, names: Iterable[str]) -> dict[str, object]:
 
     Raises: `ValueError` when the trial takes no seed, takes no option of that name, or needs one that is not given.
     """
-    parameters = inspect.signature(trial).parameters.values()
+    try:
+        parameters = inspect.signature(trial).parameters.values()
+    except (TypeError, ValueError):  # some that are built in do not tell
+        raise ArgumentError(f"trial = {shown(trial)} must be a function, such as def trial(lr, *, seed).") from None
     named = {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     if "seed" not in named and not takes_any:
         name = getattr(trial, "__name__", "the trial")
-        raise ArgumentError(f"{name} must take an argument named seed, so that it can be repeated: "
+        raise ArgumentError(f"The trial {name} must take an argument named seed, so that it can be repeated: "
                             f"def {name}(..., *, seed).")
     options, given = {name: named[name] for name in named if name not in FRAME_GIVES}, set(names)
-    for name in sorted(given):
+    for name in sorted(given, key=str):
         if name in FRAME_GIVES or (name not in options and not takes_any):
             guess, takes = nearest(name, options), ", ".join(options) or "none"
             raise ArgumentError(f"The trial takes no option {name!r}. {guess + ' ' if guess else ''}It takes: {takes}.")
@@ -62,18 +66,21 @@ def defaults_for(trial: Callable, names: Iterable[str]) -> dict[str, object]:
 # %% ../../nbs/library/tuning/trials.ipynb #557a9ccc
 def _plain(value: object) -> Any:
     """`value` as a results file gives it back: lists for tuples, Python's numbers for NumPy's."""
-    def number(other: Any) -> object:
+    def one(other: Any) -> object:
         if getattr(other, "ndim", None) == 0:
             return other.item()
         raise TypeError(f"{type(other).__name__} cannot be written")
 
-    return json.loads(json.dumps(value, allow_nan=False, default=number))
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, default=one))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"The options {shown(value)} cannot be written into a results file: {error}.") from None
 
 
 def complete_configs(trial: Callable, configs: Iterable[Mapping]) -> list[dict]:
     """The configurations with the trial's own defaults filled in, each once; all are checked before anything runs."""
     complete: dict[str, dict] = {}
-    for config in [configs] if isinstance(configs, Mapping) else configs:
+    for config in [configs] if isinstance(configs, Mapping) else instance("configs", configs, (list, tuple, Iterator)):
         if not isinstance(config, Mapping):
             raise ArgumentError(f"A configuration must be a dict of options, such as {{'lr': 0.1}}, not {config!r}.")
         config = {**defaults_for(trial, config), **config}
@@ -103,10 +110,17 @@ def lists_to_try(options: Mapping[str, Iterable]) -> dict[str, list]:
     return lists
 
 
+def by_seed(name: str, values: Mapping[int, float]) -> dict[int, float]:
+    """`values` as Python's numbers. Raises: `ArgumentError` naming `name` for what is no `{seed: value}`."""
+    return {seed: number(f"{name}[{seed!r}]", value, least=-1e100, most=1e100)
+            for seed, value in instance(name, values, Mapping).items()}
+
+
 def distinct_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:
     """`seeds` as Python's numbers, each once."""
     hint = "seeds are whole numbers from 0 to 4294967295, such as (42, 43, 44); at least two give a standard deviation."
-    chosen = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    several = isinstance(seeds, Iterable) and not isinstance(seeds, (bytes, Mapping)) and getattr(seeds, "ndim", True)
+    chosen: list = list(seeds) if several else [seeds]  # type: ignore[arg-type]
     whole("len(seeds)", len(chosen), 1, hint)
     return tuple(dict.fromkeys(whole("a seed", seed, 0, hint, most=2**32 - 1) for seed in chosen))
 
@@ -221,14 +235,24 @@ def run_trial(trial: Callable, config: Mapping, seed: int, callbacks: Sequence[C
     return row | {"seconds": round(time.perf_counter() - started, 3)}
 
 # %% ../../nbs/library/tuning/trials.ipynb #e2ce3606
+_KINDS: dict[str, Any] = {"key": str, "config": dict, "seed": int, "status": str, "values": dict,
+                          "seconds": (int, float), "error": str, "curves": list}
+
+
+def _is_row(row: object) -> bool:
+    """Whether a row has all that `run_trial` writes."""
+    return isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in _KINDS.items()) and (
+        _numbers(row["values"]).keys() == row["values"].keys())
+
+
 def read_trials(path: str | Path) -> list[dict]:
     """The rows of a results file, oldest first; of rows with the same key the newest. Torn lines are left out."""
+    instance("path", path, (str, os.PathLike))
     path = Path(path)
     rows: dict[str, dict] = {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ()
-    kinds = {"key": str, "config": dict, "seed": int, "status": str, "values": dict}
     for row in map(json_object, lines):
-        if all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+        if _is_row(row):
             rows.pop(row["key"], None)
             rows[row["key"]] = row
     return list(rows.values())
@@ -236,9 +260,11 @@ def read_trials(path: str | Path) -> list[dict]:
 # %% ../../nbs/library/tuning/trials.ipynb #b356b1d5
 def results_file(path: str | Path) -> Path:
     """`path`, if it is no folder."""
+    instance("path", path, (str, os.PathLike))
     path = Path(path)
-    if path.is_dir():
-        raise ArgumentError(f"{path} is a folder. Name a file for the results, such as {path / 'results.jsonl'}.")
+    if path.is_dir() or "\0" in str(path):
+        raise ArgumentError(f"path = {shown(str(path))} is a folder, or no name of a file. Name a file for "
+                            f"the results, such as {path / 'results.jsonl'}.")
     return path
 
 
@@ -276,6 +302,11 @@ class Experiment:
     rows: tuple[dict, ...]
     path: Path | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, (tuple, list)) or not all(map(_is_row, self.rows)):
+            raise ArgumentError(f"rows = {shown(self.rows)} must be rows as run_experiment and read_trials give them.")
+        object.__setattr__(self, "rows", tuple(self.rows))
+
     def __repr__(self) -> str:
         return f"Experiment({len(self.rows)} trials{f'; {self.failures}' if self.failures else ''})"
 
@@ -296,6 +327,7 @@ class Experiment:
 
     def values(self, name: str, /, **options: object) -> dict[int, float]:
         """`{seed: value}` over the finished trials whose options are these. Raises: `ValueError` when there is none."""
+        instance("name", name, str)
         rows = [row for row in self.rows if _has_options(row, options)]
         if not rows:
             raise ValueError(f"No trial has the options {options}. Varied were: {', '.join(self.varied) or 'none'}.")
@@ -369,7 +401,7 @@ def run_experiment(
     from tqdm.auto import tqdm
 
     configs, seeds = complete_configs(trial, configs), distinct_seeds(seeds)
-    file = results_file(path) if path else None
+    file = None if path is None else results_file(path)
     wanted = {trial_key(config, seed): (config, seed) for seed in seeds for config in configs}
     retried: set[str] | None = set() if retry_failed else None
     rows, data = _finished(read_trials(file), retried) if file else {}, data_digest(trial) if file else ""

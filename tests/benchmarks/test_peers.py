@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from course_lib.teach import read_record
+
 pytestmark = pytest.mark.slow
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
@@ -240,7 +242,7 @@ def test_the_published_figures_follow_from_the_recorded_runs(programs):
 
 
 def test_the_published_time_to_an_error_follows_from_the_recorded_runs(programs, monkeypatch):
-    compare, record = programs("compare"), json.loads((PEERS.parent / "results" / "peers_tune.json").read_text())
+    compare, record = programs("compare"), read_record("peers_tune.json")
     runs = {(peer, point["epochs"], 42 + seed): run for peer, points in record["points"].items()
             for point in points for seed, run in enumerate(point["runs"])}
     monkeypatch.setattr(compare, "installed", lambda peer: True)

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from odd import drawn
 from pictures import HALF, fake_items, folder_of
 from PIL import Image
 
@@ -16,6 +18,7 @@ from course_lib.data import (
     BatchTransform,
     ImageItems,
     ImageLoader,
+    Loaders,
     get_items,
     items_from_folders,
     items_from_pattern,
@@ -23,10 +26,12 @@ from course_lib.data import (
     limit_items,
     load_image,
     make_loaders,
+    plot_class_counts,
     presize,
+    show_batch,
     split_items,
 )
-from course_lib.data.presizing import RESIZE_MODES
+from course_lib.data.presizing import RESIZE_MODES, square_image
 from course_lib.recipes import RECIPES, changed_recipe
 from course_lib.settings import KEYS, SettingsError, load_settings
 from course_lib.tuning import choice, uniform
@@ -208,3 +213,61 @@ def test_pictures(width, height, size, mode, kind, junk, tmp_path_factory):
     assert (loaded is None) == (kind == "F") and (loaded is None or loaded.shape == (size, size, 3))
     path.write_bytes(path.read_bytes()[:30] + junk)
     value_or_refusal(lambda: load_image(path, size, mode), "x.tif")
+
+
+@pytest.mark.slow
+@quick
+@given(counts=st.dictionaries(words, st.integers(1, 4), min_size=1, max_size=4), value=odd)
+def test_bars_are_as_long_as_the_classes(counts, value):
+    items = fake_items(counts)
+    ax = drawn(plot_class_counts(items))
+    assert [bar.get_width() for bar in ax.patches] == [counts[name] for name in items.classes]
+    assert len({label.get_text() for label in ax.get_yticklabels()}) == len(counts)
+    value_or_refusal(lambda: plot_class_counts(value), "items")
+    value_or_refusal(lambda: plot_class_counts(items, value), "splits")
+    few = value_or_refusal(lambda: plot_class_counts(items, {"$a^_$": value}), "splits")
+    assert few is None or sum(bar.get_width() for bar in few.patches) == len(value)
+    plt.close("all")
+
+
+@pytest.mark.slow
+@quick
+@given(name=st.sampled_from(["batch", "x", "y", "classes", "mean", "std", "rows", "columns"]), value=odd)
+def test_a_batch_is_shown_as_its_images_were(name, value, presized):
+    loader = ImageLoader(presized.images, presized.items.targets, range(11), BatchTransform(16, HALF, HALF), 4,
+                         classes=presized.items.classes)
+    x, y = next(iter(loader))
+    shown = show_batch(loader).images[0].get_array()
+    assert np.abs(np.asarray(shown) - presized.images[0] / 255).max() < 1e-3 and loader.epoch == 1
+    asked = {"batch": (x, y), "mean": HALF, "std": HALF}
+    asked |= {"batch": (value, y) if name == "x" else (x, value)} if name in ("x", "y") else {name: value}
+    ax = value_or_refusal(lambda: show_batch(**asked), "batch" if name in ("x", "y") else name)
+    assert ax is None or len(drawn(ax).images) == min(4, (value if name == "rows" else 2) * (
+        value if name == "columns" else 4))
+    plt.close("all")
+
+
+@pytest.mark.slow
+@quick
+@given(kind=st.sampled_from(["L", "RGB", "P"]), width=st.integers(1, 30), size=st.integers(1, 20),
+       mode=st.sampled_from(RESIZE_MODES), value=odd)
+def test_a_square_is_of_the_colour_of_its_image(kind, width, size, mode, value):
+    image = Image.new("RGB", (width, 12), (40, 90, 200)).convert(kind, palette=Image.Palette.ADAPTIVE)
+    square = square_image(image, size, mode)
+    assert square.shape == (size, size, 3) and square.dtype == np.uint8
+    if mode != "pad" or width == 12:
+        assert np.abs(square.astype(int) - np.asarray(image.convert("RGB"))[0, 0]).max() <= 1
+    value_or_refusal(lambda: square_image(value, size), "image")
+    value_or_refusal(lambda: square_image(image, value) if not (isinstance(value, int) and value > 99) else 0, "size")
+    assert value_or_refusal(lambda: square_image(image, size, value), "resize_mode") is None
+
+
+@quick
+@given(name=st.sampled_from(["presized", "device", "mean", "std", "image_size", "batch_size"]), value=odd)
+def test_loaders_share_the_images_out(name, value, presized):
+    value = 7 if isinstance(value, int) and value > 99 else value
+    asked = {"presized": presized, "image_size": 16, "batch_size": 3, "mean": HALF, "std": HALF, name: value}
+    loaders = value_or_refusal(lambda: make_loaders(**asked), name)
+    if loaders is not None:
+        assert sorted([*loaders.train.indices, *loaders.valid.indices]) == list(range(11))
+        assert loaders.classes == ("a", "b") == Loaders(loaders.train, loaders.valid, ("a", "b")).train.classes

@@ -391,6 +391,7 @@ def test_no_notebook_and_no_record_names_somebody_s_home():
     assert named.stdout == ""
 
 
+@pytest.mark.filterwarnings("ignore:docments unavailable")  # nbdev's, where no source is found
 def test_a_default_is_shown_as_it_is_written_where_it_could_tell_of_the_computer(tmp_path, monkeypatch):
     from pages import Entry
 
