@@ -54,9 +54,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _lab(arguments: argparse.Namespace) -> int:
     from course_lib.teach.runner import find_lessons
 
-    folder = next(iter(find_lessons().values())).parent
-    words = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}",
-             f"--LabApp.default_url=/lab/tree/{folder.name}/index.ipynb",  # also in the address that it prints
+    first = next(iter(find_lessons().values()))
+    words = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={first.parents[1]}",
+             f"--LabApp.default_url=/lab/tree/{first.parent.name}/{first.name}",  # also in the address that it prints
              *(["--no-browser"] if arguments.no_browser else [])]
     if os.name == "posix" and os.geteuid() == 0:  # in a container there is often no other user
         words.append("--allow-root")

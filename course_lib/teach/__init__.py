@@ -3,11 +3,13 @@
 from .results import lesson_cost, read_record, record_result, recorded_file
 from .typical import typical_range, typical_table
 from .exercise import Exercise
+from .guess import GuessByEye
 from .lab import Cause, Lab
 from .questions import Question, Quiz
 from .practice import check, hint, name_cause, quiz, require, show_lab, solution
 
 __all__ = [
     "lesson_cost", "read_record", "record_result", "recorded_file", "typical_range", "typical_table", "Exercise",
-    "Cause", "Lab", "Question", "Quiz", "check", "hint", "name_cause", "quiz", "require", "show_lab", "solution",
+    "Cause", "GuessByEye", "Lab", "Question", "Quiz", "check", "hint", "name_cause", "quiz", "require", "show_lab",
+    "solution",
 ]

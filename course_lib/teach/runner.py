@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = []
 
 # %% ../../nbs/library/teach/runner.ipynb #1a5adac9
-CORE_LESSONS = ("01", "02", "03", "04", "05", "06")
+CORE_LESSONS = ("00", "01", "02", "03", "04", "05", "06")
 
 
 class LessonsNotFoundError(FileNotFoundError):
@@ -38,7 +38,7 @@ class LessonsNotFoundError(FileNotFoundError):
 
 
 def find_lessons(folder: str | Path | None = None) -> dict[str, Path]:
-    """The lesson notebooks by number ("01" to "99"), in order.
+    """The lesson notebooks by number ("00" to "99"), in order.
 
     They are looked for in `folder`, or in `nbs/` here, above here, and beside the installed package.
     Raises: `LessonsNotFoundError` when there is none.

@@ -259,7 +259,8 @@ def test_the_lab_opens_the_index_and_ends_with_its_command(tmp_path):
     timer = threading.Timer(100, process.kill)
     timer.start()
     try:
-        address = next((line for line in process.stdout if "/lab/tree/nbs/index.ipynb?token=" in line), "")
+        first = "/lab/tree/nbs/00_first_classifier.ipynb?token="
+        address = next((line for line in process.stdout if first in line), "")
         assert "http://localhost" in address or "http://127.0.0.1" in address
         notes = tmp_path / "runtime"
         for _ in range(100):  # the server's note may come after its words

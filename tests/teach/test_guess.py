@@ -1,0 +1,55 @@
+"""The reader labels pictures: answers are counted, a picture can be answered anew, and a page needs no kernel."""
+
+import numpy as np
+import pytest
+
+from course_lib.teach import GuessByEye
+
+CLASSES = ["functional", "defective"]
+
+
+def guess(labels=("functional", "defective", "defective")):
+    pictures = [np.full((8, 8, 3), 60 * number, np.uint8) for number in range(len(labels))]
+    return GuessByEye(pictures, labels, CLASSES)
+
+
+def test_answers_are_counted_and_may_be_changed():
+    eye = guess()
+    assert eye.num_wrong() is None and eye.progress() == "0 of 3 labelled."
+    for index, label in enumerate(["defective", "defective", "functional"]):
+        eye.answer(index, label)
+    assert eye.num_wrong() == 2
+    assert eye.progress() == "All 3 labelled, 2 wrongly: 1 is functional, 3 is defective."
+    eye.answer(0, "functional")
+    eye.answer(2, "defective")
+    assert eye.num_wrong() == 0 and eye.progress() == "All 3 labelled, 0 wrongly."
+
+
+def test_buttons_begin_with_no_answer_and_each_click_counts():
+    eye = guess()
+    boxes, said = eye.widget().children
+    buttons = [box.children[2] for box in boxes.children]
+    assert [button.value for button in buttons] == [None] * 3 and eye.answers == [None] * 3
+    for button in buttons:
+        button.value = "defective"
+    assert said.value == "All 3 labelled, 1 wrongly: 1 is functional." and eye.num_wrong() == 1
+
+
+def test_a_page_without_a_kernel_has_pictures_and_folded_answers():
+    eye = guess()
+    shown = eye._repr_mimebundle_()
+    assert set(shown) == {"text/html", "text/plain"}  # a widget would be dead there
+    assert shown["text/html"].count("data:image/jpeg;base64,") == 3
+    before, answers = shown["text/html"].split("<details>")
+    assert "1 functional, 2 defective, 3 defective" in answers and "functional" not in before
+
+
+def test_what_cannot_be_meant():
+    with pytest.raises(ValueError, match="0 pictures and 0 labels"):
+        GuessByEye([], [], CLASSES)
+    with pytest.raises(ValueError, match="1 pictures and 2 labels"):
+        GuessByEye([np.zeros((8, 8, 3), np.uint8)], CLASSES, CLASSES)
+    with pytest.raises(ValueError, match="label = 'broken'"):
+        guess(["broken"])
+    with pytest.raises(ValueError, match="label = 'crack'"):
+        guess().answer(0, "crack")
