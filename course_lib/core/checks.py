@@ -27,10 +27,15 @@ def _sentence(text: str, hint: str) -> str:
 
 
 def instance(name: str, value: T, kinds: type | tuple[type, ...], hint: str = "") -> T:
-    """`value` if it is one of `kinds`. Raises: `ArgumentError` naming `name`."""
-    if not isinstance(value, kinds):
-        allowed = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        raise ArgumentError(_sentence(f"{name} = {shown(value)} must be a {allowed}.", hint))
+    """`value` if it is one of `kinds`. Raises: `ArgumentError` naming `name`.
+
+    A class of ours counts by its name too: a lesson that defines `Learner` hands its own one to the library.
+    """
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    ours = {kind.__name__ for kind in allowed if kind.__module__.startswith("course_lib.")}
+    if not isinstance(value, kinds) and not ours & {kind.__name__ for kind in type(value).__mro__}:
+        words = " or ".join(kind.__name__ for kind in allowed)
+        raise ArgumentError(_sentence(f"{name} = {shown(value)} must be a {words}.", hint))
     return value
 
 

@@ -237,3 +237,16 @@ def test_any_file_of_results_or_progress_can_be_read(tmp_path, data):
     assert read_progress(tmp_path / "progress.jsonl", lambda said: None)[-1]["did"] == "hint"
     for path in tmp_path.iterdir():
         path.unlink()
+
+
+def test_a_class_that_a_lesson_defines_anew_counts():
+    """A notebook that exports a class has its own one of the same name, and hands it to the library."""
+    from course_lib.core.checks import instance
+    from course_lib.learner import Learner
+
+    lessons_own = type("Learner", (), {})()
+    assert instance("learner", lessons_own, Learner) is lessons_own
+    with pytest.raises(ArgumentError, match="learner = 3 must be a Learner"):
+        instance("learner", 3, Learner)
+    with pytest.raises(ArgumentError, match="must be a str"):
+        instance("text", type("str", (), {})(), str)  # only classes of ours
