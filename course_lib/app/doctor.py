@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 # %% auto #0
-__all__ = ['diagnose', 'format_findings']
+__all__ = ['diagnose']
 
 # %% ../../nbs/library/app/doctor.ipynb #6218c99e
 _STATUSES = ("ok", "warning", "problem")

@@ -46,7 +46,7 @@ from course_lib.tricks import (
 )
 
 # %% auto #0
-__all__ = ['RESULTS', 'CHECKPOINTS', 'recipe_for', 'TrainingResult', 'changed_images', 'train_classifier']
+__all__ = ['recipe_for', 'TrainingResult', 'train_classifier']
 
 # %% ../../nbs/library/app/train.ipynb #d8daf721
 def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:

@@ -19,7 +19,7 @@ from ..learner.memory import image_size_for, without_values
 from ..models import Backbone, Classifier, create_head
 
 # %% auto #0
-__all__ = ['VGG16_LAYERS', 'create_vgg', 'count_multiply_adds', 'numbers_of', 'pareto_front', 'data_parallel_seconds']
+__all__ = ['VGG16_LAYERS', 'create_vgg', 'count_multiply_adds', 'pareto_front', 'data_parallel_seconds']
 
 # %% ../../nbs/08_deeper_backbones.ipynb #ea81e31f
 VGG16_LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
@@ -150,7 +150,7 @@ def numbers_of(
     pairs = instance(name, values, Mapping).items()
     return {key: number(f"{name}[{key!r}]", one, **limits) for key, one in pairs}
 
-
+# %% ../../nbs/08_deeper_backbones.ipynb #ed1bab00
 def pareto_front(costs: Mapping[str, float], errors: Mapping[str, float]) -> list[str]:
     """The names that no other beats in both, cheapest first.
 

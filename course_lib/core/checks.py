@@ -15,13 +15,13 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'ArgumentError', 'instance', 'shown', 'whole', 'number', 'nearest', 'one_of']
+__all__ = ['T', 'ArgumentError', 'whole', 'number', 'nearest', 'one_of']
 
 # %% ../../nbs/library/core/checks.ipynb #4e432764
 class ArgumentError(ValueError, TypeError):
     """An argument that cannot be used. The message names it, its value, and what is allowed."""
 
-
+# %% ../../nbs/library/core/checks.ipynb #4e432760
 def _sentence(text: str, hint: str) -> str:
     return f"{text} {hint}".strip()
 

@@ -30,7 +30,7 @@ from ..core.text import counted
 from .items import ImageItems, plain_name, warn_of_losses
 
 # %% auto #0
-__all__ = ['RESIZE_MODES', 'PAD_COLOUR', 'BadImageError', 'square_image', 'load_image', 'presize']
+__all__ = ['BadImageError', 'load_image', 'presize']
 
 # %% ../../nbs/library/data/presizing.ipynb #8161fe65
 In = TypeVar("In")
@@ -59,7 +59,7 @@ def map_ahead(function: Callable[[In], Out], inputs: Iterable[In], *, workers: i
 class BadImageError(ValueError):
     """A file that cannot be used as an image. The message says why."""
 
-
+# %% ../../nbs/library/data/presizing.ipynb #2c2e9170
 def _grey(image: Image.Image, raw: str, inverted: bool) -> Image.Image:
     """Whole numbers of more than 8 bits as 8-bit grey. `raw`: how they are stored; `inverted`: 0 is white."""
     values = np.asarray(image)
