@@ -23,7 +23,7 @@ def places_of(x: torch.Tensor, num_features: int) -> torch.Tensor:
 
     Raises: `ValueError` for what is no map with `num_features` channels.
     """
-    is_map = x.ndim == 4 and x.is_floating_point()
+    is_map = x.ndim == 4 and x.is_floating_point() and not x.is_sparse
     if not is_map or x.shape[1] != num_features or 0 in x.shape[2:]:
         raise ArgumentError(
             f"Pooling takes float feature maps with {num_features} channels, (N, "

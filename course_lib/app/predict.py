@@ -95,7 +95,7 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
     if axes:
         model = FlipTTA(model, [one_of("mirror_axes", one, ([2], [3], [2, 3])) for one in axes])
     model.classes = tuple(saved["classes"])  # type: ignore[assignment]  # a teacher is asked for their order
-    transform = BatchTransform(saved["image_size"], tuple(saved["mean"]), tuple(saved["std"]))
+    transform = BatchTransform(whole("image_size", saved["image_size"]), tuple(saved["mean"]), tuple(saved["std"]))
     return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
                              transform, saved)
 

@@ -805,6 +805,7 @@ def image_learner():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The teacher does not say how its images")
 @pytest.mark.parametrize("tricks, cached", [
     ([BatchTricks(LabelSmoothing(0.1))], True), ([WeightAverage(0.9)], True), ([BatchTricks(Mixup())], False),
     ([BatchTricks(LabelSmoothing(0.1), Cutout(0.5))], False),

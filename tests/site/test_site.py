@@ -240,8 +240,9 @@ def test_a_lesson_says_its_time_can_be_taken_away_and_has_figures_with_words(les
     notebook = json.loads((site / "notebooks" / f"{lesson}.ipynb").read_text(encoding="utf-8"))
     assert notebook["cells"][0]["cell_type"] == "markdown" and notebook["nbformat"] == 4
     kept = json.loads((ROOT / "nbs" / f"{lesson}.ipynb").read_text(encoding="utf-8"))
-    figures = sum(kind.startswith("image/") for cell in kept["cells"] for output in cell.get("outputs", [])
-                  for kind in output.get("data", {}))
+    figures = sum("".join(data).count("<img") if kind == "text/html" else kind.startswith("image/")
+                  for cell in kept["cells"] for output in cell.get("outputs", [])
+                  for kind, data in output.get("data", {}).items())
     assert len(page.pictures) == figures and all(page.pictures)
     assert not re.search(r"default_exp|#\|", page.text)  # nbdev's marks are for authors
 
