@@ -19,10 +19,11 @@ from pathlib import Path
 
 from course_lib.core.device import describe_machine
 from course_lib.core.files import write_text
+from course_lib.core.text import without_home
 from course_lib.settings import CourseSettings, load_settings
 from course_lib.teach.pack import write_notebook
 from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, recorded_file
-from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons, without_home
+from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in saved outputs

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..core.checks import ArgumentError
 from ..core.device import choose_device
-from ..core.text import counted, format_bytes
+from ..core.text import counted, format_bytes, without_home
 from ..settings import CourseSettings
 
 if TYPE_CHECKING:
@@ -426,6 +426,6 @@ def format_findings(findings: Sequence[Finding], width: int = 100) -> str:
         head = f"{finding.status:<8}{finding.name:<{start - 8}}"
         for text, first in ((finding.detail.strip() or "-", head), (finding.advice, " " * start + "-> ")):
             rest = " " * (start if first is head else start + 3)
-            lines += textwrap.wrap(" ".join(text.split()), width, initial_indent=first, subsequent_indent=rest,
-                                   break_on_hyphens=False)
+            lines += textwrap.wrap(without_home(" ".join(text.split())), width, initial_indent=first,
+                                   subsequent_indent=rest, break_on_hyphens=False)
     return "\n".join([*lines, "", _verdict(findings, width)])

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from .checks import number
 
@@ -42,3 +44,12 @@ def list_some(names: Sequence[object], limit: int = 3, *, quote: bool = True) ->
     """The first few of `names` for a message, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(repr(str(name)) if quote else str(name) for name in names[:limit]) + more
+
+# %% ../../nbs/library/core/text.ipynb #51f65240
+def without_home(text: str) -> str:
+    """`text` with `~` for the name of the home folder: whose computer it was is nobody's business."""
+    homes = {home for home in (Path.home(), Path.home().resolve()) if len(home.parts) > 1}
+    written = {form for home in homes for form in (str(home), home.as_posix(), str(home).replace("\\", "\\\\"))}
+    for form in sorted(written, key=len, reverse=True):
+        text = re.sub(rf"{re.escape(form)}(?![\w-])", "~", text)
+    return text

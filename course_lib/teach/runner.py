@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.files import new_run_folder, write_text
-from ..core.text import format_value
+from ..core.text import format_value, without_home
 from .results import NORMAL_FILE, RESULTS_VARIABLE, read_results, recorded_file
 from .typical import TypicalRange, typical_range
 
@@ -224,15 +224,6 @@ border-bottom:1px solid var(--line)}td.number{text-align:right;font-variant-nume
 .wide{overflow-x:auto}figure{margin:1.5rem 0}figure img{max-width:100%;height:auto;background:#fff}
 figcaption{font-size:.9rem;opacity:.8}.good{color:var(--good)}.bad{color:var(--bad)}
 """
-
-
-def without_home(text: str) -> str:
-    """`text` with `~` for the name of the home folder: whose computer it was is nobody's business."""
-    homes = {home for home in (Path.home(), Path.home().resolve()) if len(home.parts) > 1}
-    written = {form for home in homes for form in (str(home), home.as_posix(), str(home).replace("\\", "\\\\"))}
-    for form in sorted(written, key=len, reverse=True):
-        text = re.sub(rf"{re.escape(form)}(?![\w-])", "~", text)
-    return text
 
 
 def _rows(cells: Sequence[Sequence[str]], tag: str = "td") -> str:

@@ -531,3 +531,13 @@ def test_both_kinds_at_once(settings):
     (settings.data_dir / "downloads" / "birds.tgz.part").write_bytes(b"x")
     advice = doctor.leftovers_finding(settings).advice
     assert "the downloads and caches among them need not be deleted" in advice
+
+
+def test_the_text_that_people_paste_into_an_issue_names_no_home(monkeypatch, tmp_path):
+    home = tmp_path / "canary"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("COURSE_DATA_DIR", str(home / "data"))
+    found = doctor.settings_finding(CourseSettings(dataset=str(home / "photos"), source=str(home / "settings.ini")))
+    assert "canary" in found.detail and "canary" not in doctor.format_findings([found])
+    assert "COURSE_DATA_DIR=~" in doctor.format_findings([found], width=1000)
