@@ -2,6 +2,8 @@
 
 import io
 import math
+import operator
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -39,3 +41,24 @@ def drawn(ax):
     """`ax`, after all that is on it was drawn."""
     (ax.flat[0] if isinstance(ax, np.ndarray) else ax).figure.savefig(io.BytesIO(), dpi=20)
     return ax
+
+
+def heard(names, call):
+    """What `call` gives, or None where it is refused by one of `names`, a text with blanks between them, as a word."""
+    try:
+        return call()
+    except (ValueError, TypeError) as error:
+        assert re.search(rf"\b({names.replace(' ', '|')})\b", str(error)), f"{type(error).__name__} names none: {error}"
+        return None
+
+
+def count_of(value, least=1):
+    """`value` as a count, or None: by its type, not by what the library says."""
+    if isinstance(value, (bool, np.bool_)) or getattr(value, "shape", ()) != () or str(
+            getattr(value, "dtype", "")).endswith("bool"):
+        return None
+    try:
+        found = operator.index(value)
+    except TypeError:
+        return None
+    return found if least <= found < 2**63 else None

@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..core.checks import ArgumentError, instance, number, one_of, whole
+from ..core.checks import (
+    ArgumentError, instance, number, numbers_of, one_of, whole)
 from ..learner.memory import image_size_for, without_values
 from ..models import Backbone, Classifier, create_head
 
@@ -141,14 +141,6 @@ def cut_convolution(
         smaller.bias = nn.Parameter(layer.bias.detach()[outputs])
     smaller.in_channels, smaller.out_channels = len(inputs), len(outputs)
     return smaller
-
-# %% ../../nbs/08_deeper_backbones.ipynb #ed1bab0c
-def numbers_of(
-    name: str, values: Mapping[str, float], **limits: Any
-) -> dict[str, float]:
-    """`values` with plain numbers. Raises: `ValueError` naming `name` for others."""
-    pairs = instance(name, values, Mapping).items()
-    return {key: number(f"{name}[{key!r}]", one, **limits) for key, one in pairs}
 
 # %% ../../nbs/08_deeper_backbones.ipynb #ed1bab00
 def pareto_front(costs: Mapping[str, float], errors: Mapping[str, float]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .design import numbers_of, pareto_front
+from .design import pareto_front
+from ..core.checks import numbers_of
 from .profile import FeatureMap, feature_maps, model_name, short_count
 from ..core.names import drawn_names
 from ..core.plots import new_axes, plain

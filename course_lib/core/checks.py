@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable
-from typing import TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -96,6 +96,12 @@ def number(
         wanted = f"{name} = {shown(value)} must be a finite number{_limits(least, most, above, below)}."
         raise ArgumentError(_sentence(wanted, hint)) from None
     return found
+
+# %% ../../nbs/library/core/checks.ipynb #97493250
+def numbers_of(name: str, values: Mapping[T, float], **limits: Any) -> dict[T, float]:
+    """`values` as Python's numbers, within `number`'s limits. Raises: `ArgumentError` naming `name` and the key."""
+    pairs = instance(name, values, Mapping).items()
+    return {key: number(f"{name}[{key!r}]", value, **limits) for key, value in pairs}
 
 # %% ../../nbs/library/core/checks.ipynb #6064f170
 def nearest(word: object, allowed: Iterable[str], count: int = 1) -> str:

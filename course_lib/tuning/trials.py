@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.checks import ArgumentError, instance, nearest, number, shown, whole
+from ..core.checks import ArgumentError, instance, nearest, numbers_of, shown, whole
 from ..core.device import free_memory, is_out_of_memory
 from ..core.files import LockedError, append_line, json_object, lock
 from ..core.random import fork_rng
@@ -112,8 +112,7 @@ def lists_to_try(options: Mapping[str, Iterable]) -> dict[str, list]:
 
 def by_seed(name: str, values: Mapping[int, float]) -> dict[int, float]:
     """`values` as Python's numbers. Raises: `ArgumentError` naming `name` for what is no `{seed: value}`."""
-    return {seed: number(f"{name}[{seed!r}]", value, least=-1e100, most=1e100)
-            for seed, value in instance(name, values, Mapping).items()}
+    return numbers_of(name, values, least=-1e100, most=1e100)
 
 
 def distinct_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:

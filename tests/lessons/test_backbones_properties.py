@@ -1,7 +1,6 @@
 """Networks by a table, their costs, networks made light: figures counted by hand, or an error that names the fault."""
 
 import math
-import operator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd import count_of, heard
 from torch import nn
 
 from course_lib.backbones import (
@@ -35,26 +35,6 @@ ODD = st.one_of(st.none(), st.integers(-3, 9), st.floats(), st.booleans(), st.te
                                  "cuda:99", torch.device("cpu"), torch.Size([4])]),
                 st.lists(st.integers(0, 5), max_size=3), st.dictionaries(st.text(max_size=1), st.floats(), max_size=2))
 LAYERS = st.lists(st.integers(1, 6) | st.just("pool"), min_size=1, max_size=5).filter(lambda row: set(row) != {"pool"})
-
-
-def told(name, call):
-    """What `call` gives, or None where it refuses by a ValueError or TypeError that names the argument."""
-    try:
-        return call()
-    except (ValueError, TypeError) as error:
-        assert name in str(error), f"{type(error).__name__} does not name {name}: {error}"
-        return None
-
-
-def count_of(value, least=1):
-    """`value` as a count, or None: by its type, not by what the library says."""
-    if isinstance(value, (bool, np.bool_)) or getattr(value, "shape", ()) != ():
-        return None
-    try:
-        found = operator.index(value)
-    except TypeError:
-        return None
-    return found if least <= found < 2**63 else None
 
 
 def is_real(value):
@@ -101,7 +81,7 @@ def test_a_vgg_has_the_layers_and_costs_of_its_table(layers, separable, batch_no
 @given(st.sampled_from(["num_classes", "layers", "head", "width", "dropout", "image_size"]), ODD)
 def test_a_vgg_refuses_by_name_what_it_cannot_be(name, value):
     asked = {"num_classes": 3, "layers": [4], "head": "pooled"} | {name: value}
-    made = told("input_size" if name == "image_size" else name, lambda: create_vgg(**asked))
+    made = heard("input_size" if name == "image_size" else name, lambda: create_vgg(**asked))
     if name in ("num_classes", "image_size"):
         assert (made is not None) == (count_of(value, 1 + (name == "num_classes")) is not None)
     elif name == "layers":
@@ -109,7 +89,7 @@ def test_a_vgg_refuses_by_name_what_it_cannot_be(name, value):
         assert (made is not None) == bool(fits) and (not fits or made.body.num_features == value[-1])
     elif name == "width":
         assert (made is not None) == positive(value, 1000)
-    assert told("layers", lambda: create_vgg(3, [value, 4], head="pooled")) is None or value in ("pool", 4) \
+    assert heard("layers", lambda: create_vgg(3, [value, 4], head="pooled")) is None or value in ("pool", 4) \
         or count_of(value)
 
 
@@ -119,14 +99,14 @@ def test_costs_are_those_of_a_network_of_images(value):
     for measure in (count_multiply_adds, feature_maps, profile_model, plot_architecture, prune_width,
                     lambda model: measure_latency(model, torch.zeros(1, 3, 8, 8)),
                     lambda model: quantize_int8(model, [torch.zeros(1, 3, 8, 8)])):
-        told("classifier" if measure is prune_width else "", lambda measure=measure: measure(value))
+        heard("classifier" if measure is prune_width else "", lambda measure=measure: measure(value))
         with pytest.raises((TypeError, ValueError), match="model|classifier"):
             measure(value)
     wrong = nn.Sequential(nn.Conv2d(1, 2, 1))  # grey images
     for measure in (count_multiply_adds, feature_maps, profile_model, plot_architecture):
-        assert told("model", lambda measure=measure: measure(wrong, 8)) is None
+        assert heard("model", lambda measure=measure: measure(wrong, 8)) is None
     small = nn.Sequential(nn.Conv2d(3, 2, 9))
-    assert told("image_size", lambda: profile_model(small, 4)) is None
+    assert heard("image_size", lambda: profile_model(small, 4)) is None
 
 
 @few
@@ -135,7 +115,8 @@ def test_a_profile_is_of_what_was_asked(name, value):
     if type(value) is int and value > 100:
         value = 2**70
     model = vgg()
-    found = told(name, lambda: profile_model(model, **{"image_size": 8, "batch_size": 2, "repeats": 1} | {name: value}))
+    asked = {"image_size": 8, "batch_size": 2, "repeats": 1, name: value}
+    found = heard(name, lambda: profile_model(model, **asked))
     if name == "device":
         assert (found is not None) == (value is None or isinstance(value, torch.device))
     elif value is not None or name != "image_size":
@@ -150,16 +131,16 @@ def test_a_profile_is_of_what_was_asked(name, value):
     if name == "image_size":
         assert plot_architecture(model, value).get_title().startswith("vgg")
         plt.close("all")
-    seconds = told("repeats", lambda: measure_latency(model, torch.zeros(1, 3, 8, 8), value))
+    seconds = heard("repeats", lambda: measure_latency(model, torch.zeros(1, 3, 8, 8), value))
     assert (seconds is None) == (count_of(value) is None) and (seconds is None or seconds > 0)
-    assert told("x", lambda: measure_latency(model, value)) is None or value.shape == (1, 3, 8, 8)
+    assert heard("x", lambda: measure_latency(model, value)) is None or value.shape == (1, 3, 8, 8)
 
 
 @some
 @given(ODD)
 def test_the_strongest_filters_stay(keep):
     model = vgg((8, "pool", 5), batch_norm=True)
-    made = told("keep", lambda: prune_width(model, keep))
+    made = heard("keep", lambda: prune_width(model, keep))
     assert (made is not None) == positive(keep, 1)
     if made is not None:
         first, kept = model.body.network[0], made.body.network[0]
@@ -178,7 +159,7 @@ def test_the_strongest_filters_stay(keep):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_eight_bits_answer_nearly_as_thirty_two(batches):
     model = vgg().eval()
-    made = told("batches", lambda: quantize_int8(model, batches))
+    made = heard("batches", lambda: quantize_int8(model, batches))
     if made is not None:
         assert isinstance(batches, list) and batches[0].shape[1] == 3
         x = batches[0].float()
@@ -202,11 +183,11 @@ def test_the_front_is_what_nothing_beats(points):
 @some
 @given(ODD)
 def test_a_cost_or_error_that_is_no_number_is_named(value):
-    assert told("costs", lambda: pareto_front(value, {"a": 1.0})) is None
+    assert heard("costs", lambda: pareto_front(value, {"a": 1.0})) is None
     real = is_real(value)
-    front = told("costs", lambda: pareto_front({"a": value, "b": 1.5}, {"a": 1.0, "b": 2.0}))
+    front = heard("costs", lambda: pareto_front({"a": value, "b": 1.5}, {"a": 1.0, "b": 2.0}))
     assert front == (None if not real else ["a"] if value <= 1.5 else ["b", "a"])
-    front = told("errors", lambda: pareto_front({"a": 1.0, "b": 1.5}, {"a": value, "b": 2.5}))
+    front = heard("errors", lambda: pareto_front({"a": 1.0, "b": 1.5}, {"a": value, "b": 2.5}))
     assert front == (None if not real else ["a"] if value <= 2.5 else ["a", "b"])
 
 
@@ -217,7 +198,7 @@ def test_every_point_is_drawn_where_it_is(name, value):
     if name in ("costs", "errors", "stds"):
         {"costs": costs, "errors": errors, "stds": stds}[name]["a"] = value
     stds, ax = value if name == "all stds" else stds, value if name == "ax" else None
-    drawn = told(name.split()[-1], lambda: plot_pareto(costs, errors, stds, ax=ax))
+    drawn = heard(name.split()[-1], lambda: plot_pareto(costs, errors, stds, ax=ax))
     if name in ("costs", "errors", "stds"):
         assert (drawn is not None) == bool(
             is_real(value) and (name == "errors" or value > 0 or name == "stds" and value == 0))
@@ -235,7 +216,7 @@ def test_the_seconds_of_a_step_are_the_formulas(place, value):
     given_ = [2.0, 8.0, 2, 4.0]
     given_[place] = value
     name = ("step_seconds", "gradient_bytes", "processes", "bytes_per_second")[place]
-    found = told(name, lambda: data_parallel_seconds(*given_))
+    found = heard(name, lambda: data_parallel_seconds(*given_))
     assert (found is not None) == (count_of(value) is not None if place == 2 else positive(value))
     if found is not None:
         step, size, n, speed = map(float, given_)
@@ -250,7 +231,7 @@ def test_the_seconds_of_a_step_are_the_formulas(place, value):
 def test_a_bilinear_classifier_is_as_asked(name, value):
     body = Backbone("tiny", nn.Conv2d(3, 4, 1), num_features=4, input_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
     asked = {"num_classes": 3, "dim": 9, "dropout": 0.0, "seed": 1} | {name: value}
-    made = told(name, lambda: create_bilinear_classifier(body, **asked))
+    made = heard(name, lambda: create_bilinear_classifier(body, **asked))
     if name != "dropout":
         least, most = {"num_classes": (2, 99), "dim": (1, 16), "seed": (0, 2**32 - 1)}[name]
         fits = count_of(value, least) is not None and count_of(value, least) <= most or name == "dim" and value is None
@@ -263,5 +244,5 @@ def test_a_bilinear_classifier_is_as_asked(name, value):
             torch.testing.assert_close(made.head.pool(body(x)), (maps @ maps.mT / 25).flatten(1))
         again = create_bilinear_classifier(body, **asked)
         assert asked["dim"] is None or torch.equal(made.head.pool.first.buckets, again.head.pool.first.buckets)
-    assert told("backbone", lambda: create_bilinear_classifier(value, 3, pretrained=False)) is None
+    assert heard("backbone", lambda: create_bilinear_classifier(value, 3, pretrained=False)) is None
     assert isinstance(made, Classifier) or made is None

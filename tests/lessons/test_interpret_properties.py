@@ -1,7 +1,5 @@
 """Answers of any form, interpreted and drawn: figures as NumPy's and scikit-learn's, or an error that says why not."""
 
-import operator
-import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd import count_of, heard
 from sklearn import metrics
 from torch import nn
 
@@ -38,27 +37,6 @@ ODD = st.one_of(st.none(), st.integers(-3, 9), st.floats(), st.booleans(), st.te
                                  [[0], [1, 2]], "abc", ("a", "b", "a")]))
 
 
-def told(names, call):
-    """What `call` gives, or None where it refuses by a ValueError or TypeError that names one of the arguments."""
-    try:
-        return call()
-    except (ValueError, TypeError) as error:
-        assert re.search(rf"\b({names.replace(' ', '|')})\b", str(error)), f"{type(error).__name__} names none: {error}"
-        return None
-
-
-def count_of(value, least=1):
-    """`value` as a count, or None: by its type, not by what the library says."""
-    if isinstance(value, (bool, np.bool_)) or getattr(value, "shape", ()) != () or str(
-            getattr(value, "dtype", "")).endswith("bool"):
-        return None
-    try:
-        found = operator.index(value)
-    except TypeError:
-        return None
-    return found if least <= found < 2**63 else None
-
-
 @st.composite
 def answers_of(draw):
     """Logits, targets and classes that mostly fit together."""
@@ -82,7 +60,7 @@ def answers_of(draw):
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_an_interpretation_is_right_or_says_what_does_not_fit(given_):
     logits, targets, classes = given_
-    made = told("scores Scores targets classes image images", lambda: Interpretation(logits, targets, classes))
+    made = heard("scores Scores targets classes image images", lambda: Interpretation(logits, targets, classes))
     fits = (logits.is_floating_point() and logits.layout == torch.strided and logits.ndim == 2 and logits.numel()
             and bool(logits.float().isfinite().all()) and len(targets) == len(logits)
             and all(0 <= int(one) < logits.shape[1] for one in targets) and len(classes) == logits.shape[1])
@@ -111,16 +89,16 @@ ANSWERS = Interpretation(torch.eye(3)[[0, 1, 2, 0]], [0, 1, 1, 2], "abc")
 @some
 @given(ODD)
 def test_rows_temperatures_and_classes_that_are_none_are_named(value):
-    chosen = told("rows", lambda: ANSWERS.select(value))
+    chosen = heard("rows", lambda: ANSWERS.select(value))
     if chosen is not None:
         assert len(chosen) and chosen.replay is None and set(chosen.targets.tolist()) <= {0, 1, 2}
         assert [one.row for one in ANSWERS.describe(value)] == [int(one) for one in np.atleast_1d(np.asarray(value))]
-    cooler = told("temperature", lambda: ANSWERS.at_temperature(value))
+    cooler = heard("temperature", lambda: ANSWERS.at_temperature(value))
     assert cooler is None or torch.allclose(cooler.logits * float(value), ANSWERS.logits)
-    named = told("classes", lambda: Interpretation(ANSWERS.logits, ANSWERS.targets, value))
+    named = heard("classes", lambda: Interpretation(ANSWERS.logits, ANSWERS.targets, value))
     assert named is None or len(named.classes) == 3 == len(value) and not isinstance(value, (set, bytes))
     assert named is None or named.classes == tuple(map(str, value))
-    images = told("rows", lambda: SEEN.inputs(value))
+    images = heard("rows", lambda: SEEN.inputs(value))
     assert images is None or torch.equal(images, X[[one.row for one in SEEN.describe(value)]])
 
 
@@ -153,7 +131,7 @@ def test_a_model_is_asked_about_every_image_or_the_argument_is_named(name, value
         classes = value
     else:
         loader = [value] if name == "batch" else [(value, Y)] if name == "x" else [(X, value)]
-    found = told(f"{name} loader batch x y targets images target", lambda: interpret(learner, loader, classes=classes))
+    found = heard(f"{name} loader batch x y targets images target", lambda: interpret(learner, loader, classes=classes))
     if name == "learner":
         assert found is None
     if found is not None:
@@ -172,9 +150,9 @@ PLOTS = {"plot_confusion_matrix": plot_confusion_matrix, "plot_class_errors": pl
 @few
 @given(st.sampled_from(sorted(PLOTS)), ODD)
 def test_what_is_no_interpretation_is_not_drawn(which, value):
-    assert told("interpretation", lambda: PLOTS[which](value)) is None
+    assert heard("interpretation", lambda: PLOTS[which](value)) is None
     if which.startswith("plot"):
-        drawn = told("ax", lambda: PLOTS[which](SEEN, ax=value))
+        drawn = heard("ax", lambda: PLOTS[which](SEEN, ax=value))
         assert (drawn is None) == (value is not None)
     plt.close("all")
 
@@ -184,17 +162,17 @@ def test_what_is_no_interpretation_is_not_drawn(which, value):
 def test_bins_counts_and_columns_are_as_asked(value):
     if isinstance(value, int) and value > 9:
         value = 2**63
-    drawn = told("bins", lambda: plot_reliability(SEEN, value))
+    drawn = heard("bins", lambda: plot_reliability(SEEN, value))
     assert (drawn is None) == (count_of(value) is None)
     if drawn is not None:
         confidence, right = SEEN.confidence.double().numpy(), ~SEEN.wrong.numpy()
         place = np.ceil((confidence - 1e-7) * int(value)).astype(int) - 1
         heights = [right[place == i].mean() for i in sorted(set(place))]
         assert [bar.get_height() for bar in drawn.containers[0]] == pytest.approx(heights)
-    shown = told("count", lambda: show_top_losses(SEEN, value))
+    shown = heard("count", lambda: show_top_losses(SEEN, value))
     assert (shown is None) == (count_of(value) is None) and (shown is None or len(shown) == min(7, int(value)))
-    assert (told("columns", lambda: show_top_losses(SEEN, 2, columns=value)) is None) == (count_of(value) is None)
-    assert (told("count", lambda: show_most_confused(SEEN, count=value)) is None) == (count_of(value) is None)
+    assert (heard("columns", lambda: show_top_losses(SEEN, 2, columns=value)) is None) == (count_of(value) is None)
+    assert (heard("count", lambda: show_most_confused(SEEN, count=value)) is None) == (count_of(value) is None)
     plt.close("all")
 
 
@@ -204,13 +182,13 @@ def test_bins_counts_and_columns_are_as_asked(value):
 def test_maps_and_pairs_are_of_what_was_asked(name, value):
     asked = {"model": LEARNER, "rows": [1], "of": "predicted", "layer": "body", "columns": 2} | {name: value}
     model, rows = asked.pop("model"), asked.pop("rows")
-    drawn = told(name, lambda: show_grad_cam(model, SEEN, rows, **asked))
+    drawn = heard(name, lambda: show_grad_cam(model, SEEN, rows, **asked))
     if drawn is not None:
         assert len(drawn) == 2 * len(np.atleast_1d(np.asarray(rows)))
         row = int(np.atleast_1d(np.asarray(rows))[0])
         assert drawn[0].get_title() == f"it is\n{'abc'[Y[row]]}"
         assert drawn[1].get_title().startswith(f"for {'abc'[SEEN.predicted[row]]}\n")
-    pair = told("pair", lambda: show_most_confused(SEEN, value))
+    pair = heard("pair", lambda: show_most_confused(SEEN, value))
     if pair is not None and value is not None:
         assert pair.shape == (2, 2) and len(value) == 2 and set(value) <= set("abc")
     plt.close("all")

@@ -1,13 +1,13 @@
 """Bodies, heads and classifiers of any arguments: the network that was asked for, or an error that names the fault."""
 
 import math
-import operator
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd import count_of, heard
 from torch import nn
 
 from course_lib.models import (
@@ -29,26 +29,6 @@ ODD = st.one_of(st.none(), st.integers(-3, 9), st.floats(), st.booleans(), st.te
                 st.lists(st.integers(0, 5), max_size=3).map(tuple), st.dictionaries(st.text(max_size=1), st.none()))
 
 
-def told(name, call):
-    """What `call` gives, or None where it refuses by a ValueError or TypeError that names the argument."""
-    try:
-        return call()
-    except (ValueError, TypeError) as error:
-        assert name in str(error), f"{type(error).__name__} does not name {name}: {error}"
-        return None
-
-
-def count_of(value, least=1):
-    """`value` as a count, or None: by its type, not by what the library says."""
-    if isinstance(value, (bool, np.bool_)) or getattr(value, "shape", ()) != ():
-        return None
-    try:
-        found = operator.index(value)
-    except TypeError:
-        return None
-    return found if least <= found < 2**63 else None
-
-
 def tiny(**changes):
     given = dict(name="tiny", network=nn.Conv2d(3, 4, 1), num_features=4, input_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
     given |= changes
@@ -59,11 +39,11 @@ def tiny(**changes):
 @given(ODD)
 def test_a_backbone_keeps_what_it_is_told_or_refuses_it(value):
     for name in ("num_features", "input_size"):
-        made = told(name, lambda name=name: tiny(**{name: value}))
+        made = heard(name, lambda name=name: tiny(**{name: value}))
         assert (made and getattr(made, name)) == count_of(value)
-    assert told("network", lambda: tiny(network=value)) is None
+    assert heard("network", lambda: tiny(network=value)) is None
     for name in ("mean", "std"):
-        made = told(name, lambda name=name: tiny(**{name: value}))
+        made = heard(name, lambda name=name: tiny(**{name: value}))
         fits = isinstance(value, (tuple, list)) and (name == "mean" or all(one > 0 for one in value))
         assert (made is not None) == fits and (made is None or getattr(made, name) == value)
 
@@ -73,7 +53,7 @@ def test_a_backbone_keeps_what_it_is_told_or_refuses_it(value):
                                 st.sampled_from([torch.float32, torch.int64, torch.bool, torch.complex64]))))
 def test_a_backbone_takes_images_alone(value):
     body = tiny()
-    found = told("x", lambda: body(value))
+    found = heard("x", lambda: body(value))
     takes = isinstance(value, torch.Tensor) and value.ndim == 4 and value.shape[1] == 3 and value.is_floating_point()
     assert (found is not None) == takes
     if takes:  # a convolution of 1 x 1 is a matrix product at each place
@@ -85,7 +65,7 @@ def test_a_backbone_takes_images_alone(value):
 @some
 @given(ODD)
 def test_a_module_has_as_many_parameters_as_its_tensors_have_numbers(value):
-    assert told("module", lambda: count_parameters(value)) is None
+    assert heard("module", lambda: count_parameters(value)) is None
     sizes = [size for size in (count_of(value) or 1, 3) if size < 100]
     network = nn.Sequential(*(nn.Linear(size, 2) for size in sizes), nn.BatchNorm1d(2))
     network[0].requires_grad_(False)
@@ -97,7 +77,7 @@ def test_a_module_has_as_many_parameters_as_its_tensors_have_numbers(value):
 @given(st.sampled_from(["num_classes", "pool", "hidden", "dropout"]), ODD)
 def test_a_classifier_is_as_asked(name, value):
     asked = {"num_classes": 3, "pool": "avg", "hidden": None, "dropout": 0.0} | {name: value}
-    made = told(name, lambda: create_classifier(tiny(), asked["num_classes"],
+    made = heard(name, lambda: create_classifier(tiny(), asked["num_classes"],
                                                 **{key: asked[key] for key in asked if key != "num_classes"}))
     fits = {"num_classes": count_of(value, 2) is not None, "hidden": value is None or count_of(value) is not None,
             "pool": value is None or isinstance(value, str) and value in ("avg", "max", "avgmax"),
@@ -131,7 +111,7 @@ def test_a_classifier_is_as_asked(name, value):
 def test_a_name_that_is_none_is_refused_with_the_nearest(value):
     for create in (create_backbone, lambda name, **o: create_classifier(name, 3, **o),
                    lambda name, **o: create_bilinear_classifier(name, 3, **o)):
-        assert told("backbone", lambda create=create: create(value, pretrained=False)) is None
+        assert heard("backbone", lambda create=create: create(value, pretrained=False)) is None
     if isinstance(value, str):
         with pytest.raises(UnknownBackboneError):
             create_backbone(value, pretrained=False)
@@ -155,7 +135,7 @@ def test_every_listed_name_gives_what_it_says(name, classes):
 @given(ODD)
 def test_weights_are_downloaded_only_when_that_is_said(value):
     if type(value) is not bool:  # "no" is not taken for yes
-        assert told("pretrained", lambda: create_backbone("resnet18", pretrained=value)) is None
+        assert heard("pretrained", lambda: create_backbone("resnet18", pretrained=value)) is None
 
 
 def test_the_errors_say_what_needs_no_network():
