@@ -160,5 +160,6 @@ def _table_path(table: object) -> Path:
     if not isinstance(table, (str, os.PathLike)):
         raise ArgumentError(f"table = {table!r} must be the path of a text file.")
     if not os.path.isfile(table):
-        raise FileNotFoundError(f"There is no table {table}.")
+        quoted = str(table)[:1] in ("'", '"') and str(table)[:1] == str(table)[-1:]
+        raise FileNotFoundError(f"There is no table {table}.{' Leave the quotation marks out.' if quoted else ''}")
     return Path(table)

@@ -139,3 +139,12 @@ def test_no_table(tmp_path):
     (tmp_path / "labels.csv").write_text("0.png,a\n" + "x" * (csv.field_size_limit() + 9) + ",b\n")
     with pytest.raises(ValueError, match="row 2"):
         items_from_table(tmp_path, tmp_path / "labels.csv")
+
+
+def test_a_table_in_quotation_marks(tmp_path):  # NVlabs/stylegan2-ada-pytorch#183
+    table = numbered(tmp_path)
+    table.write_text(ROWS, encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="Leave the quotation marks out"):
+        items_from_table(tmp_path, f'"{table}"')
+    with pytest.raises(FileNotFoundError, match=r"no table .*absent\.csv\.$"):
+        items_from_table(tmp_path, tmp_path / "absent.csv")
