@@ -1991,6 +1991,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'course_lib/interpret/checks.py'),
                                              'course_lib.interpret.checks.as_numbers': ( 'library/interpret/checks.html#as_numbers',
                                                                                          'course_lib/interpret/checks.py'),
+                                             'course_lib.interpret.checks.check_interpretation': ( 'library/interpret/checks.html#check_interpretation',
+                                                                                                   'course_lib/interpret/checks.py'),
                                              'course_lib.interpret.checks.class_indices': ( 'library/interpret/checks.html#class_indices',
                                                                                             'course_lib/interpret/checks.py'),
                                              'course_lib.interpret.checks.paired_classes': ( 'library/interpret/checks.html#paired_classes',

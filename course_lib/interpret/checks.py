@@ -103,3 +103,10 @@ def probabilities_of(values: torch.Tensor) -> torch.Tensor:
     if values.min() < 0 or not torch.allclose(values.sum(1), torch.ones(1).to(values), atol=rounding):
         raise ArgumentError("These are no probabilities: rows must add up to 1. For logits, call .softmax(1) first.")
     return values
+
+# %% ../../nbs/library/interpret/checks.ipynb #c0ffee06
+def check_interpretation(interpretation: object) -> None:
+    """Raises `ArgumentError` for what is no `Interpretation`, whose module builds on those that ask this."""
+    if not hasattr(interpretation, "describe"):
+        raise ArgumentError(f"interpretation = {shown(interpretation)} must be an Interpretation. "
+                            "interpret(learner) gives one.")

@@ -23,6 +23,7 @@ from course_lib.interpret.cam import (
     map_and_gradient,
 )
 from course_lib.interpret.checks import (
+    check_interpretation,
     paired_classes,
     probabilities_of,
     scores,
@@ -65,6 +66,7 @@ def most_confused(
     min_val: int = 1,  # how often a mistake must have been made to be listed
 ) -> list[Confusion]:
     """The kinds of mistake made at least `min_val` times, the most frequent first."""
+    check_interpretation(interpretation)
     names, mistakes = interpretation.classes, interpretation.matrix.clone()
     mistakes.fill_diagonal_(0)
     often = mistakes >= whole("min_val", min_val)
@@ -83,6 +85,7 @@ class ClassError(NamedTuple):
 # %% ../../nbs/06_interpretation.ipynb #5487c53c
 def class_errors(interpretation: Interpretation) -> list[ClassError]:
     """For each class, in order: its images, how many are wrong, and the fraction."""
+    check_interpretation(interpretation)
     images = interpretation.matrix.sum(1)
     wrong = images - interpretation.matrix.diag()
     rows = zip(interpretation.classes, images.tolist(), wrong.tolist(), strict=True)
@@ -91,6 +94,7 @@ def class_errors(interpretation: Interpretation) -> list[ClassError]:
 # %% ../../nbs/06_interpretation.ipynb #21f4e0d1
 def top_losses(interpretation: Interpretation, count: int = 8) -> list[Sample]:
     """The images with the largest losses, the largest first; all if they are fewer."""
+    check_interpretation(interpretation)
     order = interpretation.losses.argsort(descending=True, stable=True)
     return interpretation.describe(order[:whole("count", count)])
 

@@ -15,6 +15,7 @@ from course_lib.interpret import (
     Interpretation,
     class_errors,
     interpret,
+    most_confused,
     plot_class_errors,
     plot_confusion_matrix,
     plot_reliability,
@@ -192,3 +193,10 @@ def test_maps_and_pairs_are_of_what_was_asked(name, value):
     if pair is not None and value is not None:
         assert pair.shape == (2, 2) and len(value) == 2 and set(value) <= set("abc")
     plt.close("all")
+
+
+@some
+@given(ODD)
+def test_what_is_no_interpretation_is_named(value):
+    for function in (class_errors, most_confused, top_losses):
+        assert heard("interpretation", lambda function=function: function(value)) is None
