@@ -32,7 +32,7 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "augmentation": partial(one_of, allowed=AUGMENTATIONS),
     "resize_mode": partial(one_of, allowed=RESIZE_MODES),
     "mixed_precision": partial(one_of, allowed=PRECISIONS),
-    "mirror": partial(one_of, allowed=(False, True)),
+    **dict.fromkeys(("mirror", "official_split"), partial(one_of, allowed=(False, True))),
     "tricks": lambda name, value: tuple(instance(name, one, str) for one in instance(name, value, (tuple, list))),
 }
 
@@ -59,6 +59,7 @@ class Recipe:
     few_views: int = 8  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
     augmentation: str = "usual"  # the data set's own; "mirror" keeps of it only the mirror images
+    official_split: bool = True  # the data set's own, its test part unused; False: all images, by chance, as published
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
     mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
     tricks: tuple[str, ...] = ()  # of lesson 10, by name

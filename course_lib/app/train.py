@@ -72,7 +72,7 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
     return make_loaders(
         presize(items, recipe.presize, settings.cache_dir, resize_mode=recipe.resize_mode),
         image_size=recipe.image_size, batch_size=recipe.batch_size, mean=mean, std=std, seed=settings.seed,
-        device=choose_device(settings.device), augmentation=augmentation)
+        device=choose_device(settings.device), augmentation=augmentation, official=recipe.official_split)
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
@@ -418,7 +418,7 @@ def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
     # what older checkpoints do not say, because there was no choice
     first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"],
-             "resize_mode": "crop"}
+             "resize_mode": "crop", "official_split": now["official_split"]}
     saved = first | saved
     moved = {"dataset"} if "images" in saved else set()  # the images are the same, wherever they lie
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .loaders import ImageLoader, Loaders, make_loaders, show_batch, shuffled_order, take_shard
     from .prepare import (
         NUM_DRAWS, Augmentation, BatchTransform, crop_matrix, draw_lighting, draw_matrices, flip_matrix,
-        items_from_folders, items_from_pattern, rotation_matrix, split_items, warp_grid, warp_images, warp_matrix,
-        zoom_matrix,
+        group_test_split, items_from_folders, items_from_pattern, rotation_matrix, split_items, warp_grid, warp_images,
+        warp_matrix, zoom_matrix,
     )
     from .presizing import (
         BadImageError, PresizedImages, content_digests, image_size_statistics, image_sizes, load_image, map_ahead,
@@ -41,8 +41,8 @@ _HOMES = {
     "course_lib.data.listing": "list_images",
     "course_lib.data.loaders": "ImageLoader Loaders make_loaders show_batch shuffled_order take_shard",
     "course_lib.data.prepare": "NUM_DRAWS Augmentation BatchTransform crop_matrix draw_lighting draw_matrices "
-                               "flip_matrix items_from_folders items_from_pattern rotation_matrix split_items "
-                               "warp_grid warp_images warp_matrix zoom_matrix",
+                               "flip_matrix group_test_split items_from_folders items_from_pattern rotation_matrix "
+                               "split_items warp_grid warp_images warp_matrix zoom_matrix",
     "course_lib.data.presizing": "BadImageError PresizedImages content_digests image_size_statistics image_sizes "
                                  "load_image map_ahead presize",
     "course_lib.data.tables": "items_from_table",
@@ -52,8 +52,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 # For students and lessons; the other names are for the rest of the library.
 __all__ = [
     "ImageItems", "items_from_folders", "items_from_pattern", "items_from_table", "get_items", "DATASETS",
-    "DownloadError", "split_items", "limit_items", "plot_class_counts", "show_images", "load_image", "BadImageError",
-    "presize", "StorageError", "Augmentation", "BatchTransform", "ImageLoader", "Loaders", "make_loaders", "show_batch",
+    "DownloadError", "split_items", "group_test_split", "limit_items", "plot_class_counts", "show_images",
+    "load_image", "BadImageError", "presize", "StorageError", "Augmentation", "BatchTransform", "ImageLoader",
+    "Loaders", "make_loaders", "show_batch",
 ]
 
 

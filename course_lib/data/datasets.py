@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import course_lib
 from ..core.checks import ArgumentError, nearest, whole
 from ..core.files import disk_errors, lock
 from ..core.text import counted
@@ -24,9 +25,10 @@ from .prepare import Augmentation, items_from_folders, items_from_pattern, name_
 from .tables import items_from_table, keep_present
 
 # %% auto #0
-__all__ = ['DATASETS', 'get_items', 'limit_items']
+__all__ = ['SPLITS', 'DATASETS', 'get_items', 'limit_items']
 
 # %% ../../nbs/library/data/datasets.ipynb #d29fbfe3
+SPLITS = Path(course_lib.__file__).resolve().parent / "data" / "splits"  # which images are in which part, for those who publish
 _ELPV_CLASSES = ("mono functional", "mono defective", "poly functional", "poly defective")
 
 
@@ -36,7 +38,11 @@ def _elpv_label(row: list[str]) -> str:
 
 
 def _read_elpv(root: Path) -> ImageItems:
-    return items_from_table(root, root / "labels.csv", 0, _elpv_label, delimiter=None, classes=_ELPV_CLASSES)
+    """Labels by table; the test part is the course's own (lesson 1), the rest is divided by lot."""
+    items = items_from_table(root, root / "labels.csv", 0, _elpv_label, delimiter=None, classes=_ELPV_CLASSES)
+    lines = (SPLITS / "elpv-test.csv").read_text(encoding="utf-8").splitlines()[1:]
+    test = {line.split(",")[0] for line in lines}
+    return replace(items, splits=tuple("test" if name in test else "rest" for name in items.names))
 
 # %% ../../nbs/library/data/datasets.ipynb #ccf13f9c
 _PETS_PATTERN = r"(.+)_\d+.jpg$"
@@ -290,7 +296,7 @@ def limit_items(items: ImageItems, max_images: int | None, seed: int = 42) -> Im
     groups: dict[tuple, list[tuple[bytes, int]]] = {}
     for i, (label, name) in enumerate(zip(items.labels, items.names, strict=True)):
         groups.setdefault((items.splits and items.splits[i], label), []).append((name_hash(seed, name), i))
-    first = {None: 0, "train": -3, "valid": -2, "test": -1}  # the first image of each group comes before all others
+    first = {None: 0, "rest": -3, "train": -3, "valid": -2, "test": -1}  # the first image of each group comes before all others
     ranked = [((place + 0.5) / len(members) if place else first[split], mark, i)
               for (split, _), members in groups.items() for place, (mark, i) in enumerate(sorted(members))]
     kept = items.subset(sorted(i for _, _, i in sorted(ranked)[:max_images]))

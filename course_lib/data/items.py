@@ -65,7 +65,8 @@ class ImageItems:
     """Which photographs there are and what is on them; no pixel is read yet.
 
     `names` are paths below `root`, with `/` on every system; `labels[i]` is the class of `names[i]`; `splits[i]`, where
-    the data set comes with a split of its own, is `train`, `valid` or `test`.
+    the data set comes with a split of its own, is `train`, `valid` or `test`; or `rest`: into training or validation, as
+    `split_items` divides it.
 
     Raises: `ValueError` when a name or a class comes twice, a label is no class, or the lengths differ.
     """
@@ -96,8 +97,8 @@ class ImageItems:
         if unknown:
             raise ValueError(f"The labels {list_some(unknown)} are not among the classes "
                              f"{list_some(self.classes, 10)}.")
-        if strange := sorted(set(self.splits or ()) - {"train", "valid", "test"}):
-            raise ValueError(f"splits has {list_some(strange)}, but may have train, valid and test only.")
+        if strange := sorted(set(self.splits or ()) - {"train", "valid", "test", "rest"}):
+            raise ValueError(f"splits has {list_some(strange)}, but may have train, valid, test and rest only.")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,11 +127,13 @@ class ImageItems:
         counts = Counter(self.labels)
         return {name: counts[name] for name in self.classes}
 
+    def part(self, name: str) -> np.ndarray:
+        """Indices, rising, of the images of one part of the data set's own split, such as `test`."""
+        return np.flatnonzero(np.array(self.splits or (), dtype=object) == name)
+
     def official_split(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Indices of the data set's own split: `train` and `valid`, or else `test`; `None` when it has none."""
-        splits = np.array(self.splits or (), dtype=object)
-        held_out = "valid" if "valid" in splits else "test"
-        train, valid = np.flatnonzero(splits == "train"), np.flatnonzero(splits == held_out)
+        train, valid = self.part("train"), self.part("valid" if "valid" in (self.splits or ()) else "test")
         if not len(train) or not len(valid):
             return None
         warn_of_untaught(self, train, valid)

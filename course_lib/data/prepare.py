@@ -28,7 +28,7 @@ from course_lib.data.pixels import (
 )
 
 # %% auto #0
-__all__ = ['items_from_folders', 'items_from_pattern', 'split_items', 'Augmentation', 'BatchTransform']
+__all__ = ['items_from_folders', 'items_from_pattern', 'split_items', 'group_test_split', 'Augmentation', 'BatchTransform']
 
 # %% ../../nbs/01_data_prep.ipynb #13652d23
 def items_from_folders(root: str | Path) -> ImageItems:
@@ -88,7 +88,7 @@ def split_items(
 
     Within a class the images with the smallest `name_hash` are held out, so the split
     depends neither on the machine nor on the order of the files. Of a data set that
-    has `train`, `valid` and `test`, the `test` images are in neither.
+    has a test part beside `train` and `valid`, or beside the `rest`, it is in neither.
 
     Raises: `ValueError` for a fraction outside (0, 1) or fewer than two classes.
     """
@@ -97,15 +97,46 @@ def split_items(
     check_classes(items)
     if official and (given := items.official_split()):
         return given
-    warn_of_single_images(items)
+    rest = np.arange(len(items))
+    if official and "rest" in (items.splits or ()):
+        rest = items.part("rest")
+    warn_of_single_images(items.subset(rest))
     held_out: list = []
     for target in range(len(items.classes)):
-        members = sorted(np.flatnonzero(items.targets == target),
+        members = sorted(rest[items.targets[rest] == target],
                          key=lambda i: name_hash(seed, items.names[i]))
         count = max(math.floor(len(members) * valid_fraction + 0.5), 1)
         held_out += members[:max(min(count, len(members) - 1), 0)]
     valid = np.array(sorted(held_out), dtype=np.int64)
-    return np.setdiff1d(np.arange(len(items), dtype=np.int64), valid), valid
+    return np.setdiff1d(rest, valid), valid
+
+# %% ../../nbs/01_data_prep.ipynb #577dfd0c
+def group_test_split(
+    items: ImageItems, groups: Sequence[int] | np.ndarray, fraction: float = 0.2,
+    seed: int = 42,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put whole groups aside as a test part; int64 indices of the rest and of the test.
+
+    `groups[i]` is the group of image i. Groups are taken in the order of their
+    `name_hash`, but for those with which a class would have more than `fraction` of
+    its images in the test part.
+
+    Raises: `ValueError` for a fraction outside (0, 1), or one entry too few or many.
+    """
+    checks.number("fraction", fraction, above=0, below=1)
+    groups = np.asarray(groups)
+    if groups.shape != (len(items),):
+        raise checks.ArgumentError(
+            f"groups needs one entry for each of the {len(items):,} images, in one row, "
+            f"but its shape is {groups.shape}.")
+    counts = np.bincount(items.targets, minlength=len(items.classes))
+    taken, inside = np.zeros_like(counts), np.zeros(len(items), dtype=bool)
+    for group in sorted(set(groups.tolist()), key=lambda g: name_hash(seed, str(g))):
+        members = groups == group
+        more = np.bincount(items.targets[members], minlength=len(counts))
+        if (taken + more <= fraction * counts).all():
+            taken, inside = taken + more, inside | members
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
 
 # %% ../../nbs/01_data_prep.ipynb #74250983
 def flip_matrix(across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
