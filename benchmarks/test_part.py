@@ -12,6 +12,7 @@ The recipes were fixed before the test part was opened, and no choice was made b
 import json
 import re
 import shutil
+import statistics
 import sys
 
 import numpy as np
@@ -110,7 +111,7 @@ def judge(found: Experiment) -> dict:
     commonest = np.bincount(items.targets[items.part("rest")]).argmax()  # what somebody who never looks would say
     return {"test_images": len(test), "seeds": sorted(errors["lesson 5"]),
             "always the commonest class": float((test != commonest).mean()),
-            **{what: {"error": float(np.mean(list(values.values()))), "std": float(np.std(list(values.values()), ddof=1)),
+            **{what: {"error": statistics.fmean(values.values()), "std": statistics.stdev(values.values()),
                       "errors": [values[seed] for seed in sorted(values)]} for what, values in errors.items()},
             "difference": difference.difference, "interval": [difference.low, difference.high]}
 

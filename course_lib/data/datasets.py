@@ -28,7 +28,7 @@ from .tables import items_from_table, keep_present
 __all__ = ['SPLITS', 'DATASETS', 'get_items', 'limit_items']
 
 # %% ../../nbs/library/data/datasets.ipynb #d29fbfe3
-SPLITS = Path(course_lib.__file__).resolve().parent / "data" / "splits"  # which images are in which part, for those who publish
+SPLITS = Path(course_lib.__file__).resolve().parent / "data" / "splits"  # which images are in which part
 _ELPV_CLASSES = ("mono functional", "mono defective", "poly functional", "poly defective")
 
 
@@ -296,7 +296,8 @@ def limit_items(items: ImageItems, max_images: int | None, seed: int = 42) -> Im
     groups: dict[tuple, list[tuple[bytes, int]]] = {}
     for i, (label, name) in enumerate(zip(items.labels, items.names, strict=True)):
         groups.setdefault((items.splits and items.splits[i], label), []).append((name_hash(seed, name), i))
-    first = {None: 0, "rest": -3, "train": -3, "valid": -2, "test": -1}  # the first image of each group comes before all others
+    # the first image of each group comes before all others
+    first = {None: 0, "rest": -3, "train": -3, "valid": -2, "test": -1}
     ranked = [((place + 0.5) / len(members) if place else first[split], mark, i)
               for (split, _), members in groups.items() for place, (mark, i) in enumerate(sorted(members))]
     kept = items.subset(sorted(i for _, _, i in sorted(ranked)[:max_images]))

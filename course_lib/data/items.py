@@ -65,8 +65,8 @@ class ImageItems:
     """Which photographs there are and what is on them; no pixel is read yet.
 
     `names` are paths below `root`, with `/` on every system; `labels[i]` is the class of `names[i]`; `splits[i]`, where
-    the data set comes with a split of its own, is `train`, `valid` or `test`; or `rest`: into training or validation, as
-    `split_items` divides it.
+    the data set comes with a split of its own, is `train`, `valid` or `test`; or `rest`, which `split_items` divides
+    into training and validation.
 
     Raises: `ValueError` when a name or a class comes twice, a label is no class, or the lengths differ.
     """
