@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from .items import ImageItems, plot_class_counts
     from .listing import list_images
     from .loaders import ImageLoader, Loaders, make_loaders, show_batch, shuffled_order, take_shard
+    from .pixels import warp_grid, warp_images
     from .prepare import (
         NUM_DRAWS, Augmentation, BatchTransform, crop_matrix, draw_lighting, draw_matrices, flip_matrix,
-        group_test_split, items_from_folders, items_from_pattern, rotation_matrix, split_items, warp_grid, warp_images,
-        warp_matrix, zoom_matrix,
+        group_test_split, items_from_folders, items_from_pattern, rotation_matrix, split_items, warp_matrix,
+        zoom_matrix,
     )
     from .presizing import (
         BadImageError, PresizedImages, content_digests, image_size_statistics, image_sizes, load_image, map_ahead,
@@ -42,7 +43,8 @@ _HOMES = {
     "course_lib.data.loaders": "ImageLoader Loaders make_loaders show_batch shuffled_order take_shard",
     "course_lib.data.prepare": "NUM_DRAWS Augmentation BatchTransform crop_matrix draw_lighting draw_matrices "
                                "flip_matrix group_test_split items_from_folders items_from_pattern rotation_matrix "
-                               "split_items warp_grid warp_images warp_matrix zoom_matrix",
+                               "split_items warp_matrix zoom_matrix",
+    "course_lib.data.pixels": "warp_grid warp_images",
     "course_lib.data.presizing": "BadImageError PresizedImages content_digests image_size_statistics image_sizes "
                                  "load_image map_ahead presize",
     "course_lib.data.tables": "items_from_table",

@@ -49,7 +49,7 @@ class_of_name_exercise = Exercise(
 
 @class_of_name_exercise.reference
 def class_of_name(name: str) -> str | None:
-    """The class in a file's name, or None when the name is not of the form DATE_CLASS_NUMBER.png."""
+    """The class in a name of the form DATE_CLASS_NUMBER.png, or None for another."""
     ### BEGIN SOLUTION
     match = re.search(r"^[\d-]+_(.+)_\d+\.png$", name)
     return match.group(1) if match else None
@@ -132,8 +132,9 @@ to_network_exercise = Exercise(
 
 
 @to_network_exercise.reference
-def to_network(images: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
-    """Stored images, uint8 (B, H, W, 3), as float32 (B, 3, H, W), normalised by the mean and std of each colour."""
+def to_network(images: torch.Tensor, mean: list[float],
+               std: list[float]) -> torch.Tensor:
+    """Images, uint8 (B, H, W, 3), as float32 (B, 3, H, W), normalised by colour."""
     mean, std = torch.tensor(mean), torch.tensor(std)  # type: ignore[assignment]
     ### BEGIN SOLUTION
     x = images.permute(0, 3, 1, 2).float() / 255
@@ -234,34 +235,35 @@ def _facts_of_split(answer: Callable, names: list[str], labels: list[str], fract
 
 # %% ../../nbs/practice/01_data_prep.ipynb #17cc3cbc
 hold_out_exercise = Exercise(
-    "01.hold_out", "An exam that does not depend on the list",
+    "01.hold_out", "A validation set that does not depend on the list",
     "Choose the photographs of the validation set: of each class `round(fraction * n)`, where n is how many "
-    "photographs it has. Each photograph draws a lot that depends on `seed` and its own name alone, so that your "
-    "list and your friend's give the same exam in whatever order they are. Another seed must give another exam. Give "
-    "back the names.",
+    "photographs it has. Give each photograph a pseudo-random number that depends on `seed` and its own name alone, "
+    "so that your list and your friend's give the same validation set in whatever order they are. Another seed must "
+    "give another one. Give back the names.",
     examples=lambda seed: [(*_photographs(seed, dict.fromkeys("abcdef", 4)), 0.25, 42),
                            (*_photographs(seed + 1, dict.fromkeys("abcde", 8)), 0.5, 7 + seed),
                            (*_photographs(seed + 2, {"rare": 1, "a": 4, "b": 8, "c": 12, "d": 16}), 0.25, 42),
                            (*_photographs(seed + 3, {"a": 6, "b": 3, "c": 9}), 0.3, 42)],
     verified="You hold out the right share of every class, also where a class has one photograph only; the order of "
              "the list does not matter, and the seed does.",
-    hints=("Go class by class. Within a class: sort by lot, and take the first ones.",
-           "A lot that is the same on every computer: `hashlib.sha256(f\"{seed}/{name}\".encode()).hexdigest()`.",
-           "For each label: `members = sorted((n for n, l in zip(names, labels) if l == label), key=lot)`, then "
-           "`members[:round(fraction * len(members))]`."),
+    hints=("Go class by class. Within a class: sort by the numbers, and take the first ones.",
+           "A number that is the same on every computer: `hashlib.sha256(f\"{seed}/{name}\".encode()).hexdigest()`.",
+           "For each label: `members = sorted((n for n, l in zip(names, labels) if l == label), key=number)`, "
+           "then `members[:round(fraction * len(members))]`."),
     why="A hash is the same on every computer and has nothing to do with the order of the list; class by class, "
         "every class keeps its share.",
     needs="import hashlib", outcome=_facts_of_split, difficulty=2, minutes=15)
 
 
 @hold_out_exercise.reference
-def hold_out(names: list[str], labels: list[str], fraction: float, seed: int) -> list[str]:
-    """The names of the validation set: of each class the given fraction, by lots that depend on seed and name."""
+def hold_out(names: list[str], labels: list[str], fraction: float,
+             seed: int) -> list[str]:
+    """The names of the validation set: the given fraction of each class."""
     held_out = []
     ### BEGIN SOLUTION
-    lot = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+    number = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
     for label in set(labels):
-        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=lot)
+        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=number)
         held_out += members[:round(fraction * len(members))]
     ### END SOLUTION
     return held_out
@@ -276,40 +278,40 @@ def _class_by_class(names: list[str], labels: list[str], fraction: float, arrang
     return held_out
 
 
-@hold_out_exercise.mistake("The classes do not keep their shares: a rare one can be nearly missing from the exam. "
-                           "Draw within each class, one class after the other.")
+@hold_out_exercise.mistake("The classes do not keep their shares: a rare one can be nearly missing from the "
+                           "validation set. Choose within each class, one class after the other.")
 def _over_all_classes(names, labels, fraction, seed):
-    lot = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
-    return sorted(names, key=lot)[:round(fraction * len(names))]
+    number = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+    return sorted(names, key=number)[:round(fraction * len(names))]
 
 
-@hold_out_exercise.mistake("Your exam depends on the order of the list, as with `random.shuffle` or `random.sample`: "
-                           "on another computer, which lists the files in another order, training pictures of yours "
-                           "land in the exam. Let the lot be a hash of seed and name.")
+@hold_out_exercise.mistake("Your validation set depends on the order of the list, as with `random.shuffle` or "
+                           "`random.sample`: on another computer, which lists the files in another order, training "
+                           "pictures of yours land in it. Sort by a hash of seed and name.")
 def _by_shuffling(names, labels, fraction, seed):
     chance = random.Random(seed)
     return _class_by_class(names, labels, fraction, lambda members: chance.sample(members, len(members)))
 
 
 @hold_out_exercise.mistake("You take the first photographs of each class as the list has them: another order gives "
-                           "another exam, and the seed does nothing. Files that stand together are often alike, too. "
-                           "Draw lots: a hash of seed and name.")
+                           "another validation set, and the seed does nothing. Files that stand together are often "
+                           "alike, too. Sort by a hash of seed and name.")
 def _as_they_come(names, labels, fraction, seed):
     return _class_by_class(names, labels, fraction, list)
 
 
-@hold_out_exercise.mistake("Every seed gives the same exam, so nobody can try another division. Let the lot depend "
-                           "on the seed as well as on the name. Names in alphabetical order are no lots either: they "
-                           "often follow the time of day or the place.")
+@hold_out_exercise.mistake("Every seed gives the same validation set, so nobody can try another division. Let the "
+                           "number depend on the seed as well as on the name. Alphabetical order is not random "
+                           "either: it often follows the time of day or the place.")
 def _without_the_seed(names, labels, fraction, seed):
     return _class_by_class(names, labels, fraction, sorted)
 
 # %% ../../nbs/practice/01_data_prep.ipynb #807d25f3
 @hold_out_exercise.mistake("You round down, as `int` does: 0.3 of 6 photographs is 1.8, and `round` makes 2 of it.")
 def _shares_rounded_down(names, labels, fraction, seed):
-    lot, held_out = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest(), []
+    number, held_out = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest(), []
     for label in set(labels):
-        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=lot)
+        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=number)
         held_out += members[:int(fraction * len(members))]
     return held_out
 
@@ -323,7 +325,7 @@ def _one_of_each_class(names, labels, fraction, seed):
 
 
 @hold_out_exercise.mistake("Python's own `hash` of a text is another one in every session, so tomorrow, or at your "
-                           "friend's, the exam would be another. `hashlib.sha256` gives the same everywhere.")
+                           "friend's, the validation set would be another. `hashlib.sha256` gives the same everywhere.")
 def _hash_of_this_session(names, labels, fraction, seed):
     held_out = []
     for label in set(labels):
@@ -339,7 +341,7 @@ def _numbers_in_the_list(names, labels, fraction, seed):
 
 
 @hold_out_exercise.mistake("You give back the photographs to train on. The validation set is the *small* part, the "
-                           "first ones by lot.")
+                           "first ones in the order of their hashes.")
 def _the_rest(names, labels, fraction, seed):
     return sorted(set(names) - set(hold_out(names, labels, fraction, seed)))
 
@@ -377,7 +379,7 @@ look_up_exercise = Exercise(
 # %% ../../nbs/practice/01_data_prep.ipynb #e7b383f0
 @look_up_exercise.reference
 def look_up(changes: list[torch.Tensor], x: float, y: float) -> tuple[float, float]:
-    """The place in the photograph that belongs to (x, y) after all changes, the first of which was done first."""
+    """The place in the photograph that belongs to (x, y) after all changes."""
     ### BEGIN SOLUTION
     place = torch.tensor([x, y, 1.0])
     for matrix in reversed(changes):
@@ -432,8 +434,9 @@ smallest_presize_exercise = Exercise(
 
 
 @smallest_presize_exercise.reference
-def smallest_presize(image_size: int, min_scale: float, max_ratio: float, zoom: float) -> int:
-    """The smallest presize, in pixels, at which an augmentation never enlarges a side."""
+def smallest_presize(image_size: int, min_scale: float, max_ratio: float,
+                     zoom: float) -> int:
+    """The smallest presize, in pixels, at which no side is ever enlarged."""
     ### BEGIN SOLUTION
     shorter_side = math.sqrt(min_scale / max_ratio) / zoom
     return math.ceil(image_size / shorter_side)
@@ -496,7 +499,7 @@ def _photograph(x: torch.Tensor, seed: int) -> torch.Tensor:
     return x + 0.15 * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _exam_and_field(split: Callable) -> dict[str, list[float]]:
+def _validation_and_new(split: Callable) -> dict[str, list[float]]:
     """Train on six photographs each of 60 objects, divided by `split`; the errors after every second epoch."""
     x, y = (values.repeat_interleave(6, 0) for values in _objects(60, seed=1))
     x, (new_x, new_y) = _photograph(x, seed=2), _objects(1000, seed=3)
@@ -551,19 +554,20 @@ hold_out_groups_exercise = Exercise(
     "01.hold_out_groups", "Mend it",
     "This is the split of the run above. `groups[i]` says which object is on photograph i. Mend it so that all "
     "photographs of an object land on the same side: of the objects, `round(fraction * number of objects)` are held "
-    "out, by lots that depend on the seed and the object's name. Give back the numbers of the photographs in the "
-    "validation set.",
+    "out, by pseudo-random numbers that depend on the seed and the object's name. Give back the numbers of the "
+    "photographs in the validation set.",
     examples=lambda seed: [(_groups(seed, [2] * 8), 0.25, 42),
                            (_groups(seed + 1, [3, 2, 4, 2, 3, 2, 5, 3, 2, 4]), 0.3, 7),
                            (_groups(seed + 2, [4] * 12), 0.5, 1 + seed),
-                           *((_groups(seed + 3, [30, 3, 3, 3, 3]), 0.4, lots) for lots in (1, 2, 3))],
+                           *((_groups(seed + 3, [30, 3, 3, 3, 3]), 0.4, chance) for chance in (1, 2, 3))],
     verified="No object is on both sides, the right number of them is held out, the order of the list does not "
              "matter, and the seed does.",
-    hints=("Who draws the lot: the photograph or the object?",
-           "First a list of the objects, each once. Let *them* draw, and then collect their photographs.",
-           "`objects = sorted(set(groups), key=lot)`, `chosen = set(objects[:round(fraction * len(objects))])`, then "
-           "the numbers i with `groups[i] in chosen`."),
-    why="When the object draws the lot, all its photographs share it, so none of them can be recognised in the exam.",
+    hints=("What gets the pseudo-random number: the photograph or the object?",
+           "First a list of the objects, each once. Sort *them*, and then collect their photographs.",
+           "`objects = sorted(set(groups), key=number)`, `chosen = set(objects[:round(fraction * len(objects))])`, "
+           "then the numbers i with `groups[i] in chosen`."),
+    why="When the object has the number, all its photographs share it, so none of them can be recognised in the "
+        "validation set.",
     needs="import hashlib", outcome=_facts_of_groups, difficulty=3, minutes=12)
 
 
@@ -571,8 +575,8 @@ hold_out_groups_exercise = Exercise(
 def hold_out_groups(groups: list[str], fraction: float, seed: int) -> list[int]:
     """Which photographs are in the validation set."""
     ### BEGIN SOLUTION
-    lot = lambda group: hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
-    objects = sorted(set(groups), key=lot)
+    number = lambda group: hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
+    objects = sorted(set(groups), key=number)
     chosen = set(objects[:round(fraction * len(objects))])
     return [i for i, group in enumerate(groups) if group in chosen]
     ### END SOLUTION
@@ -581,16 +585,16 @@ def hold_out_groups(groups: list[str], fraction: float, seed: int) -> list[int]:
 @hold_out_groups_exercise.broken
 def _hold_out_photographs(groups: list[str], fraction: float, seed: int) -> list[int]:
     """Which photographs are in the validation set."""
-    lot = lambda i: hashlib.sha256(f"{seed}/photograph {i}".encode()).hexdigest()
-    photographs = sorted(range(len(groups)), key=lot)
+    number = lambda i: hashlib.sha256(f"{seed}/photograph {i}".encode()).hexdigest()
+    photographs = sorted(range(len(groups)), key=number)
     return photographs[:round(fraction * len(photographs))]
 
 
 @hold_out_groups_exercise.mistake("One object is still on both sides: you sort the photographs by object and then "
                                   "cut at a number of *photographs*, which falls within an object. Count objects.")
 def _cut_through(groups, fraction, seed):
-    lot = lambda i: hashlib.sha256(f"{seed}/{groups[i]}".encode()).hexdigest()
-    photographs = sorted(range(len(groups)), key=lot)
+    number = lambda i: hashlib.sha256(f"{seed}/{groups[i]}".encode()).hexdigest()
+    photographs = sorted(range(len(groups)), key=number)
     end = round(fraction * len(photographs))
     while len({groups[i] for i in photographs[:end]} & {groups[i] for i in photographs[end:]}) == 0:
         end += 1  # so that the cut never falls between two objects by chance
@@ -598,7 +602,7 @@ def _cut_through(groups, fraction, seed):
 
 
 @hold_out_groups_exercise.mistake("The objects stay together, but which are held out depends on the order of the "
-                                  "list. Let each object draw a lot: a hash of the seed and its name.")
+                                  "list. Give each object a number: a hash of the seed and its name.")
 def _objects_by_shuffling(groups, fraction, seed):
     objects = list(dict.fromkeys(groups))
     random.Random(seed).shuffle(objects)
@@ -606,7 +610,7 @@ def _objects_by_shuffling(groups, fraction, seed):
     return [i for i, group in enumerate(groups) if group in chosen]
 
 
-@hold_out_groups_exercise.mistake("The objects stay together, but every seed holds out the same ones. Let the lot "
+@hold_out_groups_exercise.mistake("The objects stay together, but every seed holds out the same ones. Let the number "
                                   "depend on the seed as well.")
 def _objects_in_alphabetical_order(groups, fraction, seed):
     objects = sorted(set(groups))
@@ -620,8 +624,8 @@ def _no_numbers(groups, fraction, seed):
     return [groups[i] for i in hold_out_groups(groups, fraction, seed)]
 
 
-@hold_out_groups_exercise.mistake("Python's own `hash` of a text is another one in every session, so tomorrow the exam "
-                                  "would be another. `hashlib.sha256` gives the same everywhere.")
+@hold_out_groups_exercise.mistake("Python's own `hash` of a text is another one in every session, so tomorrow the "
+                                  "validation set would be another. `hashlib.sha256` gives the same everywhere.")
 def _objects_by_hash(groups, fraction, seed):
     objects = sorted(set(groups), key=lambda group: hash((seed, group)))
     return [i for i, group in enumerate(groups) if group in objects[:round(fraction * len(objects))]]
@@ -634,13 +638,13 @@ def _objects_to_train_on(groups, fraction, seed):
 
 # %% ../../nbs/practice/01_data_prep.ipynb #b057ea18
 hold_out_groups_lab = Lab(
-    "01.lab", "Too good in the exam",
+    "01.lab", "Too good to be true",
     "There are 60 objects, and six photographs of each: generated numbers stand in for the pixels. Whoever labelled "
     "the objects was wrong on every fifth of them, at random, and all photographs of an object have its label. So on "
     "objects that it has never met, nobody can be wrong in less than about 20 % of the cases. A quarter of the "
     "photographs was put aside for validation. Afterwards the network is tried on a thousand *new objects*, made and "
     "labelled in the same way.",
-    _exam_and_field,
+    _validation_and_new,
     (Cause("The network was not trained for long enough.",
            "A network that has learned too little is wrong on its own training photographs, too. Here the training "
            "error ends near zero."),
@@ -655,7 +659,7 @@ hold_out_groups_lab = Lab(
      Cause("The network overfits, and that is all.",
            "It does learn its training photographs by heart. But that is what a validation set is there to show: an "
            "honest one would stay high beside a training error near zero, as the new objects do. Here it falls "
-           "along, so something is wrong with the exam itself.")),
+           "along, so something is wrong with the validation set itself.")),
     hold_out_groups_exercise, ylabel="error")
 
 # %% ../../nbs/practice/01_data_prep.ipynb #cdec1bcc
@@ -676,15 +680,14 @@ QUIZ = Quiz("Lesson 1 in five questions", (
          "It is for every picture of which you know changes that leave the label as it is."),
         ("A large `brightness`, so that colour does not matter.",
          "Careful: colour may be what tells your leaves apart. A change must not change the label.")), 0),
-    Question("Why are photographs resized twice, first to a larger square and then, with all changes composed, to "
-             "the final size?", (
-        ("Two small steps lose less detail than one large one.",
-         "Every interpolation loses detail, so two lose more than one. That is why all the changes share the "
-         "second."),
-        ("The margin fills the corners of a turn, and there is only one interpolation, which blurs once.",
-         "At the final size a turn has nothing to fill its corners with, and every further interpolation costs "
-         "detail."),
-        ("Networks want two sizes.", "The network sees the second size only.")), 1),
+    Question("A photograph is cut out, rotated, magnified and tilted. What keeps the corners from being empty?", (
+        ("That it was stored at 256 pixels, not at 224.",
+         "Composed from 224 pixels, the same changes have no empty corners either; and step by step, a larger image "
+         "has them, too. The larger image adds detail, and a stored one needs no decoding."),
+        ("That all changes are composed into one look at the photograph.",
+         "A rotation that comes after the cut no longer has what the cut removed. Composed, it looks it up in the "
+         "photograph. And one interpolation blurs less than four."),
+        ("That the network sees only the middle of the picture.", "It sees all of it, corners included.")), 1),
     Question("The files lie in folders, one a class, and your loop shows them in the order of the files. What will "
              "the network say in the end?", (
         ("It leans towards the classes that it saw last.",
@@ -694,11 +697,12 @@ QUIZ = Quiz("Lesson 1 in five questions", (
         ("It leans towards the first class, which had the most time.",
          "The steps on the others came later, and moved the weights away from it.")), 0),
     Question("Your photographs are frames of twenty films. How do you divide them?", (
-        ("By lot, frame by frame, with a fixed seed.",
-         "Frames that follow each other are twins: the exam would ask for what was in the training."),
+        ("At random, frame by frame, with a fixed seed.",
+         "Frames that follow each other are near-duplicates: the validation set would ask for what was in the "
+         "training."),
         ("The first three quarters of every film for training, the rest for validation.",
-         "Neighbours of the cut are twins still, and every film is on both sides: you would measure films that the "
-         "network knows."),
-        ("By lot, film by film: all frames of a film stay on one side.",
-         "Then the exam asks about films that the network has never seen, as you will in use.")), 2),
+         "Frames on the two sides of the cut are near-duplicates still, and every film is on both sides: you "
+         "would measure films that the network knows."),
+        ("At random, film by film: all frames of a film stay on one side.",
+         "Then the validation set asks about films that the network has never seen, as you will in use.")), 2),
 ))
