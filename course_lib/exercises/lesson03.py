@@ -70,9 +70,9 @@ def _facts_of_epoch(answer: Callable, model: nn.Sequential, optimizer: torch.opt
 
 train_epoch_exercise = Exercise(
     "03.train_epoch", "One epoch",
-    "Train `model` on every batch once, in training mode, with the cross-entropy of its logits and one step of the "
-    "optimiser for each batch. Give back the mean training loss over all *samples*, as a number. The batches need "
-    "not be of one size.",
+    "Train `model` on every batch once, in training mode, with the cross-entropy of its\n"
+    "logits and one step of the optimiser for each batch. Give back the mean training loss\n"
+    "over all *samples*, as a number. The batches need not be of one size.",
     examples=lambda seed: [_epoch_to_do(seed, 4), _epoch_to_do(seed + 1, 4, 4), _epoch_to_do(seed + 2, 6, 6, 1)],
     verified="You take one step for each batch, on that batch's gradient alone, with the cross-entropy of the "
              "logits, in training mode, and weigh each batch's loss by its size.",
@@ -90,7 +90,7 @@ train_epoch_exercise = Exercise(
 @train_epoch_exercise.reference
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer,
                 batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Train on every batch once; the mean loss over the samples, each batch's taken before its step."""
+    """Train on every batch once; the mean loss over the samples, before each step."""
     ### BEGIN SOLUTION
     model.train()
     total, count = 0.0, 0
@@ -194,9 +194,10 @@ def _facts_of_measuring(answer: Callable, model: nn.Sequential, batches: list) -
 # %% ../../nbs/practice/03_training_loop.ipynb #ca8429f1
 measure_model_exercise = Exercise(
     "03.measure_model", "Measure, and leave no trace",
-    "Give back the mean loss and the accuracy over all *samples*, `{\"loss\": ..., \"accuracy\": ...}`, as numbers. "
-    "While you measure, dropout must be off and no gradients kept; afterwards every part of the model must be in the "
-    "mode in which it was (a frozen part may have one of its own). The batches need not be of one size.",
+    "Give back the mean loss and the accuracy over all *samples*,\n"
+    "`{\"loss\": ..., \"accuracy\": ...}`, as numbers. While you measure, dropout must be off and\n"
+    "no gradients kept; afterwards every part of the model must be in the mode in which it\n"
+    "was (a frozen part may have one of its own). The batches need not be of one size.",
     examples=lambda seed: [_to_measure(seed, 3), _to_measure(seed + 1, 6, 6, 2),
                            _to_measure(seed + 2, 5, 5, 2, frozen=True)],
     verified="You measure in evaluation mode and without gradients, weigh each batch by its size, and give every "
@@ -214,7 +215,8 @@ measure_model_exercise = Exercise(
 
 
 @measure_model_exercise.reference
-def measure_model(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
+def measure_model(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]]
+                  ) -> dict[str, float]:
     """The mean loss and the accuracy over all samples."""
     ### BEGIN SOLUTION
     modes = [(module, module.training) for module in model.modules()]
@@ -254,7 +256,8 @@ def _over_samples(rows: list[tuple[float, float, int]]) -> dict[str, float]:
 
 
 @measure_model_exercise.mistake("You measure in training mode: dropout throws values away, batch normalisation uses "
-                                "the batch and learns from it, and the figures change from one look to the next. "
+                                "the batch and learns from it, and the figures change when you measure the same "
+                                "network again. "
                                 "Call `model.eval()` first.")
 def _no_eval(model, batches):
     with torch.no_grad():
@@ -342,10 +345,10 @@ def _after_the_step(answer: Callable, model: nn.Module, optimizer: torch.optim.O
 # %% ../../nbs/practice/03_training_loop.ipynb #f9c96ab0
 step_in_parts_exercise = Exercise(
     "03.step_in_parts", "A large batch on a small machine",
-    "A batch is too large for the memory, so it comes in `parts`, each a pair (x, y), not all of one size, and only "
-    "one part at a time may be held there with what its gradients need. Take "
-    "*one* step, the same that the whole batch would have given with the mean of its losses. Give back that mean, as "
-    "a number. The gradients are clear when you begin.",
+    "A batch is too large for the memory, so it comes in `parts`, each a pair (x, y), not all\n"
+    "of one size, and only one part at a time may be held there with what its gradients need.\n"
+    "Take *one* step, the same that the whole batch would have given with the mean of its\n"
+    "losses. Give back that mean, as a number. The gradients are clear when you begin.",
     examples=lambda seed: [_step_to_do(seed, 4), _step_to_do(seed + 1, 4, 4), _step_to_do(seed + 2, 6, 6, 2)],
     verified="One part, two equal ones and three unequal ones give the same step and the same loss as the whole "
              "batch.",
@@ -468,9 +471,9 @@ def _clipped_training(answer: Callable, limit: float) -> dict:
 # %% ../../nbs/practice/03_training_loop.ipynb #9d276c70
 clip_gradients_exercise = Exercise(
     "03.clip_gradients", "Short steps only",
-    "Long gradients make long steps. Complete a callback that shortens the gradients of all parameters, *all "
-    "together*, to a length of at most `limit` before each step, and leaves shorter ones as they are. Which opening "
-    "of the loop must it use?",
+    "Long gradients make long steps. Complete a callback that shortens the gradients of all\n"
+    "parameters, *all together*, to a length of at most `limit` before each step, and leaves\n"
+    "shorter ones as they are. Which hook of the loop must it use?",
     examples=lambda seed: [(0.05 + 0.01 * seed,), (_median_length(),)],
     verified="With your callback no step is longer than the limit allows, its direction is kept, and short steps are "
              "left as they are.",
@@ -486,7 +489,7 @@ clip_gradients_exercise = Exercise(
 
 @clip_gradients_exercise.reference
 def clip_gradients(limit: float) -> Callback:
-    """A callback that shortens all gradients together to a length of at most `limit` before each step."""
+    """Shortens all gradients together to a length of at most `limit` before each step."""
     class Clip(Callback):
         """Shortens gradients that are too long."""
         ### BEGIN SOLUTION
@@ -498,27 +501,27 @@ def clip_gradients(limit: float) -> Callback:
 
 # %% ../../nbs/practice/03_training_loop.ipynb #5e5a83fb
 def _at(hook: str, change: Callable) -> Callback:
-    """A callback that calls `change` with the model's parameters at this opening."""
+    """A callback that calls `change` with the model's parameters at this hook."""
     def call(self, learner: Learner) -> None:
         change([p for p in learner.model.parameters() if p.grad is not None])
     return type("Clip", (Callback,), {hook: call})()
 
 
 @clip_gradients_exercise.mistake("`after_step` is too late: the step has been taken with the long gradients. Find "
-                                 "the opening between `backward` and the step.")
+                                 "the hook between `backward` and the step.")
 def _after_the_step_already(limit):
     return _at("after_step", lambda parameters: nn.utils.clip_grad_norm_(parameters, limit))
 
 
 @clip_gradients_exercise.mistake("`before_batch` is too early: the gradients of this batch are not there yet, and "
-                                 "those of the last one have been cleared. Find the opening between `backward` and "
+                                 "those of the last one have been cleared. Find the hook between `backward` and "
                                  "the step.")
 def _before_the_batch(limit):
     return _at("before_batch", lambda parameters: parameters and nn.utils.clip_grad_norm_(parameters, limit))
 
 
 @clip_gradients_exercise.mistake("`after_batch` is too late: the step has been taken, and the gradients have been "
-                                 "cleared. Find the opening between `backward` and the step.")
+                                 "cleared. Find the hook between `backward` and the step.")
 def _after_the_batch(limit):
     return _at("after_batch", lambda parameters: parameters and nn.utils.clip_grad_norm_(parameters, limit))
 
@@ -597,10 +600,11 @@ def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer,
 # %% ../../nbs/practice/03_training_loop.ipynb #79285386
 take_checkpoint_exercise = Exercise(
     "03.take_checkpoint", "What does a training remember?",
-    "Take a checkpoint in memory: a dictionary with the keys `\"model\"`, `\"optimizer\"` and `\"random\"`. It is "
-    "taken in the middle of a training with dropout and Adam, which then goes on. Later all is made new, "
-    "`load_state_dict` gets the first two, `torch.set_rng_state` the third, and the second half of the training is "
-    "repeated: it must come out the same. Find out what has to be kept, and how.",
+    "Take a checkpoint in memory: a dictionary with the keys `\"model\"`, `\"optimizer\"` and\n"
+    "`\"random\"`. It is taken in the middle of a training with dropout and Adam, which then\n"
+    "goes on. Later all is made new, `load_state_dict` gets the first two,\n"
+    "`torch.set_rng_state` the third, and the second half of the training is repeated: it\n"
+    "must come out the same. Find out what has to be kept, and how.",
     examples=lambda seed: [_to_interrupt(seed, 1), _to_interrupt(seed + 2, 2)],
     verified="A training that goes on from your checkpoint ends with the same weights as one that was never "
              "interrupted, with dropout and with Adam.",
@@ -700,8 +704,9 @@ def _facts_of_steps(answer: Callable, model: nn.Module, optimizer: torch.optim.O
 # %% ../../nbs/practice/03_training_loop.ipynb #5ffe8cdc
 train_step_exercise = Exercise(
     "03.train_step", "Mend it",
-    "This is the step of the run above. Mend it so that the loss can come as near to zero as the network deserves. "
-    "It still gives back the loss before the step, the mean over the batch, as a number.",
+    "This is the step of the run above. Mend it so that the loss can come as near to zero as\n"
+    "the network deserves. It still gives back the loss before the step, the mean over the\n"
+    "batch, as a number.",
     examples=lambda seed: [_to_step(seed, 2), _to_step(seed + 1, 12)],
     verified="Your loss is the cross-entropy of the logits, a mean over the batch, and your steps follow its "
              "gradient.",
@@ -718,7 +723,8 @@ train_step_exercise = Exercise(
 
 
 @train_step_exercise.reference
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer,
+               x: torch.Tensor, y: torch.Tensor) -> float:
     """One step on one batch; the loss before it."""
     ### BEGIN SOLUTION
     loss = F.cross_entropy(model(x), y)
@@ -730,7 +736,8 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tens
 
 
 @train_step_exercise.broken
-def _train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
+def _train_step(model: nn.Module, optimizer: torch.optim.Optimizer,
+                x: torch.Tensor, y: torch.Tensor) -> float:
     """One step on one batch; the loss before it."""
     probabilities = model(x).softmax(dim=1)
     loss = F.cross_entropy(probabilities, y)
@@ -785,8 +792,9 @@ def _cleared_no_more(model, optimizer, x, y):
 # %% ../../nbs/practice/03_training_loop.ipynb #971aa8ca
 train_step_lab = Lab(
     "03.lab", "A loss that stops half-way",
-    "Three classes of points in the plane, which lie well apart, a network of one hidden layer, 60 steps with Adam. "
-    "Guessing costs ln 3, about 1.1; a network that is right and sure of it has a loss near zero.",
+    "Three classes of points in the plane, which lie well apart, a network of one hidden\n"
+    "layer, 60 steps with Adam. Guessing costs ln 3, about 1.1; a network that is right and\n"
+    "sure of it has a loss near zero.",
     _sixty_steps,
     (Cause("The learning rate is too low.",
            "With a rate that is too low the loss would still be on its way down at the end. Here it has stopped, and "
@@ -804,21 +812,20 @@ train_step_lab = Lab(
 
 # %% ../../nbs/practice/03_training_loop.ipynb #0792216e
 QUIZ = Quiz("Lesson 3 in five questions", (
-    Question("The accuracy on the validation set is another one each time you look, although nothing was trained in "
-             "between. Why?", (
+    Question("The accuracy on the validation set changes when you evaluate the same network again. Why?", (
         ("The validation images are shuffled.", "A mean over all of them does not depend on their order."),
         ("It was measured with dropout on.",
          "In training mode dropout throws away other values each time. Measure in evaluation mode."),
         ("The learning rate is too high.", "Without a step there is no rate.")), 1),
-    Question("A callback is to end the fit when the validation loss no longer falls. Should it raise `CancelFit` in "
-             "`after_epoch`, or set `learner.stop_training`?", (
-        ("Raise `CancelFit`: the fit ends at once.",
-         "At once is too soon: callbacks behind it, such as the progress bar and the checkpoint, would not get their "
-         "turn for this epoch."),
-        ("Set `stop_training`: the epoch is finished, for all callbacks.",
-         "The loop looks at the flag before the next epoch begins."),
-        ("Either; there is no difference.",
-         "There is one for the callbacks of higher order, which `CancelFit` keeps from their work.")), 1),
+    Question("Four classes. You give a network the same batch of 32 photographs 150 times, and the loss stays at 1.4. "
+             "What do you do?", (
+        ("Train for longer: 150 steps are few.",
+         "One batch is learned by heart in that time, if anything is learned at all."),
+        ("Look for the bug: nothing is learned.",
+         "ln 4 = 1.39 is what guessing four classes costs. Perhaps the optimiser does not hold these weights, or they "
+         "are frozen."),
+        ("Check the labels: they must be mixed up.",
+         "A network learns wrong labels of one batch by heart, too: the loss would fall.")), 1),
     Question("Is `fit(5)` and then `fit(5)` the same training as `fit(10)`?", (
         ("No: every `fit` makes a new optimiser, which does not know how the weights moved before.",
          "AdamW's running means start again at zero. To go on with a training, resume it from a checkpoint."),
@@ -826,17 +833,17 @@ QUIZ = Quiz("Lesson 3 in five questions", (
          "The seed fixes the random numbers. The optimiser's memory is something else, and the second fit begins "
          "without it."),
         ("Yes, the weights are kept.", "They are, but weights are not all that a training remembers.")), 0),
-    Question("The loss becomes nan in the very first batch, at a rate that was fine yesterday. Where do you look "
+    Question("The loss becomes nan in the very first batch, at a rate that worked before. Where do you look "
              "first?", (
         ("At the learning rate.", "Before the first step the rate has done nothing yet."),
         ("At the batch: is there a value in it that is no number?",
          "A feature that is always the same, divided by its spread, is enough. The learner's message says which of "
          "the two it was."),
         ("At the number of epochs.", "It has no influence on the first batch.")), 1),
-    Question("100 validation images in batches of 32, 32, 32 and 4. All of the 96 are right, all of the last 4 are "
-             "wrong. What is the accuracy, and what does the mean of the batches say?", (
-        ("0.96 and 0.96.", "The mean of four batches counts each of them a quarter: 1, 1, 1 and 0."),
-        ("0.96 and 0.75.",
-         "The last four images count a quarter in the mean of the batches, but only 4 in 100 of the images."),
-        ("0.75 and 0.96.", "The other way round: the accuracy is the fraction of the images.")), 1),
+    Question("What does AdamW do otherwise than Adam with the same `weight_decay`?", (
+        ("It makes each weight smaller by the same factor, whatever its gradients are.",
+         "Adam adds the decay to the gradient, and then divides by the size of the gradients: weights with large "
+         "gradients are hardly decayed."),
+        ("It uses a larger learning rate.", "The rate is the one that you give it."),
+        ("It has no momentum.", "It keeps the same two running means as Adam.")), 0),
 ))
