@@ -275,7 +275,7 @@ loss_by_hand_exercise = Exercise(
     "from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives up: "
     "subtract the largest score from all of them first. That changes no probability (why?).",
     examples=lambda seed: [([2.0, 1.0, -1.0], 0), ([2.0, 1.0, -1.0], 2), ([0.0] * (4 + seed), 3),
-                           ([0.5, -1.5, 3.0 + seed, 0.0], 2), ([800.0, 795.0, 0.0], 1)],
+                           ([0.5, -1.5, 3.0 + seed, 0.0], 2), ([800.0, 795.0, 790.0], 1)],
     verified="Your loss is that of `F.cross_entropy` for right and wrong answers, for equal scores, where it is "
              "ln(K), and for very large scores.",
     hints=("For the scores 2, 1, -1: which number is the largest, and what are the three after subtracting it?",
