@@ -105,7 +105,7 @@ convolve_exercise = Exercise(
 
 @convolve_exercise.reference
 def convolve(image: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
-    """An image (h, w) through a kernel (rows, columns) that moves by `stride` pixels."""
+    """An image (h, w) through a kernel (rows, columns) that moves by `stride`."""
     rows, columns = kernel.shape
     ### BEGIN SOLUTION
     result = torch.zeros((image.shape[0] - rows) // stride + 1, (image.shape[1] - columns) // stride + 1)
