@@ -6,7 +6,8 @@
 # %% ../../nbs/practice/02_model.ipynb #5776ca27
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,9 @@ from torch import nn
 from ..teach import Cause, Exercise, Lab, Question, Quiz
 
 # %% auto #0
-__all__ = ['conv_parameters_exercise', 'convolve_exercise', 'make_head_exercise', 'three_groups_exercise', 'what_moves_exercise',
+__all__ = ['conv_parameters_exercise', 'convolve_exercise', 'make_head_exercise', 'loss_by_hand_exercise', 'what_moves_exercise',
            'start_epoch_exercise', 'start_epoch_lab', 'QUIZ', 'conv_parameters', 'convolve', 'make_head',
-           'three_groups', 'what_moves', 'BodyAndHead', 'start_epoch']
+           'loss_by_hand', 'what_moves', 'BodyAndHead', 'start_epoch']
 
 # %% ../../nbs/practice/02_model.ipynb #7cc8dd42
 conv_parameters_exercise = Exercise(
@@ -38,7 +39,8 @@ conv_parameters_exercise = Exercise(
 
 
 @conv_parameters_exercise.reference
-def conv_parameters(channels_in: int, channels_out: int, kernel_size: int, groups: int, bias: bool) -> int:
+def conv_parameters(channels_in: int, channels_out: int, kernel_size: int,
+                    groups: int, bias: bool) -> int:
     """The number of parameters of a convolution with square kernels."""
     ### BEGIN SOLUTION
     kernels = channels_out * (channels_in // groups)
@@ -103,7 +105,7 @@ convolve_exercise = Exercise(
 
 @convolve_exercise.reference
 def convolve(image: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
-    """An image (h, w) seen through a kernel (rows, columns) that moves `stride` pixels at a time."""
+    """An image (h, w) through a kernel (rows, columns) that moves by `stride`."""
     rows, columns = kernel.shape
     ### BEGIN SOLUTION
     result = torch.zeros((image.shape[0] - rows) // stride + 1, (image.shape[1] - columns) // stride + 1)
@@ -192,7 +194,7 @@ make_head_exercise = Exercise(
 
 @make_head_exercise.reference
 def make_head(num_features: int, classes: list[str]) -> nn.Sequential:
-    """From feature maps (N, num_features, h, w) to one logit for each class, all nearly zero at the start."""
+    """From maps (N, num_features, h, w) to a logit a class, near zero at the start."""
     ### BEGIN SOLUTION
     linear = nn.Linear(num_features, len(classes))
     nn.init.normal_(linear.weight, std=0.001)
@@ -227,7 +229,7 @@ def _with_softmax(num_features, classes):
     return nn.Sequential(*make_head(num_features, classes), nn.Softmax(dim=1))
 
 
-@make_head_exercise.mistake("The head starts with large weights, as nn.Linear draws them, and is sure of nonsense: "
+@make_head_exercise.mistake("The head starts with large weights, and is sure of wrong answers: "
                             "its first loss is far above that of guessing. Let the weights start with a deviation of "
                             "0.001.")
 def _sure_of_nonsense(num_features, classes):
@@ -266,112 +268,69 @@ def _one_size_only(num_features, classes):
 def _largest_value(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
-# %% ../../nbs/practice/02_model.ipynb #987e04b7
-def _body(kind: str, width: int) -> nn.Sequential:
-    """A body of one of three kinds; some blocks have no parameters, and one has layers inside."""
-    block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.Linear(width, width))
-    return {"small": nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()),
-            "odd": nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width),
-                                 nn.ReLU()),
-            "nested": nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), block,
-                                    nn.Linear(width, width, bias=False), nn.ReLU(), nn.ReLU(), nn.ReLU())}[kind]
-
-
-def _names_in_groups(answer: Callable, body: nn.Sequential, head: nn.Module) -> list[list[str]]:
-    """The groups with the parameters' names, sorted within each."""
-    names = {id(p): f"{part}.{name}" for part, module in (("body", body), ("head", head))
-             for name, p in module.named_parameters()}
-    return [sorted(names.get(id(p), f"no parameter of the model but of type {type(p).__name__}") for p in group)
-            for group in answer(body, head)]
-
 # %% ../../nbs/practice/02_model.ipynb #2ad277d6
-three_groups_exercise = Exercise(
-    "02.three_groups", "Early, late, head",
-    "Divide all parameters into three lists, in this order: early half of the body, late half, head. The body is a "
-    "row of blocks; count those that have parameters, and of an odd number put the one in the middle into the late "
-    "half. A block is never divided. Every parameter is in exactly one list.",
-    examples=lambda seed: [(_body("small", 4), nn.Linear(4, 2)), (_body("odd", 4 + seed), nn.Linear(4 + seed, 3)),
-                           (_body("nested", 4), nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 5)))],
-    verified="Every parameter is in one group and in one only, weights, biases and BatchNorm's, no block is divided, "
-             "and the order is that of the network.",
-    hints=("Iterating over an `nn.Sequential` gives its blocks. Which of them have no parameters?",
-           "Collect `list(block.parameters())` for each block, leave out the empty ones, and divide *that* list at "
-           "`len(...) // 2`.",
-           "With `blocks` so collected: `early = [p for block in blocks[:half] for p in block]`, late likewise, and "
-           "`list(head.parameters())`."),
-    why="The groups later get rates that rise from early to late to head, so their order matters, and a parameter in "
-        "two groups would be moved twice in a step.",
-    needs="from torch import nn", outcome=_names_in_groups, difficulty=2, minutes=12)
+loss_by_hand_exercise = Exercise(
+    "02.loss_by_hand", "From scores to a loss",
+    "Write the cross-entropy of one photograph with `math` alone: from its scores to probabilities by softmax, and "
+    "from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives up: "
+    "subtract the largest score from all of them first. That changes no probability (why?).",
+    examples=lambda seed: [([2.0, 1.0, -1.0], 0), ([2.0, 1.0, -1.0], 2), ([0.0] * (4 + seed), 3),
+                           ([0.5, -1.5, 3.0 + seed, 0.0], 2), ([800.0, 795.0, 790.0], 1)],
+    verified="Your loss is that of `F.cross_entropy` for right and wrong answers, for equal scores, where it is "
+             "ln(K), and for very large scores.",
+    hints=("For the scores 2, 1, -1: which number is the largest, and what are the three after subtracting it?",
+           "`powers = [math.exp(score - max(scores)) for score in scores]`. What is their sum for?",
+           "The probability of the right class is `powers[right] / sum(powers)`; the loss is minus its `math.log`."),
+    why="A factor that all powers share, here e to minus the largest score, cancels in the fraction. PyTorch does the "
+        "same, which is why `F.cross_entropy` takes scores: from a probability that was rounded to 0 there is no way "
+        "back.",
+    needs="import math", difficulty=1, minutes=8)
 
 
-@three_groups_exercise.reference
-def three_groups(body: nn.Sequential, head: nn.Module) -> list[list[nn.Parameter]]:
-    """All parameters in three lists: early half of the body, late half, head."""
+@loss_by_hand_exercise.reference
+def loss_by_hand(scores: list[float], right: int) -> float:
+    """Cross-entropy of one photograph: its scores, and which class is right."""
     ### BEGIN SOLUTION
-    blocks = [list(block.parameters()) for block in body]
-    blocks = [block for block in blocks if block]
-    half = len(blocks) // 2
-    early, late = ([p for block in part for p in block] for part in (blocks[:half], blocks[half:]))
-    return [early, late, list(head.parameters())]
+    powers = [math.exp(score - max(scores)) for score in scores]
+    return -math.log(powers[right] / sum(powers))
     ### END SOLUTION
 
 # %% ../../nbs/practice/02_model.ipynb #239f94ed
-def _joined(blocks: Sequence[nn.Module]) -> list[nn.Parameter]:
-    return [p for block in blocks for p in block.parameters()]
+@loss_by_hand_exercise.mistake("You subtract nothing, so `math.exp` gives up at large scores: e to 800 has 348 digits. "
+                               "Subtract the largest score from all of them first.")
+def _overflow(scores, right):
+    powers = [math.exp(score) for score in scores]
+    return -math.log(powers[right] / sum(powers))
 
 
-@three_groups_exercise.mistake("You count the blocks without parameters, too, such as ReLU. Then the halves depend "
-                               "on layers in which nothing is learned. Leave them out before you divide.")
-def _all_blocks_counted(body, head):
-    half = len(body) // 2
-    return [_joined(body[:half]), _joined(body[half:]), list(head.parameters())]
+@loss_by_hand_exercise.mistake("The minus is missing: a logarithm of a probability is never above 0, and a loss is "
+                               "never below.")
+def _no_minus(scores, right):
+    return -loss_by_hand(scores, right)
 
 
-@three_groups_exercise.mistake("You divide the list of all the body's parameters in the middle, which cuts a block "
-                               "in two: one part of it would learn at another rate than the other. Divide the list "
-                               "of *blocks*.")
-def _cut_in_the_middle(body, head):
-    parameters = list(body.parameters())
-    half = len(parameters) // 2
-    return [parameters[:half], parameters[half:], list(head.parameters())]
+@loss_by_hand_exercise.mistake("This is the probability of a wrong answer, 1 - p. The cross-entropy is minus the "
+                               "logarithm of p: it has no upper end, so it minds very wrong answers much more.")
+def _one_minus_p(scores, right):
+    return 1 - math.exp(-loss_by_hand(scores, right))
 
 
-@three_groups_exercise.mistake("The last group holds the whole model, so the body's parameters are in two groups. "
-                               "PyTorch's optimisers refuse that, and rightly: they would be moved twice in each "
-                               "step.")
-def _body_twice(body, head):
-    early, late, last = three_groups(body, head)
-    return [early, late, [*early, *late, *last]]
-
-# %% ../../nbs/practice/02_model.ipynb #c583a0fb
-@three_groups_exercise.mistake("Parameters are missing: the biases, which include BatchNorm's shift. What is in no "
-                               "group is never trained, and nothing tells you. `parameters()` of a block gives all.")
-def _weights_only(body, head):
-    names = {id(p): name for part in (body, head) for name, p in part.named_parameters()}
-    return [[p for p in group if names[id(p)].endswith("weight")] for group in three_groups(body, head)]
+@loss_by_hand_exercise.mistake("You take the logarithm to base 10 or 2. The cross-entropy takes the natural one, "
+                               "`math.log` with one argument; only so is the loss of guessing ln(K).")
+def _base_ten(scores, right):
+    return loss_by_hand(scores, right) / math.log(10)
 
 
-@three_groups_exercise.mistake("Your groups begin with the head. The rates that will be given to them rise from the "
-                               "first group to the last, so the head would learn most slowly, and the early layers "
-                               "fastest.")
-def _head_first(body, head):
-    return three_groups(body, head)[::-1]
+@loss_by_hand_exercise.mistake("You average over all classes. The loss looks at the probability of the right class "
+                               "alone; the others matter through the sum that it is divided by.")
+def _all_classes(scores, right):
+    return sum(loss_by_hand(scores, k) for k in range(len(scores))) / len(scores)
 
 
-@three_groups_exercise.mistake("You count layers that lie within a block, so one block is divided. The blocks are what "
-                               "iterating over the body gives; `modules()` goes on into them.")
-def _layers_within(body, head):
-    layers = [layer for layer in body.modules() if list(layer.parameters(recurse=False))]
-    half = len(layers) // 2
-    return [_joined(layers[:half]), _joined(layers[half:]), list(head.parameters())]
-
-
-@three_groups_exercise.mistake("Of an odd number of blocks yours puts the middle one into the early half. Divide at "
-                               "`len(blocks) // 2`, which rounds down.")
-def _middle_is_early(body, head):
-    blocks = [block for block in body if list(block.parameters())]
-    half = (len(blocks) + 1) // 2
-    return [_joined(blocks[:half]), _joined(blocks[half:]), list(head.parameters())]
+@loss_by_hand_exercise.mistake("You take the class with the largest score. The loss asks for the *right* class, "
+                               "also where the network would answer another one.")
+def _largest(scores, right):
+    return loss_by_hand(scores, scores.index(max(scores)))
 
 # %% ../../nbs/practice/02_model.ipynb #b5c4e867
 def _frozen(seed: int, kind: str) -> tuple[nn.Sequential, list[torch.Tensor]]:
@@ -418,7 +377,7 @@ what_moves_exercise = Exercise(
 
 @what_moves_exercise.reference
 def what_moves(body: nn.Module, batches: list[torch.Tensor]) -> dict[str, float]:
-    """How far each tensor of `body` moves when the batches pass through it in training mode."""
+    """How far each tensor of `body` moves when the batches pass in training mode."""
     ### BEGIN SOLUTION
     before = {name: value.clone() for name, value in body.state_dict().items()}
     body.train()
@@ -583,7 +542,7 @@ start_epoch_exercise = Exercise(
 
 @start_epoch_exercise.reference
 def start_epoch(model: nn.Module) -> None:
-    """Make `model` ready for an epoch in which its head learns and its body stays as it is."""
+    """Make `model` ready for an epoch in which its head alone learns."""
     ### BEGIN SOLUTION
     for parameter in model.body.parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(False)
@@ -594,7 +553,7 @@ def start_epoch(model: nn.Module) -> None:
 
 @start_epoch_exercise.broken
 def _start_epoch(model: nn.Module) -> None:
-    """Make `model` ready for an epoch in which its head learns and its body stays as it is."""
+    """Make `model` ready for an epoch in which its head alone learns."""
     for parameter in model.body.parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(False)
     model.train()
@@ -692,7 +651,7 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "That is what the lesson's second column shows. So mean and deviation belong to the body and to its "
          "checkpoint.")), 2),
     Question("Four classes, and the first loss of a new head is 27. What is wrong?", (
-        ("The head starts with large weights, and is sure of nonsense.",
+        ("The head starts with large weights, and is sure of wrong answers.",
          "A head that knows nothing and says so begins at ln 4, about 1.39. Let its last layer start near zero."),
         ("The body was not pretrained.",
          "Then the features say little, and a head that starts near zero still begins at ln 4."),
@@ -705,14 +664,12 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "Where weights are learned, their statistics move with them; elsewhere nothing should move."),
         ("None, as soon as something is frozen.",
          "In the late half weights change, so what they give out changes: its statistics must follow.")), 1),
-    Question("A linear probe on a body with random weights is better than always naming the commonest class. What "
-             "follows?", (
-        ("Pretraining is worth nothing.",
-         "Compare the two probes: what the pretrained body reaches beyond the random one is what its pretraining is "
-         "worth."),
-        ("There is a mistake: random kernels carry no information.",
-         "Random kernels are kernels still: brightness and texture pass through them, and a linear layer makes what "
-         "it can of that."),
-        ("Judge a pretrained body beside a random one, not by its own error alone.",
-         "Only the difference shows what was learned in pretraining.")), 2),
+    Question("A network has two linear layers in a row, with many numbers each and nothing between them. Which of its "
+             "answers could one linear layer not give?", (
+        ("Those to questions like: do these two pixels differ, whichever is brighter?",
+         "One linear layer cannot ask that, and neither can two in a row: weights times weights are weights."),
+        ("None: two linear layers in a row are one linear layer.",
+         "Only with a ReLU, or something else that bends, between them can the second layer do more."),
+        ("Those that need more parameters than one layer has.",
+         "The number of parameters does not matter: their product is one table, as large as that of one layer.")), 1),
 ))

@@ -1,8 +1,8 @@
 """Students' answers to the exercises of lesson 2."""
 
 import copy
+import math
 from collections import OrderedDict
-from itertools import chain
 
 import numpy as np
 import torch
@@ -237,60 +237,41 @@ def len_of_nothing(num_features, classes):
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(num_features, classes))
 
 
-@right("02.three_groups")
-def chained(body, head):
-    blocks = [block for block in body.children() if sum(p.numel() for p in block.parameters())]
-    half = len(blocks) // 2
-    flat = lambda part: list(chain.from_iterable(block.parameters() for block in part))
-    return flat(blocks[:half]), flat(blocks[half:]), flat([head])
+@right("02.loss_by_hand")
+def log_of_the_sum(scores, right):
+    top = max(scores)
+    return top + math.log(sum(math.exp(score - top) for score in scores)) - scores[right]
 
 
-@right("02.three_groups")
-def by_names(body, head):
-    numbers = sorted({int(name.split(".")[0]) for name, _ in body.named_parameters()})
-    late = set(numbers[len(numbers) // 2:])
-    groups = [[], [], [*head.parameters()]]
-    for name, p in body.named_parameters():
-        groups[int(name.split(".")[0]) in late].append(p)
-    return groups
+@right("02.loss_by_hand")
+def by_pytorch(scores, right):
+    return F.cross_entropy(torch.tensor(scores)[None], torch.tensor([right])).item()
 
 
-@wrong("02.three_groups", "at [0]: at [0]: 'no parameter of the model but of type")
-def named(body, head):
-    blocks = [list(block.named_parameters()) for block in body if list(block.parameters())]
-    half = len(blocks) // 2
-    return [sum(blocks[:half], []), sum(blocks[half:], []), list(head.named_parameters())]
+@wrong("02.loss_by_hand", "gives up at large scores")
+def softmax_of_raw_scores(scores, right):
+    total = sum(math.exp(score) for score in scores)
+    return math.log(total) - scores[right]
 
 
-@wrong("02.three_groups", "at [0]: 1 element in place of 2")
-def nested_lists(body, head):
-    blocks = [list(block.parameters()) for block in body if list(block.parameters())]
-    half = len(blocks) // 2
-    return [blocks[:half], blocks[half:], [list(head.parameters())]]
+@wrong("02.loss_by_hand", "The minus is missing")
+def log_probability(scores, right):
+    return torch.tensor(scores).log_softmax(0)[right].item()
 
 
-@wrong("02.three_groups", "at [0]: 1 element in place of 2")
-def modules_in_place_of_parameters(body, head):
-    blocks = [block for block in body if list(block.parameters())]
-    half = len(blocks) // 2
-    return [blocks[:half], blocks[half:], [head]]
+@wrong("02.loss_by_hand", "base 10 or 2")
+def log_ten(scores, right):
+    return -math.log10(torch.tensor(scores).double().softmax(0)[right].item())
 
 
-@wrong("02.three_groups", "You count layers that lie within a block, so one block is")
-def all_modules(body, head):
-    blocks = [m for m in body.modules() if m is not body and list(m.parameters(recurse=False))]
-    half = len(blocks) // 2
-    return [[p for m in part for p in m.parameters()] for part in (blocks[:half], blocks[half:], [head])]
+@wrong("02.loss_by_hand", "the class with the largest score")
+def of_the_answer(scores, right):
+    return -torch.tensor(scores).log_softmax(0).max().item()
 
 
-@wrong("02.three_groups", "Of an odd number of blocks yours puts the middle one into")
-def five_blocks_fixed(body, head):
-    return [list(body[:2].parameters()), list(body[2:].parameters()), list(head.parameters())]
-
-
-@wrong("02.three_groups", "2 elements in place of 3")
-def two_groups(body, head):
-    return [list(body.parameters()), list(head.parameters())]
+@wrong("02.loss_by_hand", "You average over all classes")
+def mean_of_all(scores, right):
+    return -torch.tensor(scores).log_softmax(0).mean().item()
 
 
 @right("02.what_moves")
