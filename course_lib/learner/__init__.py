@@ -1,4 +1,4 @@
-"""The training loop and what it takes to trust it with an evening."""
+"""The training loop, and what lets it run unattended for hours."""
 
 from ..core.modes import evaluation_mode
 from .loop import Averages, Learner, accuracy, error_rate
