@@ -26,6 +26,7 @@ from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, reco
 from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = 95_000  # bytes: a figure in a saved notebook has at most 100 KB
 QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in saved outputs
 
 
@@ -51,6 +52,28 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
     return base64.b64encode(data).decode()
 
 
+def as_jpeg(picture: str, limit: int = LARGE) -> str | None:
+    """A PNG in base64 as a JPEG of at most `limit` bytes, for photographs, of which no small PNG can be made.
+
+    `None` where the PNG is small enough.
+    """
+    from PIL import Image
+
+    data = base64.b64decode(picture)
+    if len(data) <= limit:
+        return None
+    image, smallest = Image.open(io.BytesIO(data)).convert("RGBA"), b""
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    for quality in range(90, 20, -5):
+        file = io.BytesIO()
+        white.convert("RGB").save(file, "jpeg", quality=quality, optimize=True)
+        smallest = file.getvalue()
+        if len(smallest) <= limit:
+            break
+    return base64.b64encode(smallest).decode()
+
+
 def without_machine(text: str, folder: Path = ROOT) -> str:
     """`text` without what names the author's computer: the course's folder, the home folder, the host."""
     text, host = without_home(text.replace(f"{folder}", ".")), socket.gethostname()
@@ -68,10 +91,13 @@ def clean_output(output: dict) -> dict:
     if "text" in output:
         output["text"] = without_machine("".join(output["text"])).splitlines(keepends=True)
     data = dict(output.get("data", {}))
+    if "image/png" in data:
+        drawn = "".join(data.pop("image/png"))
+        small = smaller_png(drawn)
+        photograph = as_jpeg(drawn) if len(small) * 3 / 4 > LARGE else None
+        data["image/jpeg" if photograph else "image/png"] = photograph or small
     for kind, value in data.items():
-        if kind == "image/png":
-            data[kind] = smaller_png("".join(value))
-        elif kind.startswith("text/"):
+        if kind.startswith("text/"):
             data[kind] = without_machine("".join(value)).splitlines(keepends=True)
     return output | ({"data": data} if data else {})
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "website"))
-from record import record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
+from record import clean_output, record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
@@ -78,6 +78,21 @@ def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
     few = Image.open(io.BytesIO(base64.b64decode(smaller_png(base64.b64encode(grey.getvalue()).decode()))))
     assert len(few.getcolors()) <= 64 < len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors())
     assert np.abs(np.asarray(few.convert("L")).astype(float) - noisy[..., 0]).mean() < 2
+
+
+def test_photographs_are_saved_as_jpeg_where_no_png_is_small():
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
+    plain = np.full((600, 600, 3), 200, np.uint8)
+    found = {}
+    for name, pixels in (("photograph", noise), ("drawing", plain)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        output = {"output_type": "display_data", "metadata": {}, "data": {
+            "image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": ["<Figure>"]}}
+        found[name] = clean_output(output)["data"]
+    assert found["photograph"].keys() == {"image/jpeg", "text/plain"} and "image/png" in found["drawing"]
+    data = base64.b64decode(found["photograph"]["image/jpeg"])
+    assert len(data) <= 100_000 and Image.open(io.BytesIO(data)).size == (600, 600)
 
 
 def saved(tmp_path, *outputs):
