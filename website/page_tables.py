@@ -32,14 +32,15 @@ def lesson_promise(notebook: dict) -> str:
 
 
 def lessons_table(folder: str | Path | None = None) -> str:
-    """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
+    """The lessons as a Markdown table: title with a link, promise, the reader's time and the computer's."""
     recorded = recorded_lessons().get("lessons", {})
-    lines = ["| lesson | what you will find | time |", "|---|---|---|"]
+    lines = ["| lesson | what you will find | you | the computer |", "|---|---|---|---|"]
     for number, path in find_lessons(folder).items():
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        seconds = recorded.get(number, {}).get("seconds")
+        seconds, minutes = (recorded.get(number, {}).get(key) for key in ("seconds", "reading_minutes"))
         took = format_value(seconds, "seconds") if seconds else "not recorded yet"
-        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {took} |")
+        yours = f"about {minutes} min" if minutes else "not counted yet"
+        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {yours} | {took} |")
     return "\n".join(lines)
 
 

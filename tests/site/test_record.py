@@ -14,8 +14,8 @@ from nbdev.clean import clean_nb
 from PIL import Image
 
 from course_lib.settings import CourseSettings
-from course_lib.teach.results import TIMES_FILE
-from course_lib.teach.runner import run_course
+from course_lib.teach.results import TIMES_FILE, lesson_cost, reading_minutes, recorded_lessons
+from course_lib.teach.runner import find_lessons, run_course
 
 pytestmark = pytest.mark.slow
 
@@ -55,11 +55,21 @@ def test_saving_puts_outputs_and_figures_into_the_repository(tmp_path, monkeypat
     assert cleaned["cells"][1:] == written["cells"][1:]  # pictures too: nbdev-clean has nothing left to do
     assert "image/png" in written["cells"][4]["outputs"][0]["data"]
     said = saved.cells[3].outputs[0].data["text/markdown"]  # the time of this very run, not of the one before
-    assert said.startswith("Runs in") and "test profile" in said
+    assert said.startswith("About 5 minutes of reading and doing; the computer works") and "profile test" in said
     assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved
     record = json.loads((tmp_path / TIMES_FILE).read_text(encoding="utf-8"))
     assert list(record["lessons"]) == ["01"] and record["lessons"]["01"]["seconds"] > 0
     assert record["lessons"]["01"]["results"][0]["value"] == 0.125 and "CPU cores" in record["machine"]
+
+
+def test_the_recorded_minutes_follow_from_the_notebooks():
+    """After a change of a lesson: python website/record.py --count."""
+    recorded = recorded_lessons()["lessons"]
+    counted = {number: reading_minutes(json.loads(path.read_text(encoding="utf-8")))
+               for number, path in find_lessons(ROOT / "nbs").items() if number in recorded}
+    assert {number: recorded[number].get("reading_minutes") for number in counted} == counted
+    assert len(counted) > 9 and all(f"About {minutes} minutes" in lesson_cost(number)
+                                    for number, minutes in counted.items())
 
 
 def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
