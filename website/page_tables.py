@@ -9,13 +9,14 @@ from course_lib.teach.results import read_record, recorded_lessons
 from course_lib.teach.runner import find_lessons, lesson_title
 
 PEERS = ("fastai", "timm", "torchvision", "lightning")
+KEPT = "training a head, later epochs: features kept, without augmentation, against passes with it"
 PEER_QUESTIONS = {  # question -> what its ratios are called in the file, and in the table
     "import": {"beyond torch": "importing, beyond PyTorch", "with torch": "importing, PyTorch included",
                "first step": "from starting Python to a first training step"},
     "size": {"megabytes": "size on disk, beyond PyTorch"},
     "pipeline": {"cold": "from files to batches, first pass", "warm": "from files to batches, later passes"},
     "finder": {"frozen": "learning-rate finder, body frozen", "unfrozen": "learning-rate finder, nothing frozen"},
-    "frozen": {"first": "training a head, first epoch", "later": "training a head, later epochs"},
+    "frozen": {"first": "training a head, first epoch", "later": KEPT},
     "step": {"images/s": "training step, nothing frozen"},
     "tune": {"seconds": "fine-tuning to an error of 15 %"},
     "inference": {"images/s": "naming the files of a folder"},
@@ -32,14 +33,15 @@ def lesson_promise(notebook: dict) -> str:
 
 
 def lessons_table(folder: str | Path | None = None) -> str:
-    """The lessons as a Markdown table: title with a link, promise, and the recorded time."""
+    """The lessons as a Markdown table: title with a link, promise, the reader's time and the computer's."""
     recorded = recorded_lessons().get("lessons", {})
-    lines = ["| lesson | what you will find | time |", "|---|---|---|"]
+    lines = ["| lesson | what you will find | you | the computer |", "|---|---|---|---|"]
     for number, path in find_lessons(folder).items():
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        seconds = recorded.get(number, {}).get("seconds")
+        seconds, minutes = (recorded.get(number, {}).get(key) for key in ("seconds", "reading_minutes"))
         took = format_value(seconds, "seconds") if seconds else "not recorded yet"
-        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {took} |")
+        yours = f"about {minutes} min" if minutes else "not counted yet"
+        lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {yours} | {took} |")
     return "\n".join(lines)
 
 
@@ -54,8 +56,10 @@ def _ratio_cell(ratio: float | None, least: float | None) -> str:
     return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
 
 
-def peers_table() -> str:
+def peers_table(kept: bool = True) -> str:
     """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
+
+    With `kept=False` without the row that compares epochs on kept features with epochs on images, which are more work.
 
     **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
     """
@@ -64,7 +68,8 @@ def peers_table() -> str:
     for question, names in PEER_QUESTIONS.items():
         record = read_record(f"peers_{question}.json")
         ratios, least = record.get("ratios", {}), record.get("at_least", {})
-        lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items() if name in ratios]
+        lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items()
+                  if name in ratios and (kept or shown != KEPT)]
         what = list(names.values())[0].split(",")[0]
         memory += [(f"peak memory: {what}", ratios["peak_gb"], {})] if "peak_gb" in ratios else []
     if not lines:

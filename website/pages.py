@@ -564,8 +564,9 @@ class finish(Processor):
                 data["text/markdown"] = self.finished(joined(data["text/markdown"]))
 
     def finished(self, text: str) -> str:
-        """The recorded files lie beside the pages: `results/`, one folder nearer than `benchmarks/` is to nbs/."""
-        return re.sub(r"\]\(\.\./((?:\.\./)*)course_lib/results/", r"](\1results/", mathml(self.links.linkify(text)))
+        """Recorded files and lists lie beside the pages: `results/`, `splits/`, one folder nearer than course_lib/."""
+        return re.sub(r"\]\(\.\./((?:\.\./)*)course_lib/(?:data/)?(results|splits)/", r"](\1\2/",
+                      mathml(self.links.linkify(text)))
 
 
 # ---- Figures and widgets
@@ -818,6 +819,8 @@ def stage(folder: Path) -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
     (folder / "CHANGELOG.md").write_text(changes, encoding="utf-8")
+    shutil.copytree(NBS / "images", folder / "images")
+    shutil.copytree(ROOT / "course_lib" / "data" / "splits", folder / "splits")
     (folder / "results").mkdir()
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, folder / "results" / record.name)

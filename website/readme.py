@@ -1,5 +1,9 @@
-"""README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, and a test says when the two differ."""
+"""README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, and its picture from lesson 0.
 
+A test says when they differ.
+"""
+
+import base64
 import json
 import re
 import sys
@@ -7,14 +11,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "website")]
+PICTURE = ROOT / "nbs" / "images" / "first_classifier.jpg"  # lesson 0's own output, so that it cannot become stale
 NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not this file. -->"
+
+
+def first_picture() -> bytes:
+    """What the first classifier answers for twelve photographs, as lesson 0 shows it: the bytes of a JPEG."""
+    for cell in json.loads((ROOT / "nbs" / "00_first_classifier.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if "show_images(photographs[twelve]" in "".join(cell["source"]):
+            for output in cell["outputs"]:
+                if picture := output.get("data", {}).get("image/jpeg"):
+                    return base64.b64decode("".join(picture))
+    raise ValueError("Lesson 0 has no saved picture of its twelve answers: python website/record.py 00")
 
 
 def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
     from page_tables import lessons_table, peers_table
 
-    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"), "peers_table()": peers_table}
+    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"),
+              "peers_table(kept=False)": lambda: peers_table(kept=False)}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
@@ -24,11 +40,13 @@ def readme() -> str:
             parts += made
         else:
             raise ValueError(f"The README does not know what to do with this cell of index.ipynb:\n{text}")
-    return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.ipynb)", "](nbs/", "\n\n".join(parts)) + "\n"
+    return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.(?:ipynb|jpg))", "](nbs/", "\n\n".join(parts)) + "\n"
 
 
 if __name__ == "__main__":
     target = ROOT / "README.md"
     if "--check" in sys.argv:
-        sys.exit(target.read_text(encoding="utf-8") != readme())
+        sys.exit(target.read_text(encoding="utf-8") != readme() or PICTURE.read_bytes() != first_picture())
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_bytes(first_picture())
     target.write_text(readme(), encoding="utf-8")

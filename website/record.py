@@ -2,6 +2,7 @@
 
     python website/record.py          all lessons; what `make notebooks` runs
     python website/record.py 04 07    these
+    python website/record.py --count  run nothing: count anew how long reading and doing each lesson takes
 
 The outputs that the site shows are from a real run, without its noise: counters, widget state, progress bars. The
 settings are those of settings.ini and the COURSE_* variables, as for `course run`.
@@ -22,10 +23,11 @@ from course_lib.core.files import write_text
 from course_lib.core.text import without_home
 from course_lib.settings import CourseSettings, load_settings
 from course_lib.teach.pack import write_notebook
-from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, recorded_file
+from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, reading_minutes, recorded_file
 from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = 95_000  # bytes: a figure in a saved notebook has at most 100 KB
 QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in saved outputs
 
 
@@ -51,6 +53,28 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
     return base64.b64encode(data).decode()
 
 
+def as_jpeg(picture: str, limit: int = LARGE) -> str | None:
+    """A PNG in base64 as a JPEG of at most `limit` bytes, for photographs, of which no small PNG can be made.
+
+    `None` where the PNG is small enough.
+    """
+    from PIL import Image
+
+    data = base64.b64decode(picture)
+    if len(data) <= limit:
+        return None
+    image, smallest = Image.open(io.BytesIO(data)).convert("RGBA"), b""
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    for quality in range(90, 20, -5):
+        file = io.BytesIO()
+        white.convert("RGB").save(file, "jpeg", quality=quality, optimize=True)
+        smallest = file.getvalue()
+        if len(smallest) <= limit:
+            break
+    return base64.b64encode(smallest).decode()
+
+
 def without_machine(text: str, folder: Path = ROOT) -> str:
     """`text` without what names the author's computer: the course's folder, the home folder, the host."""
     text, host = without_home(text.replace(f"{folder}", ".")), socket.gethostname()
@@ -68,10 +92,13 @@ def clean_output(output: dict) -> dict:
     if "text" in output:
         output["text"] = without_machine("".join(output["text"])).splitlines(keepends=True)
     data = dict(output.get("data", {}))
+    if "image/png" in data:
+        drawn = "".join(data.pop("image/png"))
+        small = smaller_png(drawn)
+        photograph = as_jpeg(drawn) if len(small) * 3 / 4 > LARGE else None
+        data["image/jpeg" if photograph else "image/png"] = photograph or small
     for kind, value in data.items():
-        if kind == "image/png":
-            data[kind] = smaller_png("".join(value))
-        elif kind.startswith("text/"):
+        if kind.startswith("text/"):
             data[kind] = without_machine("".join(value)).splitlines(keepends=True)
     return output | ({"data": data} if data else {})
 
@@ -104,6 +131,17 @@ def refresh_cost(source: Path, number: str) -> None:
 
 # ---- A run
 
+def count_minutes(notebooks: Sequence[Path]) -> None:
+    """Keep for each recorded lesson how long reading and doing it takes, as its notebook is now."""
+    file = recorded_file(TIMES_FILE)
+    record = json.loads(file.read_text(encoding="utf-8"))
+    for path in notebooks:
+        if path.name[:2] in record["lessons"]:
+            minutes = reading_minutes(json.loads(path.read_text(encoding="utf-8")))
+            record["lessons"][path.name[:2]]["reading_minutes"] = minutes
+    write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
 def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_folder: Path,
                    settings: CourseSettings) -> str:
     """Save outputs, times and results of the lessons that ran to the end; gives a sentence that says what was saved."""
@@ -119,6 +157,7 @@ def record_lessons(lessons: Sequence[LessonRun], sources: Sequence[Path], run_fo
         record["lessons"][lesson.number] = {"title": lesson.title, "seconds": round(lesson.seconds, 1),
                                             "results": [r for r in rows if r["lesson"] == lesson.number]}
     write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    count_minutes([source for _, source in passed])
     for lesson, source in passed:
         refresh_cost(source, lesson.number)
     return f"Saved the outputs of {len(passed)} lessons, and their times and results in {TIMES_FILE}."
@@ -137,8 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all)")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
+    parser.add_argument("--count", action="store_true", help="run nothing: count how long reading each lesson takes")
     arguments, settings = parser.parse_args(), load_settings()
     notebooks = select_lessons(find_lessons(), arguments.lesson, everything=not arguments.lesson)
+    if arguments.count:
+        count_minutes(notebooks)
+        return 0
     environ = {f"COURSE_{key.upper()}": str(value) for key, value in settings.values().items()}
     lessons, folder = run_course(settings, notebooks, arguments.runs, environ | QUIET)
     print(record_lessons(lessons, notebooks, folder, settings))

@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 __all__ = ['show_images']
 
 # %% ../../nbs/library/core/plots.ipynb #e24d0f0f
+DPI = 144  # sharp on a page, which shows a figure of 7.6 inches at two thirds of its 1,094 pixels or less
+FONT_SIZE = 9  # points: the smallest letters in a figure
+INCHES = 1.95  # for a photograph and the gap beside it: more than 260 pixels, 130 on a screen of doubled ones
+
+
 def new_axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.5), **options: Any) -> Axes:
-    """`ax`, or the axes of a new figure of `size` inches with `options` for `plt.subplots`."""
+    """`ax`, or the axes of a new figure of `size` inches with `options` for `plt.subplots`; `dpi` is `DPI`."""
     import matplotlib.pyplot as plt
 
     if ax is not None:
         return instance("ax", ax, plt.Axes)
 
-    return plt.subplots(figsize=size, **options)[1]
+    return plt.subplots(figsize=size, **{"dpi": DPI} | options)[1]
 
 # %% ../../nbs/library/core/plots.ipynb #ff8507c7
 def plain(text: object) -> str:
@@ -82,15 +87,17 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
                             "least one image, all of one size, and no title more than images.")
     columns = min(whole("columns", columns), len(drawn))
     rows, (height, width) = math.ceil(len(drawn) / columns), drawn[0].shape[:2]
-    ax = new_axes(ax, (1.6 * columns, 1.8 * rows), dpi=72, layout="constrained")
-    gap_x, gap_y = width * 1.05, height * 1.2
+    tall = min(max(height / width, 0.25), 4)
+    ax = new_axes(ax, (INCHES * columns + 0.1, INCHES * rows * (tall + 0.2) + 0.1), layout="constrained")
+    gap_x, gap_y = width * 1.05, height * 1.05 + width * 0.16  # room for a title of one line, or of two small ones
     for place, image in enumerate(drawn):
         left, top = (place % columns) * gap_x, (place // columns) * gap_y
         ax.imshow(image, extent=(left, left + width, top + height, top), interpolation="antialiased")
         if place < len(titles):
-            ax.text(left + width / 2, top - height * 0.02, plain(titles[place]), ha="center", va="bottom", fontsize=8)
+            ax.text(left + width / 2, top - height * 0.02, plain(titles[place]), ha="center", va="bottom",
+                    fontsize=FONT_SIZE)
     ax.set_xlim(-width * 0.02, columns * gap_x - width * 0.03)
-    ax.set_ylim(rows * gap_y - height * 0.17, -height * 0.18)
+    ax.set_ylim(rows * gap_y - width * 0.15, -width * 0.18)
     ax.axis("off")
     return ax
 

@@ -5,6 +5,7 @@
 # %% ../../nbs/library/data/items.ipynb #be04c68f
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import warnings
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ import numpy as np
 
 from ..core.checks import ArgumentError, instance
 from ..core.names import drawn_names
-from ..core.plots import new_axes, plain
+from ..core.plots import FONT_SIZE, new_axes, plain
 from ..core.text import counted, list_some
 
 if TYPE_CHECKING:
@@ -297,22 +299,25 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 # %% ../../nbs/library/data/items.ipynb #fb840d52
 def plot_class_counts(items: ImageItems, splits: Mapping[str, np.ndarray] | None = None,
                       ax: Axes | None = None) -> Axes:
-    """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them."""
+    """Bars of the images in each class; `splits`, such as `{"training": indices, ...}`, divides them.
+
+    Of more than 40 classes, some are named.
+    """
     classes, parts = instance("items", items, ImageItems).classes, {"images": np.arange(len(items))}
     if splits is not None:
         instance("splits", splits, Mapping)
         parts = dict(splits)
-    height = 1.0 + 0.28 * len(classes)
-    ax = new_axes(ax, (6, min(height, 8)), dpi=80, layout="constrained")
+    ax = new_axes(ax, (6, 1.0 + (0.28 if len(classes) < 20 else 0.2) * min(len(classes), 40)), layout="constrained")
     left = np.zeros(len(classes))
-    for name, indices in parts.items():
+    for (name, indices), hatch in zip(parts.items(), cycle(("", "///", "...", "xxx"))):  # not by colour alone
         rows = index_array(f"splits[{name!r}]", indices, len(items))
         counts = np.bincount(items.targets[rows], minlength=len(classes))
-        ax.barh(range(len(classes)), counts, left=left, label=plain(name))
+        ax.barh(range(len(classes)), counts, left=left, label=plain(name), hatch=hatch, edgecolor="white")
         left += counts
-    ax.set_yticks(range(len(classes)), drawn_names(classes), fontsize=8 if len(classes) < 20 else 5)
+    named = slice(None, None, math.ceil(len(classes) / 40) or 1)
+    ax.set_yticks(range(len(classes))[named], drawn_names(classes)[named], fontsize=FONT_SIZE)
     ax.invert_yaxis()
     ax.set_xlabel("images")
     if len(parts) > 1:
-        ax.legend()
+        ax.legend(fontsize=FONT_SIZE)
     return ax

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.checks import instance, number, whole
-from ..core.plots import figure_png, is_interactive, show_explorer, show_png
+from ..core.plots import DPI, figure_png, is_interactive, show_explorer, show_png
 from ..learner import Learner, NonFiniteLossError, Recorder, StopOnNonFiniteLoss, preserved, smooth
 from .finder import LRSweep, plot_lr_sweep, suggest_valley
 from .trial import group_ratios, on_trial, step_callbacks
@@ -72,7 +72,7 @@ def plot_lr_run(sweep: LRSweep, runs: Sequence[LRRun], lr: float, axes: Sequence
     if axes is None:
         import matplotlib.pyplot as plt
 
-        axes = plt.subplots(1, 2, figsize=(8.5, 3.2), dpi=80, layout="constrained")[1]
+        axes = plt.subplots(1, 2, figsize=(8.5, 3.2), dpi=DPI, layout="constrained")[1]
     left, right = axes
     plot_lr_sweep(sweep, left, suggestions=False).axvline(lr, color="C3", linewidth=2)
     left.set_title(f"learning rate {lr:.1e}", fontsize=9)
@@ -101,7 +101,7 @@ def _run_png(sweep: LRSweep, runs: Sequence[LRRun], lr: float) -> bytes:
     """What `plot_lr_run` draws, as the bytes of a PNG file; no open figure is left behind."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.5, 3.2), dpi=80, layout="constrained")
+    figure = Figure(figsize=(8.5, 3.2), dpi=DPI, layout="constrained")
     plot_lr_run(sweep, runs, lr, figure.subplots(1, 2))
     return figure_png(figure)
 

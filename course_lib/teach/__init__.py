@@ -3,7 +3,7 @@
 from .results import lesson_cost, read_record, record_result, recorded_file
 from .typical import typical_range, typical_table
 from .exercise import Exercise
-from .guess import GuessByEye
+from .guess import GuessByEye, upload_button
 from .lab import Cause, Lab
 from .questions import Question, Quiz
 from .practice import check, hint, name_cause, quiz, require, show_lab, solution
@@ -11,5 +11,5 @@ from .practice import check, hint, name_cause, quiz, require, show_lab, solution
 __all__ = [
     "lesson_cost", "read_record", "record_result", "recorded_file", "typical_range", "typical_table", "Exercise",
     "Cause", "GuessByEye", "Lab", "Question", "Quiz", "check", "hint", "name_cause", "quiz", "require", "show_lab",
-    "solution",
+    "solution", "upload_button",
 ]

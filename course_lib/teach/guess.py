@@ -5,20 +5,24 @@
 # %% ../../nbs/library/teach/guess.ipynb #573ba16e
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..core.checks import one_of
-from ..core.plots import is_interactive
+from ..core.plots import figure_png, is_interactive
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['GuessByEye']
+__all__ = ['GuessByEye', 'upload_button']
 
 # %% ../../nbs/library/teach/guess.ipynb #49e5294b
 def _jpeg(picture: np.ndarray) -> bytes:
@@ -101,3 +105,33 @@ class GuessByEye:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         shown = {"text/html": self.text(), "text/plain": f"{len(self.labels)} pictures to label"}
         return {**self.widget()._repr_mimebundle_(), **shown} if is_interactive() else shown
+
+# %% ../../nbs/library/teach/guess.ipynb #b4f8784b
+def upload_button(answer: Callable[[Path], Axes]) -> VBox | None:
+    """A button that takes a picture of yours, and shows what `answer(path)` draws; `None` where no kernel runs."""
+    if not is_interactive():
+        return None
+    import ipywidgets as widgets
+    import matplotlib.pyplot as plt
+
+    button = widgets.FileUpload(accept="image/*", multiple=False, description="Upload a picture")
+    button.layout.width = "auto"
+    said, shown = widgets.HTML(), widgets.Image(format="png", layout=widgets.Layout(display="none"))
+
+    def take(change: dict) -> None:
+        for file in change["new"]:
+            name = PurePath(file["name"].replace("\\", "/")).name or "picture"
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, name)
+                try:
+                    path.write_bytes(file["content"])
+                    figure = cast("Figure", answer(path).figure)  # no part of another one
+                except (ValueError, OSError) as error:
+                    said.value = escape(str(error).replace(str(path), name))
+                    continue
+            shown.value, said.value = figure_png(figure), escape(name)
+            shown.layout.display, shown.width = "", f"{figure.bbox.width / 1.5:.0f}"
+            plt.close(figure)
+
+    button.observe(take, "value")
+    return widgets.VBox([button, said, shown])

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -86,6 +88,31 @@ def read_record(name: str) -> dict:
     path = recorded_file(name)
     return json_object(path.read_text(encoding="utf-8-sig", errors="replace")) if path.is_file() else {}
 
+# %% ../../nbs/library/teach/results.ipynb #8597f376
+WORDS_A_MINUTE = 150
+_STATED = re.compile(r"^\*[^*\n]*\babout (\d+) minutes?\.\*$", re.M)  # below the heading of an exercise
+
+
+def prose_words(text: str) -> int:
+    """How many words a reader reads of a cell of Markdown: no code blocks, addresses, tags or ruled lines."""
+    text = re.sub(r"```.*?```|<[^>]+>|\$\$.*?\$\$", " ", text, flags=re.S)
+    text = re.sub(r"\]\([^)]*\)", "] ", text)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
+
+
+def reading_minutes(notebook: dict) -> int:
+    """How long reading and doing a lesson takes by the course's rule, rounded to five minutes; at least five."""
+    minutes, inside = 0.0, False  # inside an exercise, whose first cell of code belongs to it
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            stated = _STATED.search(text)
+            minutes, inside = minutes + (int(stated[1]) if stated else prose_words(text) / WORDS_A_MINUTE), bool(stated)
+        elif cell["cell_type"] == "code" and text.strip():
+            minutes += 0 if inside else 1 if re.match(r"#\s*\|\s*exporti?\b", text) else 0.5
+            inside = False
+    return max(5, 5 * math.floor(minutes / 5 + 0.5))
+
 # %% ../../nbs/library/teach/results.ipynb #f5b45765
 def recorded_lessons() -> dict:
     """The recorded run of all lessons; `{}` if there is none, or if it is damaged."""
@@ -96,10 +123,12 @@ def recorded_lessons() -> dict:
 
 # %% ../../nbs/library/teach/results.ipynb #7ede95f0
 def lesson_cost(lesson: str) -> str:
-    """One sentence: how long a lesson took in the recorded run, and on what."""
+    """One sentence: how long a lesson takes the reader, and how long the computer in the recorded run."""
     record = recorded_lessons()
-    seconds = record.get("lessons", {}).get(str(lesson).zfill(2), {}).get("seconds")
+    one = record.get("lessons", {}).get(str(lesson).zfill(2), {})
+    minutes, seconds = one.get("reading_minutes"), one.get("seconds")
     if not is_number(seconds) or not {"profile", "machine"} <= record.keys():
         return "How long this takes has not been recorded yet."
-    took = format_value(seconds, "seconds")
-    return f"Runs in {took} in the {record['profile']} profile, measured on {record['machine']}."
+    works = (f"computer works {format_value(seconds, 'seconds')} (profile {record['profile']}, measured on "
+             f"{record['machine']}).")
+    return f"About {minutes:.0f} minutes of reading and doing; the {works}" if is_number(minutes) else f"The {works}"

@@ -208,7 +208,26 @@ def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
     assert [record["difference"], *record["interval"]] == pytest.approx(
         [difference.difference, difference.low, difference.high])
     assert difference.low > 0
-    assert record["tuned"]["two_class_accuracy"] >= record["reported"]["ResNet-152, one-cycle, 2025"]
+    assert record["tuned"]["two_class_accuracy"] >= record["reported"]["Deitsch et al. 2019, CNN"]
+
+
+def test_a_recipe_says_whose_division_is_used(tmp_path):
+    root = tmp_path / "photos"
+    for part, count in (("train", 8), ("val", 4), ("test", 4)):
+        for number, name in enumerate("ab"):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (40, 40), (20 * i + 9 * number, 60, len(part))).save(root / part / name / f"{i}.png")
+    settings = CourseSettings(dataset=str(root), data_dir=tmp_path, profile_name="test", device="cpu")
+    counts = {}
+    for official in (True, False):
+        recipe = training.recipe_for(settings, official_split=official, image_size=32, presize=32)
+        loaders = training.prepare_loaders(settings, recipe, (0.5,) * 3, (0.5,) * 3)
+        counts[official] = len(loaders.train.indices), len(loaders.valid.indices)
+    assert counts == {True: (16, 8), False: (24, 8)}  # the test part is unused, or divided with all others
+    assert training.recipe_for(settings).official_split is True and Recipe("x", 1).official_split is True
+    with pytest.raises(ValueError, match="official_split = 'no' is not known. Allowed: False, True"):
+        training.recipe_for(settings, official_split="no")
 
 
 def test_augmentation_by_mirror_images_shows_nothing_but_those(photos, tmp_path):

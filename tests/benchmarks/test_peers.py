@@ -190,6 +190,10 @@ def test_the_table_says_where_a_peer_wins(tmp_path, monkeypatch):
                          "| learning-rate finder, nothing frozen | 2.5 |  |  |  |",
                          "| fine-tuning to an error of 15 % | > 11 |  |  |  |",
                          "| peak memory: learning-rate finder | 0.97 |  |  |  |"]
+    (folder / "peers_frozen.json").write_text('{"ratios": {"first": {"fastai": 6.5}, "later": {"fastai": 962}}}')
+    [row] = [line for line in peers_table().splitlines() if "962" in line]
+    assert "features kept, without augmentation" in row  # what is compared with what
+    assert "962" not in peers_table(kept=False) and "| 6.5 |" in peers_table(kept=False)
 
 
 def test_a_file_a_question_with_memory_beside(programs, monkeypatch, tmp_path):

@@ -19,7 +19,10 @@ def test_the_promise_is_the_quote_below_the_title(tmp_path, monkeypatch):
     assert lesson_promise({"cells": []}) == ""
     small = {"cells": [{"cell_type": "markdown", "source": ["# A\n", "\n", "> Why."]}]}
     (tmp_path / "01_a.ipynb").write_text(json.dumps(small), encoding="utf-8")
-    assert "| [A](01_a.ipynb) | Why. | not recorded yet |" in lessons_table(tmp_path)
+    assert "| [A](01_a.ipynb) | Why. | not counted yet | not recorded yet |" in lessons_table(tmp_path)
+    record = {"lessons": {"01": {"seconds": 96, "reading_minutes": 90}}}
+    (tmp_path / "lessons.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "| [A](01_a.ipynb) | Why. | about 90 min | 1.6 min |" in lessons_table(tmp_path)
 
 
 def test_a_ratio_has_as_many_digits_as_mean_something(tmp_path, monkeypatch):

@@ -14,14 +14,14 @@ from nbdev.clean import clean_nb
 from PIL import Image
 
 from course_lib.settings import CourseSettings
-from course_lib.teach.results import TIMES_FILE
-from course_lib.teach.runner import run_course
+from course_lib.teach.results import TIMES_FILE, lesson_cost, reading_minutes, recorded_lessons
+from course_lib.teach.runner import find_lessons, run_course
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "website"))
-from record import record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
+from record import clean_output, record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
@@ -55,11 +55,21 @@ def test_saving_puts_outputs_and_figures_into_the_repository(tmp_path, monkeypat
     assert cleaned["cells"][1:] == written["cells"][1:]  # pictures too: nbdev-clean has nothing left to do
     assert "image/png" in written["cells"][4]["outputs"][0]["data"]
     said = saved.cells[3].outputs[0].data["text/markdown"]  # the time of this very run, not of the one before
-    assert said.startswith("Runs in") and "test profile" in said
+    assert said.startswith("About 5 minutes of reading and doing; the computer works") and "profile test" in said
     assert not nbformat.read(broken, as_version=4).cells[1].outputs  # a failed lesson is not saved
     record = json.loads((tmp_path / TIMES_FILE).read_text(encoding="utf-8"))
     assert list(record["lessons"]) == ["01"] and record["lessons"]["01"]["seconds"] > 0
     assert record["lessons"]["01"]["results"][0]["value"] == 0.125 and "CPU cores" in record["machine"]
+
+
+def test_the_recorded_minutes_follow_from_the_notebooks():
+    """After a change of a lesson: python website/record.py --count."""
+    recorded = recorded_lessons()["lessons"]
+    counted = {number: reading_minutes(json.loads(path.read_text(encoding="utf-8")))
+               for number, path in find_lessons(ROOT / "nbs").items() if number in recorded}
+    assert {number: recorded[number].get("reading_minutes") for number in counted} == counted
+    assert len(counted) > 9 and all(f"About {minutes} minutes" in lesson_cost(number)
+                                    for number, minutes in counted.items())
 
 
 def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
@@ -78,6 +88,21 @@ def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
     few = Image.open(io.BytesIO(base64.b64decode(smaller_png(base64.b64encode(grey.getvalue()).decode()))))
     assert len(few.getcolors()) <= 64 < len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors())
     assert np.abs(np.asarray(few.convert("L")).astype(float) - noisy[..., 0]).mean() < 2
+
+
+def test_photographs_are_saved_as_jpeg_where_no_png_is_small():
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
+    plain = np.full((600, 600, 3), 200, np.uint8)
+    found = {}
+    for name, pixels in (("photograph", noise), ("drawing", plain)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        output = {"output_type": "display_data", "metadata": {}, "data": {
+            "image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": ["<Figure>"]}}
+        found[name] = clean_output(output)["data"]
+    assert found["photograph"].keys() == {"image/jpeg", "text/plain"} and "image/png" in found["drawing"]
+    data = base64.b64decode(found["photograph"]["image/jpeg"])
+    assert len(data) <= 100_000 and Image.open(io.BytesIO(data)).size == (600, 600)
 
 
 def saved(tmp_path, *outputs):

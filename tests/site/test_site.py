@@ -446,6 +446,19 @@ def test_every_row_of_the_results_leads_to_its_recorded_file(site):
     assert "not recorded yet" not in "".join(body)
 
 
+def test_both_divisions_are_explained_and_the_lists_can_be_taken_away(site, pages):
+    from course_lib.teach import read_record
+
+    page = pages["pages/reported.html"]
+    for part in ("test", "train", "valid"):
+        assert f"../splits/elpv-{part}.csv" in page.links
+        copied, original = (folder / "splits" / f"elpv-{part}.csv" for folder in (site, ROOT / "course_lib" / "data"))
+        assert copied.read_bytes() == original.read_bytes()
+    said = "always the commonest class: " if read_record("test_part.json") else "has not been recorded yet"
+    assert "published protocol" in page.text and said in page.text
+    assert "90.13" not in " ".join(pages[name].text for name in ("index.html", "pages/reported.html"))
+
+
 def test_the_page_of_the_peers_has_a_plot_and_a_table_a_question(site):
     text = (site / "pages" / "peers.html").read_text(encoding="utf-8")
     recorded = sorted(path.name for path in (ROOT / "course_lib" / "results").glob("peers_*.json"))
@@ -457,9 +470,13 @@ def test_the_page_of_the_peers_has_a_plot_and_a_table_a_question(site):
 
 
 def test_the_readme_is_the_home_page_and_times_are_those_recorded(pages):
-    from readme import readme
+    from readme import PICTURE, first_picture, readme
 
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run: make readme"
+    assert PICTURE.read_bytes() == first_picture(), "run: make readme"
+    assert readme().index("](nbs/images/first_classifier.jpg)") < readme().index("## ")
+    assert len(first_picture()) < 100_000
+    assert pages["index.html"].pictures[0].startswith("Twelve photographs")
     recorded = json.loads((ROOT / "course_lib" / "results" / "lessons.json").read_text(encoding="utf-8"))["lessons"]
     from course_lib.core.text import format_value
 

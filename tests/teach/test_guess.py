@@ -1,9 +1,16 @@
 """The reader labels pictures: answers are counted, a picture can be answered anew, and a page needs no kernel."""
 
+import io
+from datetime import datetime
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
-from course_lib.teach import GuessByEye
+from course_lib.core.plots import show_images
+from course_lib.data import load_image
+from course_lib.teach import GuessByEye, upload_button
 
 CLASSES = ["functional", "defective"]
 
@@ -53,3 +60,45 @@ def test_what_cannot_be_meant():
         guess(["broken"])
     with pytest.raises(ValueError, match="label = 'crack'"):
         guess().answer(0, "crack")
+
+
+# ---- A picture of the reader's
+
+def upload(box, name, content):
+    """What the browser does: the button's value is the file."""
+    box.children[0].value = [{"name": name, "type": "", "size": len(content), "content": memoryview(content),
+                              "last_modified": datetime.now()}]
+
+
+def png(value=90):
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40), (value,) * 3).save(file, "png")
+    return file.getvalue()
+
+
+def test_an_uploaded_picture_is_read_as_every_other_one_and_a_refused_file_loses_nothing(monkeypatch):
+    monkeypatch.setattr("course_lib.teach.guess.is_interactive", lambda: True)
+    seen = []
+
+    def answer(path):
+        seen.append(load_image(path, 32))
+        return show_images(seen[-1:], [path.name])
+
+    box = upload_button(answer)
+    _, said, shown = box.children
+    assert shown.layout.display == "none" and not said.value  # nothing before there is something
+    upload(box, "my <cat>.png", png(90))
+    assert (seen[0] == 90).all() and seen[0].shape == (32, 32, 3) and said.value == "my &lt;cat&gt;.png"
+    first = bytes(shown.value)
+    assert first.startswith(b"\x89PNG") and shown.layout.display != "none" and not plt.get_fignums()
+    for content, words in ((b"no picture", "not an image in a format"), (b"", "the file is empty"),
+                           (png()[:60], "cannot be used")):
+        upload(box, "C:\\photos\\notes.png", content)
+        assert said.value.startswith("notes.png cannot be used: ") and words in said.value and "tmp" not in said.value
+        assert bytes(shown.value) == first and len(seen) == 1
+    upload(box, "../dog.png", png(200))
+    assert (seen[1] == 200).all() and bytes(shown.value) != first and said.value == "dog.png"
+
+
+def test_without_a_kernel_there_is_no_button():
+    assert upload_button(lambda path: None) is None
