@@ -38,7 +38,7 @@ lr_sweep_exercise = Exercise(
 
 @lr_sweep_exercise.reference
 def lr_sweep(start: float, stop: float, count: int) -> list[float]:
-    """`count` rates from `start` to `stop`, each the same factor larger than the one before."""
+    """`count` rates from `start` to `stop`, each a fixed factor above the last."""
     ### BEGIN SOLUTION
     factor = (stop / start) ** (1 / (count - 1))
     return [start * factor**k for k in range(count)]
@@ -166,7 +166,7 @@ clean_sweep_exercise = Exercise(
     verified="You noted the loss before each step, stepped with plain SGD on fresh gradients, went round the "
              "batches, and left the model as it was.",
     hints=("What does the model hold when the last step has been taken? Keep a copy of what it held at the start.",
-           "Gradients add up in `.grad` until somebody sets them to None or zero.",
+           "Gradients add up in `.grad` until they are set to None or zero.",
            "Copy with `copy.deepcopy(model.state_dict())` before the loop and `load_state_dict` after it; in the "
            "loop `zero_grad`, `backward`, then `parameter -= rate * parameter.grad` under `torch.no_grad()`."),
     why="The copy must be deep, because state_dict() gives the very tensors that the steps change.",
@@ -176,7 +176,8 @@ clean_sweep_exercise = Exercise(
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #7ae13635
 @clean_sweep_exercise.reference
-def clean_sweep(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], rates: list[float]) -> list[float]:
+def clean_sweep(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]],
+                rates: list[float]) -> list[float]:
     """The loss before each step of SGD at each rate; the model is as before afterwards."""
     ### BEGIN SOLUTION
     kept = copy.deepcopy(model.state_dict())
@@ -239,30 +240,30 @@ def _one_rate(model, batches, rates):
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #b4b00753
 def _curve(kind: str, seed: int) -> tuple[list[float], list[float]]:
-    """Rates and smoothed losses of three kinds of sweep: a slope and a wall, a plain with noise, and a plain alone."""
+    """Rates and smoothed losses of three kinds of sweep: a slope and a rise, a flat one with noise, a flat one."""
     generator = torch.Generator().manual_seed(seed)
     rates = torch.logspace(-6, 0, 61)
     noise = 0.02 * torch.randn(61, generator=generator)
-    fall = {"slope": 1.2 * torch.sigmoid(3 * (torch.log10(rates) + 3)), "plain": torch.zeros(61),
+    fall = {"slope": 1.2 * torch.sigmoid(3 * (torch.log10(rates) + 3)), "flat": torch.zeros(61),
             "noise": torch.zeros(61)}[kind]
-    wall = torch.where(rates > 0.3, (rates - 0.3) * 20, 0.0)
-    return rates.tolist(), (1.4 - fall + wall + (0 if kind == "plain" else noise)).tolist()
+    rise = torch.where(rates > 0.3, (rates - 0.3) * 20, 0.0)
+    return rates.tolist(), (1.4 - fall + rise + (0 if kind == "flat" else noise)).tolist()
 
 
 suggest_if_it_falls_exercise = Exercise(
     "04.suggest_if_it_falls", "A rule that may say nothing",
-    "A suggestion read from a plain is worth nothing. Give back `None` if the lowest loss is not at least the "
+    "A suggestion read from a flat curve is worth nothing. Give back `None` if the lowest loss is not at least the "
     "fraction `at_least` below the *first* one. Otherwise give the rate at which the loss falls fastest: look at "
     "neighbouring points, take the difference of their losses, and give the rate of the *left* one of the pair with "
     "the largest fall. (The rates grow by equal factors, so equal steps in the list are equal steps in the "
     "logarithm.)",
     examples=lambda seed: [([0.1, 0.2, 0.4, 0.8], [2.0, 1.9, 1.0, 3.0], 0.25), ([0.1, 0.2, 0.4], [4.0, 3.8, 3.4], 0.25),
                            (*_curve("slope", seed), 0.25), (*_curve("noise", seed), 0.25),
-                           (*_curve("plain", seed), 0.25), ([0.1, 0.2, 0.4], [1.0, 4.0, 3.5], 0.25),
+                           (*_curve("flat", seed), 0.25), ([0.1, 0.2, 0.4], [1.0, 4.0, 3.5], 0.25),
                            ([0.1, 0.2, 0.4], [2.0, 1.5, 1.75], 0.25),
                            ([0.1, 0.2, 0.4], [2.0, 1.6, 1.0], 0.25)],
-    verified="Your rule finds the steepest fall on two slopes and keeps silent on three plains, one of them noisy "
-             "and one that only comes back from a peak.",
+    verified="Your rule finds the steepest fall on two slopes and gives None on three curves without one: flat, "
+             "noisy, and one that only comes back from a peak.",
     hints=("Two questions, one after the other: is there a fall at all? And where is it steepest?",
            "The fall is `1 - min(losses) / losses[0]`. Which pair has the smallest `losses[k + 1] - losses[k]`?",
            "`steepest = min(range(len(losses) - 1), key=lambda k: losses[k + 1] - losses[k])`"),
@@ -272,8 +273,9 @@ suggest_if_it_falls_exercise = Exercise(
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #00e5b98f
 @suggest_if_it_falls_exercise.reference
-def suggest_if_it_falls(rates: list[float], losses: list[float], at_least: float) -> float | None:
-    """The rate of the steepest fall, or None where the loss falls by less than the fraction `at_least`."""
+def suggest_if_it_falls(rates: list[float], losses: list[float],
+                        at_least: float) -> float | None:
+    """The rate of the steepest fall; None for a fall of less than `at_least`."""
     ### BEGIN SOLUTION
     if 1 - min(losses) / losses[0] < at_least:
         return None
@@ -281,21 +283,21 @@ def suggest_if_it_falls(rates: list[float], losses: list[float], at_least: float
     ### END SOLUTION
 
 
-@suggest_if_it_falls_exercise.mistake("You give a rate on a plain, too. Ask first whether the loss falls by the "
+@suggest_if_it_falls_exercise.mistake("You give a rate on a flat curve, too. Ask first whether the loss falls by the "
                                       "fraction `at_least` at all.")
 def _always(rates, losses, at_least):
     return suggest_if_it_falls(rates, losses, -1e9)
 
 
 @suggest_if_it_falls_exercise.mistake("You give the rate of the *lowest* loss. There the loss has stopped falling, "
-                                      "and the wall is near; give the rate where it falls fastest.")
+                                      "and divergence is near; give the rate where it falls fastest.")
 def _lowest(rates, losses, at_least):
     if suggest_if_it_falls(rates, losses, at_least) is None:
         return None
     return rates[losses.index(min(losses))]
 
 
-@suggest_if_it_falls_exercise.mistake("You take the steepest *rise*: that is the wall. A fall has a negative "
+@suggest_if_it_falls_exercise.mistake("You take the steepest *rise*: that is the divergence. A fall has a negative "
                                       "difference.")
 def _steepest_rise(rates, losses, at_least):
     if suggest_if_it_falls(rates, losses, at_least) is None:
@@ -315,7 +317,7 @@ def _amount(rates, losses, at_least):
     return None if losses[0] - min(losses) < at_least else suggest_if_it_falls(rates, losses, -1e9)
 
 
-@suggest_if_it_falls_exercise.mistake("You compare the *last* loss with the first. A sweep ends on the wall: take the"
+@suggest_if_it_falls_exercise.mistake("You compare the *last* loss with the first. A sweep ends in divergence: take the"
                                       " lowest loss.")
 def _down_to_the_last(rates, losses, at_least):
     return None if 1 - losses[-1] / losses[0] < at_least else suggest_if_it_falls(rates, losses, -1e9)
@@ -388,13 +390,14 @@ tidy_sweep_exercise = Exercise(
            "Two things remember the sweep: the model and the optimiser. Both have a `state_dict()`.",
            "Copy both deeply before the loop, load both afterwards: the optimiser's state holds its rates, too."),
     why="Weights alone are not enough: AdamW keeps running means of the gradients, which are enormous after the "
-        "wall, and its rate is still the last one of the sweep.",
+        "divergence, and its rate is still the last one of the sweep.",
     needs="import copy\n\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn", outcome=_lab_outcome,
     difficulty=3, minutes=10)
 
 
 @tidy_sweep_exercise.reference
-def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor,
+def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer,
+               x: torch.Tensor, y: torch.Tensor,
                rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:  # type: ignore[assignment]
     """The loss at each rate; model and optimiser are as before afterwards."""
     ### BEGIN SOLUTION
@@ -414,7 +417,8 @@ def tidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tens
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #33b15b13
 @tidy_sweep_exercise.broken
-def _untidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor,
+def _untidy_sweep(model: nn.Module, optimizer: torch.optim.Optimizer,
+                  x: torch.Tensor, y: torch.Tensor,
                   rates: list[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)) -> list[float]:  # type: ignore[assignment]
     """The loss at each rate; model and optimiser are as before afterwards."""
     losses = []
@@ -473,9 +477,9 @@ def _memory_emptied(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 1
 # %% ../../nbs/practice/04_lr_finder.ipynb #fa27baec
 tidy_sweep_lab = Lab(
     "04.lab", "A training after a sweep",
-    "Three classes of points in the plane, a network of one hidden layer. Somebody swept the learning rate, read off "
-    "0.01, and trains with AdamW for 40 steps. The same network reaches a loss of 0.2 at that rate if it starts "
-    "fresh; guessing costs log 3, about 1.1.",
+    "Three classes of points in the plane, a network of one hidden layer. A sweep named the rate 0.01, and "
+    "the network trains at it with AdamW for 40 steps. The same network reaches a loss of 0.2 at that rate if it "
+    "starts fresh; guessing costs log 3, about 1.1.",
     _after_a_sweep,
     (Cause("The rate of 0.01 is too low for this network.",
            "A rate that is too low begins near the loss of guessing, 1.1, and falls slowly. Here the very first loss "
@@ -483,8 +487,8 @@ tidy_sweep_lab = Lab(
      Cause("The labels were shuffled.",
            "With shuffled labels a network cannot get much below guessing, but it does not *begin* far above it."),
      Cause("The network starts from what the sweep left behind.",
-           "The first loss is far above guessing: a network that knows nothing cannot be that wrong. Somebody moved "
-           "the weights before the training began, and that was the sweep, which ends on the wall.", right=True),
+           "The first loss is far above guessing: a network that knows nothing cannot be that wrong. The weights were "
+           "moved before the training began, by the sweep, which ends in divergence.", right=True),
      Cause("The training overfits.",
            "Overfitting is a training loss that falls while the *validation* loss rises. Here the training loss "
            "itself is wrong from the first step.")),
@@ -498,16 +502,16 @@ QUIZ = Quiz("Lesson 4 in five questions", (
          "With equal amounts from 1e-7 to 10, 99 of a hundred rates are above 0.1."),
         ("So that the loss falls evenly.", "How the loss falls is what you want to find out; the spacing cannot make "
                                            "it even.")), 1),
-    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Whom do you "
-             "believe?", (
-        ("The smoothed loss: it is less noisy.", "It is calm because it remembers; so it is late."),
-        ("The raw loss, roughly: the smoothed one is late.", "The wall is seen in the raw loss first."),
+    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Which of "
+             "them do you believe?", (
+        ("The smoothed loss: it is less noisy.", "It is calm because it averages over many batches; so it is late."),
+        ("The raw loss, roughly: the smoothed one is late.", "The rise is seen in the raw loss first."),
         ("Neither; sweep again.", "Another sweep would show the same delay.")), 1),
-    Question("The curve is a plain with noise and no slope. `suggest_valley` says 3e-4. What do you do?", (
+    Question("The curve is flat, with noise and no slope. `suggest_valley` says 3e-4. What do you do?", (
         ("Train at 3e-4.", "Every rule gives a number, also on noise. It means nothing here."),
         ("Take ten times that, to be faster.", "The number you multiply means nothing."),
-        ("Look for the wall, and take a rate well before it, or sweep another part of the network.",
-         "A plain says that little is left to learn for what is being trained; only the wall tells you "
+        ("Look for the divergence, and take a rate well before it, or sweep another part of the network.",
+         "A flat curve says that little is left to learn for what is being trained; only the divergence tells you "
          "something.")), 2),
     Question("You found 1e-2 with the body frozen. Now you unfreeze it. Is 1e-2 still right?", (
         ("Yes, the data are the same.", "The rate belongs to what learns, not to the data alone."),
