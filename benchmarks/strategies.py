@@ -64,7 +64,7 @@ def main() -> None:
     runs, table = partial.read(), []
     for strategy in STRATEGIES:
         errors = [run["error"] for run in runs if run["strategy"] == strategy]
-        table.append({"strategy": strategy, "error": statistics.mean(errors), "spread": statistics.pstdev(errors),
+        table.append({"strategy": strategy, "error": statistics.mean(errors), "spread": statistics.stdev(errors),
                       "errors": errors})
     result = {"dataset": "elpv", "backbone": "efficientnet_lite0", "image_size": SIZE, "epochs": EPOCHS,
               "batch_size": 32, "highest_rate": LR, "training_images": runs[0]["images"],
