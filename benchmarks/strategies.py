@@ -51,7 +51,8 @@ def train(strategy: str, seed: int) -> dict:
         fit_one_cycle(learner, EPOCHS - 1, (LR / 100, LR) if strategy == "discriminative" else LR)
     valid, commonest = loaders.valid.targets[loaders.valid.indices], np.bincount(few.targets[few.indices]).argmax()
     return {"strategy": strategy, "seed": seed, "error": learner.evaluate(loaders.valid)["error_rate"],
-            "commonest": float((valid != commonest).mean()), "images": len(few.indices), "validation_images": len(loaders.valid.indices)}
+            "commonest": float((valid != commonest).mean()),
+            "images": len(few.indices), "validation_images": len(valid)}
 
 
 def main() -> None:
