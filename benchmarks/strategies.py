@@ -49,8 +49,10 @@ def train(strategy: str, seed: int) -> dict:
     if strategy in ("two-stage", "two-stage, resized", "discriminative"):
         unfreeze(learner)
         fit_one_cycle(learner, EPOCHS - 1, (LR / 100, LR) if strategy == "discriminative" else LR)
+    valid, commonest = loaders.valid.targets[loaders.valid.indices], np.bincount(few.targets[few.indices]).argmax()
     return {"strategy": strategy, "seed": seed, "error": learner.evaluate(loaders.valid)["error_rate"],
-            "images": len(few.indices), "validation_images": len(loaders.valid.indices)}
+            "commonest": float((valid != commonest).mean()),
+            "images": len(few.indices), "validation_images": len(valid)}
 
 
 def main() -> None:
@@ -64,11 +66,12 @@ def main() -> None:
     runs, table = partial.read(), []
     for strategy in STRATEGIES:
         errors = [run["error"] for run in runs if run["strategy"] == strategy]
-        table.append({"strategy": strategy, "error": statistics.mean(errors), "spread": statistics.pstdev(errors),
+        table.append({"strategy": strategy, "error": statistics.mean(errors), "spread": statistics.stdev(errors),
                       "errors": errors})
     result = {"dataset": "elpv", "backbone": "efficientnet_lite0", "image_size": SIZE, "epochs": EPOCHS,
               "batch_size": 32, "highest_rate": LR, "training_images": runs[0]["images"],
               "validation_images": [run["validation_images"] for run in runs[::len(STRATEGIES)]],
+              "always the commonest class": statistics.mean(run["commonest"] for run in runs),
               "seeds": list(SEEDS), "strategies": table}
     print(json.dumps(record("transfer", result, asked.output), indent=1))
     partial.path.unlink()

@@ -101,7 +101,7 @@ stopped_after_exercise = Exercise(
 
 @stopped_after_exercise.reference
 def stopped_after(losses: list[float], patience: int) -> int:
-    """The number of epochs after which early stopping ends a run with these validation losses."""
+    """After how many epochs early stopping ends a run with these losses."""
     best, waited = float("inf"), 0
     ### BEGIN SOLUTION
     for epoch, loss in enumerate(losses, start=1):
@@ -159,7 +159,7 @@ def _equal_counts(losses, patience):
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #4fd0c06c
 cycle_rates_exercise = Exercise(
-    "05.cycle_rates", "One cycle, by the optimiser's own account",
+    "05.cycle_rates", "The rates of one cycle",
     "Move an optimiser's rate through one cycle with PyTorch's `OneCycleLR`, and note the rate *that each step is "
     "taken with*: a list of `epochs * num_batches` numbers. `div` is highest rate / first rate, `div_final` is "
     "highest rate / *last* rate. Look up what PyTorch means by `final_div_factor`: it is not quite the same.",
@@ -178,8 +178,8 @@ cycle_rates_exercise = Exercise(
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #c1d38cc5
 @cycle_rates_exercise.reference
-def cycle_rates(epochs: int, num_batches: int, highest: float, pct_start: float, div: float,
-                div_final: float) -> list[float]:
+def cycle_rates(epochs: int, num_batches: int, highest: float, pct_start: float,
+                div: float, div_final: float) -> list[float]:
     """The rate with which each step of one cycle is taken."""
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=highest)
     rates = []
@@ -348,7 +348,7 @@ def _head_outcome(answer, model: nn.Module, batches: list, lr: float, weight_dec
 
 
 train_head_exercise = Exercise(
-    "05.train_head", "A head on a body that stands still",
+    "05.train_head", "A head on a frozen body",
     "Train the head of a model alone, one step of SGD with weight decay on each batch, on the cross-entropy. "
     "`model.body` must be the same afterwards to the last bit: its weights *and* the running averages of its batch "
     "normalisation. The head learns as always: its dropout is on, its weights decay. Give back the loss of each "
@@ -371,8 +371,8 @@ train_head_exercise = Exercise(
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #951ba188
 @train_head_exercise.reference
-def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], lr: float, weight_decay: float
-               ) -> list[float]:
+def train_head(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]],
+               lr: float, weight_decay: float) -> list[float]:
     """The loss of each batch while the head alone learns."""
     losses = []
     ### BEGIN SOLUTION
@@ -407,7 +407,7 @@ def _train(model: _SmallClassifier, batches: list, optimizer: torch.optim.Optimi
     return losses
 
 
-@train_head_exercise.mistake("The body's weights stand still, but its averages moved. Batch normalisation keeps them "
+@train_head_exercise.mistake("The body's weights did not change, but its averages did. Batch normalisation keeps them "
                              "up in training mode, without any gradient, so put the body into evaluation mode.")
 def _averages_move(model, batches, lr, weight_decay):
     model.train()
@@ -425,7 +425,7 @@ def _decays(model, batches, lr, weight_decay):
                   body_gradients=False)
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #07c3e359
-@train_head_exercise.mistake("You put the *whole* model into evaluation mode. The body stands still, but the head "
+@train_head_exercise.mistake("You put the *whole* model into evaluation mode. The body does not change, but the head "
                              "has no dropout any more. Set the modes of the two parts apart.")
 def _no_dropout(model, batches, lr, weight_decay):
     model.eval()
@@ -535,7 +535,8 @@ head_step_exercise = Exercise(
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #94379271
 @head_step_exercise.reference
-def head_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
+def head_step(model: nn.Module, optimizer: torch.optim.Optimizer,
+              x: torch.Tensor, y: torch.Tensor) -> float:
     """One step in which the head alone learns; the loss before it."""
     ### BEGIN SOLUTION
     optimizer.zero_grad()
@@ -549,7 +550,8 @@ def head_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tenso
 
 
 @head_step_exercise.broken
-def _shrinking_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
+def _shrinking_step(model: nn.Module, optimizer: torch.optim.Optimizer,
+                    x: torch.Tensor, y: torch.Tensor) -> float:
     """One step in which the head alone learns; the loss before it."""
     optimizer.zero_grad()
     loss = F.cross_entropy(model(x), y)
@@ -587,7 +589,7 @@ def _nothing_learns(model, optimizer, x, y):
 
 
 head_step_lab = Lab(
-    "05.lab", "A frozen body, and a loss that turns up",
+    "05.lab", "A frozen body, and a loss that rises",
     "Points around four centres; a network that was trained on eight other ones and got a new head. The body is "
     "frozen, the head trains with SGD at 0.1 and a weight decay of 0.05. Beside the losses you see how large the "
     "body's weights are, as a part of what they were at the start.",

@@ -13,8 +13,8 @@ import tricks
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = {"again": "03", "backbones": "depth", "faults": "kill", "normal": "03", "recipes": "confirm", "run": "step",
-           "strategies": "", "tricks": "cost"}
+SCRIPTS = {"again": "03", "backbones": "depth", "faults": "kill", "normal": "03", "pieces": "few", "recipes": "confirm",
+           "run": "step", "strategies": "", "tricks": "cost"}
 
 
 @pytest.mark.parametrize("words, wanted, output, quick", [

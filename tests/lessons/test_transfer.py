@@ -1,14 +1,19 @@
 """Freezing, rates, one cycle, fine-tuning: against PyTorch's own scheduler, the recipe's own numbers, and bad input."""
 
+import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
 
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.learner import Callback, Checkpoint, Learner, load_weights, resume_training
@@ -338,3 +343,26 @@ def test_a_model_is_no_learner_and_true_is_no_rate():
     learner = make_learner()
     fit_one_cycle(learner, 1)
     assert len(plot_schedule(learner)) == 2  # a learner is as good as its recorder
+
+
+def test_the_same_without_this_course_runs(tmp_path, monkeypatch, capsys):
+    """The block of plain PyTorch in the lesson, on a handful of photographs; in place of a download, random weights."""
+    lesson = Path(__file__).resolve().parents[2] / "nbs" / "05_transfer_learning.ipynb"
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    [block] = re.findall(r"^```python\n(.*?)^```$", prose, re.DOTALL | re.MULTILINE)
+    assert "course_lib" not in block
+    for number, picture in enumerate(PICTURES[:12]):
+        folder = tmp_path / "photographs" / ("train", "valid")[number % 3 == 2] / ("cracked", "whole")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, *a, **k: resnet18().state_dict())
+    found: dict = {}
+    exec(compile(block, "lesson 5", "exec"), found)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [f"epoch {i}" for i in range(1, 6)]
+    model = found["model"]
+    assert model.fc.out_features == 2
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learned and all(name.startswith(("layer4", "fc")) for name in learned)
+    assert int(model.bn1.num_batches_tracked) == 0 < int(model.layer4[0].bn1.num_batches_tracked)
