@@ -60,8 +60,9 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
     """
     settings = {"profile": profile, "backbone": backbone or "auto", "seed": seed, "data_dir": str(DATA),
                 "dataset": "elpv"}
-    recipe = {"mirror": True, "official_split": False, "image_size": image_size, "presize": presize, "views": views, "epochs": epochs,
-              "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation, "tricks": tricks}
+    recipe = {"mirror": True, "official_split": False, "image_size": image_size, "presize": presize, "views": views,
+              "epochs": epochs, "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation,
+              "tricks": tricks}
     folder = DATA / trial_key(settings | recipe, seed)
     try:
         found = run_python(TRAIN, json.dumps(settings), json.dumps(recipe), str(folder))
