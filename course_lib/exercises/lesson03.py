@@ -366,7 +366,7 @@ step_in_parts_exercise = Exercise(
 @step_in_parts_exercise.reference
 def step_in_parts(model: nn.Module, optimizer: torch.optim.Optimizer,
                   parts: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """One step on a batch that comes in parts; the mean loss of the whole batch before it."""
+    """One step on a batch that comes in parts; its mean loss before the step."""
     ### BEGIN SOLUTION
     count, total = sum(len(y) for _, y in parts), 0.0
     for x, y in parts:
@@ -489,7 +489,7 @@ clip_gradients_exercise = Exercise(
 
 @clip_gradients_exercise.reference
 def clip_gradients(limit: float) -> Callback:
-    """Shortens all gradients together to a length of at most `limit` before each step."""
+    """Shortens all gradients together to at most `limit` before each step."""
     class Clip(Callback):
         """Shortens gradients that are too long."""
         ### BEGIN SOLUTION
