@@ -42,6 +42,9 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/peers/compare.py
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/strategies.py
+	@$(BIN)/python benchmarks/test_part.py measure
+	@$(BIN)/python benchmarks/pieces.py
+	@$(BIN)/python benchmarks/rules.py
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench]"
