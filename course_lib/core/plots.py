@@ -103,12 +103,15 @@ def show_images(images: Sequence[np.ndarray], titles: Sequence[str] = (), *, col
 
 # %% ../../nbs/library/core/plots.ipynb #e24d0f02
 def figure_png(figure: Figure, **options: Any) -> bytes:
-    """The figure as the bytes of a PNG; `options` are those of `savefig`."""
+    """The figure as the bytes of a PNG with a palette, which is small; `options` are those of `savefig`."""
     import io
 
-    file = io.BytesIO()
-    figure.savefig(file, format="png", **options)
-    return file.getvalue()
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", **options)
+    Image.open(drawn).convert("RGB").quantize(256).save(small, "png", optimize=True)
+    return min(drawn.getvalue(), small.getvalue(), key=len)
 
 # %% ../../nbs/library/core/plots.ipynb #9b99a6e0
 def is_interactive() -> bool:

@@ -18,7 +18,7 @@ from .results import NORMAL_FILE, RECORDED_HERE, is_number, read_results, record
 __all__ = ['typical_range', 'typical_table']
 
 # %% ../../nbs/library/teach/typical.ipynb #5a5436b6
-FEWEST_SEEDS = 3
+FEWEST_SEEDS = 5
 REASONS = {
     ("fraction", "worse"): (
         "the learning rate: sweep it again, for what is being trained now",

@@ -208,7 +208,7 @@ def test_the_recorded_figures_are_those_of_the_profiles_as_they_are():
     assert [record["difference"], *record["interval"]] == pytest.approx(
         [difference.difference, difference.low, difference.high])
     assert difference.low > 0
-    assert record["tuned"]["two_class_accuracy"] >= record["reported"]["Deitsch et al. 2019, CNN"]
+    assert record["tuned"]["two_class_accuracy"] >= 0.9013 > record["reported"]["Deitsch et al. 2019, CNN"]
 
 
 def test_a_recipe_says_whose_division_is_used(tmp_path):

@@ -15,7 +15,6 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -728,13 +727,6 @@ def test_the_nearest_run_is_nearest_by_factor():
     assert _nearest_run(runs, 4e-2).lr == 1e-1 and _nearest_run(runs, 2.9e-2).lr == 1e-2
 
 
-def _saved(png: bytes) -> bytes:
-    """As `make notebooks` saves a figure: with a palette."""
-    file = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(file, "png", optimize=True)
-    return file.getvalue()
-
-
 def test_the_slider_changes_the_picture(sweep_and_runs):
     pytest.importorskip("ipywidgets")
     explorer = _make_explorer(*sweep_and_runs, lr=1e-2)
@@ -743,7 +735,7 @@ def test_the_slider_changes_the_picture(sweep_and_runs):
     slider.value = 1e-4
     second = bytes(picture.value)
     slider.value = 1e-2
-    assert first.startswith(b"\x89PNG") and second != first and len(_saved(first)) < 100_000, len(first)
+    assert first.startswith(b"\x89PNG") and second != first and len(first) < 100_000
     assert abs(slider.min + 7) < 1e-9 and slider.value == pytest.approx(1e-2)
     explorer.close()
 

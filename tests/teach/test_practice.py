@@ -75,8 +75,8 @@ def test_a_stub_uses_no_name_that_the_lesson_before_it_may_have_given_to_somethi
 
 
 def test_the_head_of_a_function_to_be_mended_stays_below_its_bracket():
-    first, second = stub_source(find_exercise("04.tidy_sweep")).splitlines()[:2]
-    assert second.index("rates") == first.index("(") + 1
+    first, second, third = stub_source(find_exercise("04.tidy_sweep")).splitlines()[:3]
+    assert second.index("x: ") == third.index("rates") == first.index("(") + 1
 
 
 @pytest.mark.parametrize("id", ALL)

@@ -15,11 +15,7 @@ LESSONS = json.loads(recorded_file(TIMES_FILE).read_text(encoding="utf-8"))["les
 NORMAL = read_results(recorded_file(NORMAL_FILE))
 
 
-# Lesson 5 is recorded with one seed since it was written anew; its table says so. `benchmarks/normal.py 05` adds the rest.
-JUDGED = [lesson for lesson in LESSONS if lesson != "05"]
-
-
-@pytest.mark.parametrize("lesson", [*JUDGED, pytest.param("05", marks=pytest.mark.xfail(strict=True))])
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_every_error_that_a_lesson_records_can_be_judged(lesson):
     rows = [row for row in LESSONS[lesson]["results"] if row["unit"] == "fraction"]
     judged = {row["name"]: typical_range(row, NORMAL) for row in rows}
@@ -32,7 +28,7 @@ def test_every_error_that_a_lesson_records_can_be_judged(lesson):
 
 def test_the_recorded_runs_are_of_the_seeds_that_they_name():
     """Runs of several seeds differ; the same run five times over would make anything else look odd."""
-    for lesson in JUDGED:
+    for lesson in LESSONS:
         by_seed = {}
         for row in NORMAL:
             if row["lesson"] == lesson:

@@ -186,7 +186,7 @@ def lists_of_lists(names, labels, fraction, seed):
     return held_out
 
 
-@wrong("01.hold_out", "Every seed gives the same exam, so nobody can try another")
+@wrong("01.hold_out", "Every seed gives the same validation set, so nobody can try another")
 def hash_without_seed(names, labels, fraction, seed):
     held_out = []
     for label in set(labels):

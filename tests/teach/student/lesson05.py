@@ -202,7 +202,7 @@ def with_adam(model, batches, lr, weight_decay):
     return losses
 
 
-@wrong("05.train_head", "The body's weights stand still, but its averages moved")
+@wrong("05.train_head", "The body's weights did not change, but its averages did")
 def body_eval_before_train(model, batches, lr, weight_decay):
     model.body.eval()
     model.body.requires_grad_(False)
