@@ -7,7 +7,7 @@ training and validation, another new head and order) a sweep is made as `lr_find
 a new network trains at that rate. A fixed rate of 0.001, AdamW's own default, takes part as the rule that never looks.
 The body is EfficientNet-Lite0 as ImageNet left it. What is frozen is computed once, for plain images. The test parts
 are never used. The tasks on pets need photographs (COURSELIB_SAMPLE_PETS names their folder) and are left out without
-them. A line is a task, a seed and a rule. One thread; about ten minutes.
+them. A line is a task, a seed and a rule. One thread; a quarter of an hour.
 """
 
 import os

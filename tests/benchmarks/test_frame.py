@@ -14,7 +14,7 @@ import tricks
 pytestmark = pytest.mark.slow
 
 SCRIPTS = {"again": "03", "backbones": "depth", "faults": "kill", "normal": "03", "pieces": "few", "recipes": "confirm",
-           "run": "step", "strategies": "", "tricks": "cost"}
+           "rules": "elpv", "run": "step", "strategies": "", "test_part": "divide", "tricks": "cost"}
 
 
 @pytest.mark.parametrize("words, wanted, output, quick", [
