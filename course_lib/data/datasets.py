@@ -38,7 +38,7 @@ def _elpv_label(row: list[str]) -> str:
 
 
 def _read_elpv(root: Path) -> ImageItems:
-    """Labels by table; the test part is the course's own (lesson 1), the rest is divided by lot."""
+    """Labels by table; the test part is the course's own (lesson 1), the rest is divided at random."""
     items = items_from_table(root, root / "labels.csv", 0, _elpv_label, delimiter=None, classes=_ELPV_CLASSES)
     lines = (SPLITS / "elpv-test.csv").read_text(encoding="utf-8").splitlines()[1:]
     test = {line.split(",")[0] for line in lines}

@@ -178,7 +178,7 @@ clean_sweep_exercise = Exercise(
 @clean_sweep_exercise.reference
 def clean_sweep(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]],
                 rates: list[float]) -> list[float]:
-    """The loss before each step of SGD at each rate; the model is as before afterwards."""
+    """The loss before each SGD step at its rate; the model is as before afterwards."""
     ### BEGIN SOLUTION
     kept = copy.deepcopy(model.state_dict())
     losses = []

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..core.checks import whole
@@ -79,6 +82,22 @@ three steps, `solution("{first}")` shows one way, and `course progress` on the c
 you are."""
 
 
+def wrapped(text: str, width: int = 88) -> str:
+    """Markdown with its paragraphs and list items in lines of at most `width`; code blocks and tables stay."""
+    blocks = re.split(r"(```.*?```)", text, flags=re.DOTALL)
+    return "".join(block if block.startswith("```") else "\n\n".join(map(partial(_wrap_paragraph, width=width),
+                                                                       block.split("\n\n"))) for block in blocks)
+
+
+def _wrap_paragraph(paragraph: str, width: int) -> str:
+    if re.search(r"^[#|]", paragraph, re.MULTILINE):
+        return paragraph
+    items = re.split(r"\n(?=(?:\d+\.|-) )", paragraph)  # a list has a line for each item
+    return "\n".join(textwrap.fill(item.replace("\n", " "), width, break_long_words=False, break_on_hyphens=False,
+                                   subsequent_indent=" " * (len(item) - len(re.sub(r"^(?:\d+\.|-) ", "", item))))
+                     for item in items)
+
+
 def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
     """The cells of a lesson's exercises, lab and quiz, as (kind, source); `solved` puts solutions in place of stubs."""
     exercises, labs = load_exercises(lesson), load_labs(lesson)
@@ -94,8 +113,9 @@ def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
                   ("markdown", task_text(lab.exercise)),
                   ("code", stub_cell(lab.exercise, solved)),
                   ("markdown", f'The curves of your function beside the broken ones: `show_lab("{lab.id}", {name})`.')]
-    return [*cells, ("markdown", "### Five questions\n\nWith a running kernel every choice answers at once; on a page "
-                                 "you can unfold the answers."), ("code", f'quiz("{lesson}")')]
+    cells += [("markdown", "### Five questions\n\nWith a running kernel every choice answers at once; on a page you "
+                           "can unfold the answers."), ("code", f'quiz("{lesson}")')]
+    return [(kind, wrapped(source) if kind == "markdown" else source) for kind, source in cells]
 
 # %% ../../nbs/library/teach/pack.ipynb #2e69b7e6
 def _place_of(heading: str, sources: Sequence[str], lesson: str) -> int:
