@@ -56,7 +56,7 @@ class TypicalRange:
     def __str__(self) -> str:
         if self.verdict == "unknown":
             return f"Nothing to compare with: {self.why}"
-        low, high, mine = (format_value(value, self.unit) for value in (max(self.low, 0.0), self.high, self.value))
+        low, high, mine = (format_value(value, self.unit) for value in (self.low, self.high, self.value))
         words = (f"{self.seeds} recorded runs: {format_value(self.mean, self.unit)} ± "
                  f"{format_value(self.std, self.unit)}; 95 of 100 further runs lie between {low} and {high}.")
         if self.verdict == "within":
@@ -91,7 +91,7 @@ def typical_range(result: dict, recorded: Iterable[dict] | None = None) -> Typic
     value, unit, values = number("value", result["value"]), str(result["unit"]), _recorded_values(result, rows)
     n, what = len(values), ", ".join(str(result[key]) for key in _SAME[:-1])
     if n < FEWEST_SEEDS:
-        why = f"{n} runs are recorded for {what}; {FEWEST_SEEDS} are needed."
+        why = f"recorded runs of {what}: {n}; {FEWEST_SEEDS} are needed."
         return TypicalRange("unknown", value, unit, seeds=n, why=why)
     if len(set(values)) == 1:
         why = f"all {n} runs recorded for {what} gave the same, which says nothing of chance."
@@ -100,7 +100,8 @@ def typical_range(result: dict, recorded: Iterable[dict] | None = None) -> Typic
     half = float(t.ppf(0.975, n - 1)) * std * math.sqrt(1 + 1 / n)
     larger_is_better = unit == "images/s" or "accuracy" in str(result["name"])
     verdict = "within" if abs(value - mean) <= half else "better" if (value > mean) == larger_is_better else "worse"
-    return TypicalRange(verdict, value, unit, mean, std, mean - half, mean + half, n)
+    high = min(mean + half, 1.0) if unit == "fraction" else mean + half
+    return TypicalRange(verdict, value, unit, mean, std, max(mean - half, 0.0), high, n)
 
 # %% ../../nbs/library/teach/typical.ipynb #c262b31b
 def typical_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Iterable[dict] | None = None) -> str:
@@ -122,7 +123,7 @@ def typical_table(lesson: str, rows: Iterable[dict] | None = None, recorded: Ite
     lines = ["| | yours | recorded runs | 95 of 100 lie between | |", "|---|---|---|---|---|"]
     for name, typical in known.items():
         yours, mean, std, low, high = (format_value(value, typical.unit) for value in (
-            typical.value, typical.mean, typical.std, max(typical.low, 0.0), typical.high))
+            typical.value, typical.mean, typical.std, typical.low, typical.high))
         lines.append(f"| {name} | {yours} | {mean} ± {std} ({typical.seeds}) | {low} and {high} | "
                      f"{typical.verdict if typical.verdict == 'within' else f'**{typical.verdict}**'} |")
     lines = [line.replace(" %", "\u00a0%").replace(" ±", "\u00a0±") for line in lines]  # no line breaks there
