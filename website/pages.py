@@ -339,6 +339,12 @@ def written_default(thing: object, name: str) -> str:
     return "..."
 
 
+def short_types(signature: str) -> str:
+    """A signature as people write it: `Callable`, not `collections.abc.Callable`; `nn.Module` with its `nn`."""
+    signature = re.sub(r"\btorch\.nn\.modules\.\w+\.", "nn.", signature)
+    return re.sub(r"\b(?!nn\.)(?:[a-z_]\w*\.)+(?=[A-Z])", "", signature)
+
+
 class Entry(BasicMarkdownRenderer):
     """What nbdev's `show_doc` shows, under a heading with a name of its own for links, without the line above it.
 
@@ -359,7 +365,8 @@ class Entry(BasicMarkdownRenderer):
 
     def _repr_markdown_(self) -> str:
         shown = super()._repr_markdown_()
-        return shown[shown.index("```python"):]
+        signature, fence, rest = shown[shown.index("```python") + 9:].partition("```")
+        return f"```python{short_types(signature)}{fence}{rest}"
 
 
 def entry(module: str, name: str, level: int = 3) -> str:
