@@ -40,7 +40,9 @@ def lessons_table(folder: str | Path | None = None) -> str:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         seconds, minutes = (recorded.get(number, {}).get(key) for key in ("seconds", "reading_minutes"))
         took = format_value(seconds, "seconds") if seconds else "not recorded yet"
+        practice = recorded.get(number, {}).get("exercise_minutes")
         yours = f"about {minutes} min" if minutes else "not counted yet"
+        yours += f", {practice} of them exercises" if minutes and practice else ""
         lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {yours} | {took} |")
     return "\n".join(lines)
 

@@ -23,7 +23,14 @@ from course_lib.core.files import write_text
 from course_lib.core.text import without_home
 from course_lib.settings import CourseSettings, load_settings
 from course_lib.teach.pack import write_notebook
-from course_lib.teach.results import TIMES_FILE, lesson_cost, read_results, reading_minutes, recorded_file
+from course_lib.teach.results import (
+    TIMES_FILE,
+    exercise_minutes,
+    lesson_cost,
+    read_results,
+    reading_minutes,
+    recorded_file,
+)
 from course_lib.teach.runner import LessonRun, find_lessons, run_course, run_lesson, select_lessons
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,8 +144,9 @@ def count_minutes(notebooks: Sequence[Path]) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     for path in notebooks:
         if path.name[:2] in record["lessons"]:
-            minutes = reading_minutes(json.loads(path.read_text(encoding="utf-8")))
-            record["lessons"][path.name[:2]]["reading_minutes"] = minutes
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            record["lessons"][path.name[:2]] |= {"reading_minutes": reading_minutes(notebook),
+                                                 "exercise_minutes": exercise_minutes(notebook)}
     write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

@@ -100,6 +100,12 @@ def prose_words(text: str) -> int:
     return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
+def exercise_minutes(notebook: dict) -> int:
+    """How many minutes the exercises of a lesson take, by what stands below their headings."""
+    texts = ("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    return sum(int(stated[1]) for stated in map(_STATED.search, texts) if stated)
+
+
 def reading_minutes(notebook: dict) -> int:
     """How long reading and doing a lesson takes by the course's rule, rounded to five minutes; at least five."""
     minutes, inside = 0.0, False  # inside an exercise, whose first cell of code belongs to it
@@ -131,4 +137,8 @@ def lesson_cost(lesson: str) -> str:
         return "How long this takes has not been recorded yet."
     works = (f"computer works {format_value(seconds, 'seconds')} (profile {record['profile']}, measured on "
              f"{record['machine']}).")
-    return f"About {minutes:.0f} minutes of reading and doing; the {works}" if is_number(minutes) else f"The {works}"
+    if not is_number(minutes):
+        return f"The {works}"
+    practice = one.get("exercise_minutes")
+    of_them = f", {practice:.0f} of them for the exercises" if is_number(practice) and practice else ""
+    return f"About {minutes:.0f} minutes of reading and doing{of_them}; the {works}"

@@ -23,6 +23,9 @@ def test_the_promise_is_the_quote_below_the_title(tmp_path, monkeypatch):
     record = {"lessons": {"01": {"seconds": 96, "reading_minutes": 90}}}
     (tmp_path / "lessons.json").write_text(json.dumps(record), encoding="utf-8")
     assert "| [A](01_a.ipynb) | Why. | about 90 min | 1.6 min |" in lessons_table(tmp_path)
+    record["lessons"]["01"]["exercise_minutes"] = 40
+    (tmp_path / "lessons.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "| Why. | about 90 min, 40 of them exercises | 1.6 min |" in lessons_table(tmp_path)
 
 
 def test_a_ratio_has_as_many_digits_as_mean_something(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from nbdev.clean import clean_nb
 from PIL import Image
 
 from course_lib.settings import CourseSettings
-from course_lib.teach.results import TIMES_FILE, lesson_cost, reading_minutes, recorded_lessons
+from course_lib.teach.results import TIMES_FILE, exercise_minutes, lesson_cost, reading_minutes, recorded_lessons
 from course_lib.teach.runner import find_lessons, run_course
 
 pytestmark = pytest.mark.slow
@@ -65,9 +65,13 @@ def test_saving_puts_outputs_and_figures_into_the_repository(tmp_path, monkeypat
 def test_the_recorded_minutes_follow_from_the_notebooks():
     """After a change of a lesson: python website/record.py --count."""
     recorded = recorded_lessons()["lessons"]
-    counted = {number: reading_minutes(json.loads(path.read_text(encoding="utf-8")))
+    lessons = {number: json.loads(path.read_text(encoding="utf-8"))
                for number, path in find_lessons(ROOT / "nbs").items() if number in recorded}
+    counted = {number: reading_minutes(lesson) for number, lesson in lessons.items()}
     assert {number: recorded[number].get("reading_minutes") for number in counted} == counted
+    practice = {number: exercise_minutes(lesson) for number, lesson in lessons.items()}
+    assert {number: recorded[number].get("exercise_minutes") for number in practice} == practice
+    assert all(40 < minutes < 90 for number, minutes in practice.items() if number != "00") and practice["00"] == 0
     assert len(counted) > 9 and all(f"About {minutes} minutes" in lesson_cost(number)
                                     for number, minutes in counted.items())
 
