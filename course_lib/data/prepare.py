@@ -73,7 +73,8 @@ def items_from_pattern(
 # %% ../../nbs/01_data_prep.ipynb #aaa0c72b
 def name_hash(seed: int, name: str) -> bytes:
     """A number that looks random and depends on `seed` and `name` alone (SHA-256)."""
-    seed = checks.whole("seed", seed, 0)  # below: one spelling of é, also on a Mac
+    seed = checks.whole("seed", seed, 0)
+    # plain_name: é has two encodings in Unicode, and this takes one of them
     text = f"{seed}/{plain_name(name)}".encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).digest()
 
