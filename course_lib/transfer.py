@@ -38,7 +38,7 @@ def freeze_to(learner: Learner | nn.Module, first: int) -> None:
     """Freeze the parameter groups before number `first`; it and those after it learn.
 
     Negative numbers count from the end: `freeze_to(learner, -1)` lets the head alone
-    learn. What is frozen keeps its BatchNorm statistics too, other than in fastai.
+    learn. What is frozen keeps its BatchNorm statistics too, unlike in fastai.
     Raises: `ArgumentError` for a number that leaves nothing to learn.
     """
     groups = groups_of(learner)
