@@ -530,7 +530,7 @@ QUIZ = Quiz("Lesson 7 in five questions", (
         ("3", "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
         ("5", "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
         ("7", "2.45 / √7 = 0.92: less than 1. With six it is 1.05.")), 2),
-    Question("`compare` says: no difference in error beyond noise (+0.2 points; 95 % interval -0.9 to +1.3, 3 "
+    Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -0.9 to +1.3, 3 "
              "seeds). What do you know?", (
         ("The two are equally good.", "A difference of a whole point, one way or the other, fits these runs as "
                                       "well."),

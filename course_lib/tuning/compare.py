@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..core.checks import instance
+from ..core.checks import instance, number
 from .trials import Experiment, by_seed, lists_to_try
 
 # %% auto #0
@@ -66,11 +66,18 @@ def summarize(experiment: Experiment, value: str = "error_rate") -> list[Summary
     return summaries
 
 # %% ../../nbs/07_tuning.ipynb #4af06d28
-def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
+def compare(
+    first: Mapping[int, float], second: Mapping[int, float], *, held_out: float = 0.25
+) -> Comparison:
     """Compare two configurations seed by seed: 95 % interval of the paired differences.
 
-    Both are `{seed: value}`, as from `Experiment.values`; the interval is Student's t
-    (1908). Raises: `ValueError` for fewer than two common seeds.
+    Both are `{seed: value}`, as from `Experiment.values`. `held_out` is the share of the
+    images that each seed draws anew for measuring. The draws overlap, so the differences
+    are not independent, and their variance is multiplied by 1/n + n_test/n_train
+    (Nadeau and Bengio 2003), not by 1/n. With 0 all seeds share one division: Student's
+    t interval (1908), which speaks of the seeds alone.
+
+    Raises: `ValueError` for fewer than two common seeds and a share outside [0, 1).
     """
     from scipy.stats import t
 
@@ -81,7 +88,9 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparis
                          "difference has no standard deviation. Use two or more.")
     differences = [second[seed] - first[seed] for seed in common]
     mean = statistics.fmean(differences)
-    error = statistics.stdev(differences) / math.sqrt(len(common))
+    share = number("held_out", held_out, least=0, below=1)
+    error = statistics.stdev(differences) * math.sqrt(
+        1 / len(common) + share / (1 - share))
     reach = float(t.ppf(0.975, len(common) - 1)) * error
     return Comparison(mean, mean - reach, mean + reach, len(common))
 
@@ -119,6 +128,6 @@ class Comparison(NamedTuple):
                     "cannot say how much that varies")
         interval = f"95 % interval {low} to {high}, {self.pairs} seeds"
         if not self.clear:
-            return f"no difference in {what} beyond noise ({found}{points}; {interval})"
+            return f"cannot tell: {found}{points} of {what} ({interval})"
         direction = "higher" if self.difference > 0 else "lower"
         return f"{found[1:]}{points} {direction} {what} ({interval})"
