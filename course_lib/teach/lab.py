@@ -82,7 +82,8 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
     points = 0
     for style, title, function in (("-", "as given", lab.exercise.wrong_start), ("--", "mended", answer)):
         for number, (name, values) in enumerate(lab.curves(function).items() if function else ()):
-            ax.plot(range(1, len(values) + 1), values, style, color=f"C{number}",
+            ax.plot(range(1, len(values) + 1), values, style, color=f"C{number}", marker="os^Dv"[number % 5],
+                    markevery=max(len(values) // 8, 1), markersize=4,
                     label=f"{name}, {title}" if answer else name)
             points = points or len(values)
     ax.set(title=lab.title, xlabel="epoch" if points < 40 else "step", ylabel=lab.ylabel)
