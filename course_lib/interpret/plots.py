@@ -129,7 +129,7 @@ def _grid(pictures: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], co
 
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    axes = plt.subplots(rows, columns, figsize=(1.62 * columns, 2.2 * rows), dpi=96, squeeze=False,
+    axes = plt.subplots(rows, columns, figsize=(1.62 * columns, 2.2 * rows), dpi=90, squeeze=False,
                         layout="constrained")[1].reshape(-1)
     for ax in axes:
         ax.axis("off")
@@ -145,7 +145,7 @@ def show_top_losses(interpretation: Interpretation, count: int = 8, *, columns: 
     columns = whole("columns", columns)
     names = _short_names(interpretation)
     said = ["recognised" if s.actual == s.predicted else f"called {names[s.predicted]}" for s in samples]
-    titles = [f"{names[s.actual]}\n{words}: {s.probability:.0%}\nloss {s.loss:.2f}"
+    titles = [f"{names[s.actual]}\n{words}\n{s.probability:.0%}, loss {s.loss:.2f}"
               for s, words in zip(samples, said, strict=True)]
     return _grid(interpretation.images([s.row for s in samples]), titles, columns)
 
