@@ -51,8 +51,9 @@ count_confusions_exercise = Exercise(
 
 
 @count_confusions_exercise.reference
-def count_confusions(predicted: torch.Tensor, targets: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """How often each class was taken for each, int64 (classes, classes): rows actual, columns predicted."""
+def count_confusions(predicted: torch.Tensor, targets: torch.Tensor,
+                     num_classes: int) -> torch.Tensor:
+    """How often each class was taken for each: rows actual, columns predicted."""
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     ### BEGIN SOLUTION
     for target, said in zip(targets.tolist(), predicted.tolist(), strict=True):
@@ -119,8 +120,9 @@ confused_pairs_exercise = Exercise(
 
 
 @confused_pairs_exercise.reference
-def confused_pairs(matrix: torch.Tensor, min_val: int = 1) -> list[tuple[int, int, int]]:
-    """Pairs of classes and how often one was taken for the other, the most frequent first."""
+def confused_pairs(matrix: torch.Tensor, min_val: int = 1
+                   ) -> list[tuple[int, int, int]]:
+    """Pairs of classes and how often they were confused, the most frequent first."""
     ### BEGIN SOLUTION
     both = (matrix + matrix.T).triu(1)
     pairs = [(i, j, int(both[i, j])) for i, j in (both >= min_val).nonzero().tolist()]
@@ -188,7 +190,8 @@ worst_images_exercise = Exercise(
 
 
 @worst_images_exercise.reference
-def worst_images(logits: torch.Tensor, targets: torch.Tensor, count: int) -> list[tuple[int, float]]:
+def worst_images(logits: torch.Tensor, targets: torch.Tensor, count: int
+                 ) -> list[tuple[int, float]]:
     """Rows and losses of the images with the largest losses, the largest first."""
     ### BEGIN SOLUTION
     losses = F.cross_entropy(logits, targets, reduction="none")
@@ -274,7 +277,7 @@ heat_exercise = Exercise(
 
 @heat_exercise.reference
 def heat(maps: torch.Tensor, head: nn.Module, classes: torch.Tensor) -> torch.Tensor:
-    """Grad-CAM (N, h, w) of feature maps (N, channels, h, w) for one class of each image."""
+    """Grad-CAM (N, h, w) of maps (N, channels, h, w) for one class of each image."""
     ### BEGIN SOLUTION
     maps = maps.detach().clone().requires_grad_()
     score = head(maps).gather(1, classes[:, None]).sum()
@@ -357,8 +360,9 @@ calibration_error_exercise = Exercise(
 
 # %% ../../nbs/practice/06_interpretation.ipynb #93205450
 @calibration_error_exercise.reference
-def calibration_error(confidence: torch.Tensor, right: torch.Tensor, bins: int) -> float:
-    """Expected calibration error of confidences (N,) of predictions that are right (1) or wrong (0)."""
+def calibration_error(confidence: torch.Tensor, right: torch.Tensor, bins: int
+                      ) -> float:
+    """Expected calibration error of predictions that are right (1) or wrong (0)."""
     ### BEGIN SOLUTION
     place = torch.ceil(confidence * bins).long() - 1
     total = 0.0
@@ -462,7 +466,8 @@ class_numbers_exercise = Exercise(
 
 
 @class_numbers_exercise.reference
-def class_numbers(names: list[str], valid_names: list[str]) -> tuple[list[int], list[int]]:
+def class_numbers(names: list[str], valid_names: list[str]
+                  ) -> tuple[list[int], list[int]]:
     """The number of the class of each training image, and of each validation image."""
     ### BEGIN SOLUTION
     classes = sorted(set(names))
@@ -471,7 +476,8 @@ def class_numbers(names: list[str], valid_names: list[str]) -> tuple[list[int], 
 
 
 @class_numbers_exercise.broken
-def _numbers_by_appearance(names: list[str], valid_names: list[str]) -> tuple[list[int], list[int]]:
+def _numbers_by_appearance(names: list[str], valid_names: list[str]
+                           ) -> tuple[list[int], list[int]]:
     """The number of the class of each training image, and of each validation image."""
     numbered = []
     for some in (names, valid_names):
@@ -528,7 +534,7 @@ QUIZ = Quiz("Lesson 6 in five questions", (
         ("0 %: no owl was classified wrongly.", "No owl was classified rightly, either."),
         ("100 %: no owl was recognised.", "There was none that could have been."),
         ("There is none: no image shows an owl.", "A row adds up to the images of a class. Without images the error "
-                                                  "is not available, and that is something else than zero.")), 2),
+                                                  "is not available, which is not zero.")), 2),
     Question("Of five images a network says 60 % and is right in all five; of five others it says 90 % and is right "
              "in one. The expected calibration error is 0.55 with ten bins and 0.15 with one. Which do you "
              "believe?", (

@@ -21,13 +21,13 @@ from ..core.protocols import HasClasses
 from ..core.random import fork_rng, random_state, set_random_state
 from ..core.text import list_some
 from ..data import BatchTransform, ImageLoader
-from .checks import row_numbers, targets_of
+from .checks import check_interpretation, row_numbers, targets_of
 from .measures import confusion_matrix, reliability
 from ..learner import Learner
 from ..learner.checkpoint import loader_state, set_loader_state
 
 # %% auto #0
-__all__ = ['Interpretation', 'interpret']
+__all__ = ['Interpretation', 'class_errors', 'interpret']
 
 # %% ../../nbs/library/interpret/answers.ipynb #85565f6c
 @contextmanager
@@ -257,6 +257,23 @@ class Interpretation:
         none, each channel is stretched over the images shown. Raises: `ValueError` when there are no images to show.
         """
         return _as_pictures(self.inputs(rows).float(), self.replay and self.replay.loader)
+
+# %% ../../nbs/library/interpret/answers.ipynb #9f227d8d
+class ClassError(NamedTuple):
+    """How one class was recognised; `error` is `None` where it has no images."""
+    name: str
+    images: int
+    wrong: int
+    error: float | None
+
+# %% ../../nbs/library/interpret/answers.ipynb #5487c53c
+def class_errors(interpretation: Interpretation) -> list[ClassError]:
+    """For each class, in order: its images, how many are wrong, and the fraction."""
+    check_interpretation(interpretation)
+    images = interpretation.matrix.sum(1)
+    wrong = images - interpretation.matrix.diag()
+    rows = zip(interpretation.classes, images.tolist(), wrong.tolist(), strict=True)
+    return [ClassError(name, n, w, w / n if n else None) for name, n, w in rows]
 
 # %% ../../nbs/library/interpret/answers.ipynb #d37943ed
 def _known_classes(loaders: Iterable[object], num_classes: int) -> Sequence[str]:

@@ -148,12 +148,37 @@ def map_and_gradient(model: nn.Module, x: torch.Tensor, score: torch.Tensor, cau
         both.append(torch.cat([m.float().flip(axes) for m, axes in zip(first, views, strict=True)], dim=1))
     return both[0], both[1]
 
+# %% ../../nbs/library/interpret/cam.ipynb #b99573d2
+@contextmanager
+def caught_map(layer: nn.Module, name: str, x: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Within it, the list holds the feature map of x that `layer` gave, one a call.
+
+    What comes after the layer is computed from that map, so it has a gradient.
+    """
+    caught: list[torch.Tensor] = []
+
+    def catch(module: nn.Module, inputs: object, output: object) -> torch.Tensor:
+        caught.append(checked_map(output, name, x).detach().requires_grad_())
+        return caught[-1].clone()  # the next layer may change it in place: give a copy
+
+    handle = layer.register_forward_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
 # %% ../../nbs/library/interpret/cam.ipynb #f3ad3032
 class CamResult(NamedTuple):
     """Grad-CAM of some images, on the CPU."""
     maps: torch.Tensor  # float32 (N, h, w), 0 or more: evidence for the class at each place of the feature map
     logits: torch.Tensor  # (N, classes)
     classes: torch.Tensor  # int64 (N,): the class that each map is about
+
+    def enlarged(self, height: int, width: int) -> np.ndarray:
+        """The maps, each divided by its largest value, in the size of the pictures: float32 (N, height, width)."""
+        heat = self.maps / self.maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+        return nn.functional.interpolate(heat[:, None], (height, width), mode="bilinear",
+                                         align_corners=False)[:, 0].numpy()
 
     def over(self, pictures: np.ndarray) -> np.ndarray:
         """The pictures (N, H, W, 3), 0 to 1, with the maps over them: the redder, the more evidence; zero, no red.
@@ -165,7 +190,5 @@ class CamResult(NamedTuple):
             raise ArgumentError(f"pictures has the shape {pictures.shape}, which does not fit {len(self.maps)} maps of "
                                 f"{tuple(self.maps.shape[1:])}. Give the pictures as the model saw them, cropped.")
         pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures
-        heat = self.maps / self.maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
-        heat = nn.functional.interpolate(heat[:, None], pictures.shape[1:3], mode="bilinear", align_corners=False)
-        strength = 0.7 * heat[:, 0, ..., None].numpy()
+        strength = 0.7 * self.enlarged(*pictures.shape[1:3])[..., None]
         return (1 - strength) * pictures + strength * np.array([1.0, 0.1, 0.0], dtype=np.float32)

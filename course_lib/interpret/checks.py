@@ -104,6 +104,18 @@ def probabilities_of(values: torch.Tensor) -> torch.Tensor:
         raise ArgumentError("These are no probabilities: rows must add up to 1. For logits, call .softmax(1) first.")
     return values
 
+# %% ../../nbs/library/interpret/checks.ipynb #06a00004
+def scored(scores: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores as float64 (N,) and truth values as bool (N,), N at least 1. Raises: `ArgumentError` for others."""
+    found = as_numbers(scores, "scores").detach().cpu()
+    if found.ndim != 1 or not len(found) or found.is_complex() or not found.double().isfinite().all():
+        raise ArgumentError(f"scores = {shown(scores)} must be one finite number an image, for at least one image.")
+    right = as_numbers(positive, "positive").cpu()
+    if right.dtype != torch.bool or right.shape != found.shape:
+        raise ArgumentError(f"positive has shape {tuple(right.shape)} and type {right.dtype}, but must hold True or "
+                            f"False for each of {len(found)} scores.")
+    return found.double(), right
+
 # %% ../../nbs/library/interpret/checks.ipynb #c0ffee06
 def check_interpretation(interpretation: object) -> None:
     """Raises `ArgumentError` for what is no `Interpretation`, whose module builds on those that ask this."""

@@ -16,9 +16,9 @@ from torch import nn
 from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.names import drawn_names
 from ..core.plots import new_axes, show_images
-from .answers import Interpretation
+from .answers import Interpretation, class_errors
 from .checks import row_numbers
-from .measures import class_errors, grad_cam, reliability, top_losses
+from .measures import grad_cam, reliability, top_losses
 from ..learner import Learner
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def plot_confusion_matrix(interpretation: Interpretation, *, ax: Axes | None = N
     count = len(matrix)
     few, (colours, shares) = count <= 12, _matrix_colours(matrix)
     side = min(1.9 + 0.85 * count if few else 2.2 + 0.2 * count, 12)
-    ax = new_axes(ax, (side, 0.9 * side if few else side), dpi=80, layout="constrained")
+    ax = new_axes(ax, (side, 0.9 * side if few else side), dpi=100, layout="constrained")
     ax.imshow(colours)
-    _write_counts(ax, matrix, shares, 9 if count <= 6 else 7 if few else 5.5, few)
+    _write_counts(ax, matrix, shares, 10 if count <= 6 else 7 if few else 5.5, few)
     drawn = drawn_names(interpretation.classes)
     names = [name if total else f"{name} (no images)"
              for name, total in zip(drawn, matrix.sum(1).tolist(), strict=True)]
-    size = 8 if few else max(4, min(7, 260 / count))
+    size = 9 if few else max(4, min(7, 260 / count))
     ax.set_yticks(range(count), names, fontsize=size)
     ax.set_xticks(range(count), drawn, fontsize=size, rotation=25 if few else 90,
                   ha="right" if few else "center", rotation_mode="anchor" if few else "default")
@@ -82,7 +82,7 @@ def plot_class_errors(interpretation: Interpretation, *, ax: Axes | None = None)
                   key=lambda pair: (pair[0].error is None, -(pair[0].error or 0)))
     ax = new_axes(ax, (6, 1.1 + min(0.3, 7 / len(rows)) * len(rows)), dpi=80, layout="constrained")
     ax.barh(range(len(rows)), [100 * (row.error or 0) for row, _ in rows], color="C3", alpha=0.8)
-    size = 8 if len(rows) <= 20 else 6
+    size = 9 if len(rows) <= 20 else 6
     for place, (row, _) in enumerate(rows):
         text = "no images" if row.error is None else f"{row.wrong} of {row.images}"
         ax.text(100 * (row.error or 0), place, f" {text}", va="center", fontsize=size)
@@ -91,7 +91,7 @@ def plot_class_errors(interpretation: Interpretation, *, ax: Axes | None = None)
     ax.invert_yaxis()
     ax.margins(x=0.16)
     ax.set_xlabel("images classified wrongly (%)")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=9, loc="lower right")
     return ax
 
 
@@ -99,7 +99,7 @@ def plot_reliability(interpretation: Interpretation, bins: int = 10, *, ax: Axes
     """Draw the accuracy in each bin of confidence, the gap to the mean confidence, and the number of images."""
     instance("interpretation", interpretation, Interpretation)
     result = reliability(interpretation.probabilities, interpretation.targets, bins)
-    ax = new_axes(ax, (4.2, 4), dpi=80, layout="constrained")
+    ax = new_axes(ax, (4.4, 4.2), dpi=100, layout="constrained")
     full = result.counts.numpy() > 0
     edges, counts, accuracy, confidence = (np.asarray(values)[full] for values in (
         np.linspace(0, 1, bins + 1)[:-1], result.counts, result.accuracy, result.confidence))
@@ -109,11 +109,11 @@ def plot_reliability(interpretation: Interpretation, bins: int = 10, *, ax: Axes
            linewidth=0.8, color="none", hatch="////", edgecolor="C3", label="gap to the confidence")
     ax.plot([0, 1], [0, 1], color="0.3", linestyle="--", linewidth=1, label="calibrated")
     for edge, count in zip(edges, counts, strict=True):
-        ax.text(edge + 0.5 / bins, 0.015, count, ha="center", fontsize=7,
+        ax.text(edge + 0.5 / bins, 0.015, count, ha="center", fontsize=9,
                 bbox=dict(facecolor="white", edgecolor="none", alpha=0.8, pad=0.8))
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence: probability of the predicted class", ylabel="fraction right")
-    ax.set_title(f"expected calibration error {result.calibration_error:.1%}", fontsize=9)
-    ax.legend(fontsize=8, loc="upper left")
+    ax.set_title(f"expected calibration error {result.calibration_error:.1%}", fontsize=10)
+    ax.legend(fontsize=9, loc="upper left")
     return ax
 
 # %% ../../nbs/library/interpret/plots.ipynb #babf7621
@@ -129,13 +129,13 @@ def _grid(pictures: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], co
 
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.95 * rows), dpi=72, squeeze=False,
+    axes = plt.subplots(rows, columns, figsize=(1.62 * columns, 2.2 * rows), dpi=90, squeeze=False,
                         layout="constrained")[1].reshape(-1)
     for ax in axes:
         ax.axis("off")
     for ax, picture, title in zip(axes, pictures, titles, strict=False):
         ax.imshow(picture)
-        ax.set_title(title, fontsize=7, linespacing=1.25)
+        ax.set_title(title, fontsize=9, linespacing=1.2)
     return axes[:len(pictures)]
 
 
@@ -145,7 +145,7 @@ def show_top_losses(interpretation: Interpretation, count: int = 8, *, columns: 
     columns = whole("columns", columns)
     names = _short_names(interpretation)
     said = ["recognised" if s.actual == s.predicted else f"called {names[s.predicted]}" for s in samples]
-    titles = [f"{names[s.actual]}\n{words}: {s.probability:.0%}\nloss {s.loss:.2f}"
+    titles = [f"{names[s.actual]}\n{words}\n{s.probability:.0%}, loss {s.loss:.2f}"
               for s, words in zip(samples, said, strict=True)]
     return _grid(interpretation.images([s.row for s in samples]), titles, columns)
 
@@ -199,7 +199,7 @@ def show_most_confused(
     if pair is not None and (len(chosen) != 2 or any(names.count(name) > 1 for name in chosen)):
         raise ArgumentError(f"pair = {pair!r} must be the names of two classes, each the name of one class only.")
     own, other = map(names.index, chosen) if chosen else confused_pair(interpretation)
-    axes = plt.subplots(2, 2, figsize=(8.8, 1.3 + 3.1 * -(-count // 3)), dpi=62, layout="constrained")[1]
+    axes = plt.subplots(2, 2, figsize=(8.8, 1.3 + 3.1 * -(-count // 3)), dpi=72, layout="constrained")[1]
     _show_kind(interpretation, own, own, count, axes[0, 0])
     _show_kind(interpretation, other, other, count, axes[0, 1])
     _show_kind(interpretation, own, other, count, axes[1, 0])
@@ -214,11 +214,15 @@ def show_grad_cam(
     *,
     of: str = "predicted",  # whose evidence: of the "predicted" or the "actual" class
     layer: str | nn.Module | None = None,
-    columns: int = 6,  # an even number: each image stands beside its map
+    columns: int = 6,  # an even number: each image stands twice
 ) -> np.ndarray:
-    """Draw images beside the places that speak for their predicted or actual class. Gives the Axes, two an image."""
+    """Draw images, and again with contours where the evidence for their predicted or actual class is.
+
+    A solid line surrounds where it is at least 0.8 of its largest value, a dashed one where it is at least half. Gives
+    the Axes, two an image.
+    """
     one_of("of", of, ("predicted", "actual"))
-    even = "Give an even number: each image stands beside its map."
+    even = "Give an even number: each image stands twice."
     if whole("columns", columns, 2, even) % 2:
         raise ArgumentError(f"columns = {columns} is odd. {even}")
     rows = row_numbers(rows, len(instance("interpretation", interpretation, Interpretation)))
@@ -231,5 +235,9 @@ def show_grad_cam(
         nothing = "" if heat.max() > 0 else ", no evidence"
         titles += [f"it is\n{names[sample.actual]}",
                    f"for {names[interpretation.classes[number]]}\n{probability:.0%}{nothing}"]
-    both = np.stack([pictures, found.over(pictures)], axis=1)  # (images, 2, H, W, 3)
-    return _grid(both.reshape(-1, *pictures.shape[1:]), titles, columns)
+    axes = _grid(np.repeat(pictures, 2, axis=0), titles, columns)
+    for ax, heat in zip(axes[1::2], found.enlarged(*pictures.shape[1:3]), strict=True):
+        if heat.max() > 0:
+            ax.contour(heat, levels=[0.5, 0.8], colors=["#ffb000", "#fe6100"], linestyles=["dashed", "solid"],
+                       linewidths=1.8)
+    return axes

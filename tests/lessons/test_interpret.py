@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from course_lib.data import Augmentation, BatchTransform, ImageLoader
 from course_lib.interpret import (
     Interpretation,
+    best_threshold,
     class_errors,
+    conformal_threshold,
     confusion_matrix,
     fit_temperature,
     grad_cam,
@@ -793,3 +795,78 @@ def test_at_least_one_image_of_each_kind(count):
 def test_a_bin_holds_its_upper_edge_also_in_float32(tenths):
     probabilities = torch.tensor([[tenths / 10, 1 - tenths / 10]])
     assert reliability(probabilities, torch.tensor([0])).counts.tolist().index(1) == tenths - 1
+
+
+# --- decisions ---------------------------------------------------------------------------------------------------
+
+def cost_at(threshold, scores, positive, miss, false_alarm) -> float:
+    alarms = [score >= threshold for score in scores]
+    return sum(miss * (right and not alarm) + false_alarm * (alarm and not right)
+               for alarm, right in zip(alarms, positive, strict=True))
+
+
+@QUICK
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.7]) | st.floats(-1e308, 1e308), st.booleans()),
+                min_size=1, max_size=30), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_no_threshold_costs_less(pairs, miss, false_alarm):
+    scores, positive = zip(*pairs, strict=True)
+    found = best_threshold(torch.tensor(scores, dtype=torch.float64), torch.tensor(positive), miss=miss,
+                           false_alarm=false_alarm)
+    cost = cost_at(found, scores, positive, miss, false_alarm)
+    for other in (*scores, math.inf, -math.inf):
+        assert cost <= cost_at(other, scores, positive, miss, false_alarm) * (1 + 1e-5) + 1e-9
+
+
+def test_a_threshold_solved_by_hand():
+    scores, positive = torch.tensor([0.9, 0.6, 0.4, 0.1]), torch.tensor([True, False, True, False])
+    assert math.isclose(best_threshold(scores, positive, miss=10), 0.25, abs_tol=1e-6)  # both found, one false alarm
+    assert math.isclose(best_threshold(scores, positive, false_alarm=10), 0.75, abs_tol=1e-6)
+    assert best_threshold(scores, torch.zeros(4, dtype=torch.bool)) == math.inf  # nothing to find: never
+    assert math.isclose(best_threshold(scores, torch.ones(4, dtype=torch.bool)), 0.1, abs_tol=1e-6)  # always
+    equal = best_threshold(torch.tensor([0.5, 0.5, 0.2]), torch.tensor([True, False, False]), miss=5)
+    assert 0.2 < equal < 0.5 + 1e-9  # equal scores get equal answers
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), [
+    (([], []), {}, "scores"), (([math.nan], [True]), {}, "scores"), (([0.5], [1]), {}, "True or False"),
+    (([0.5], [True, False]), {}, "positive"), (([0.5], [True]), {"miss": 0}, "miss"),
+    (([0.5], [True]), {"false_alarm": -1}, "false_alarm"),
+])
+def test_what_has_no_best_threshold(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        best_threshold(*arguments, **options)
+
+
+def test_the_conformal_limit_counts_one_image_more():
+    right = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2], dtype=torch.float64)
+    probabilities = torch.stack([right, 1 - right], dim=1)
+    targets = torch.zeros(9, dtype=torch.long)
+    assert conformal_threshold(probabilities, targets, 0.9) == 0.2  # (9 + 1) * 0.9 = 9: the ninth largest
+    assert conformal_threshold(probabilities, targets, 0.5) == 0.5
+    assert conformal_threshold(probabilities, targets, 0.95) == 0.0  # 10 of 9: every class
+    for wrong in (0, 1, math.nan, "0.9"):
+        with pytest.raises(ValueError, match="coverage"):
+            conformal_threshold(probabilities, targets, wrong)
+    with pytest.raises(ValueError, match="no probabilities"):
+        conformal_threshold(torch.randn(9, 2), targets)
+
+
+def test_conformal_sets_hold_the_right_class_as_often_as_promised():
+    """Over many draws of a bad network's answers, the mean coverage lies between the promise and a little above."""
+    covered = []
+    for seed in range(60):
+        answers = some_answers(200, 4, seed)
+        half, other = range(100), range(100, 200)
+        limit = conformal_threshold(answers.probabilities[half], answers.targets[half], 0.8)
+        inside = answers.probabilities[other].double() >= limit
+        covered.append(inside.gather(1, answers.targets[other][:, None]).double().mean().item())
+    assert 0.8 - 0.01 <= np.mean(covered) <= 0.8 + 1 / 101 + 0.01
+
+
+def test_contours_leave_the_photograph_alone():
+    answers = interpret(make_learner())
+    axes = show_grad_cam(make_learner().model, answers, [0, 1], layer="conv")
+    for plain, marked in zip(axes[::2], axes[1::2], strict=True):
+        assert np.array_equal(plain.images[0].get_array(), marked.images[0].get_array())
+        assert not plain.collections and plain.images[0].get_array().shape == (64, 64, 3)
+    assert any(ax.collections for ax in axes[1::2])
