@@ -49,7 +49,7 @@ mean_and_spread_exercise = Exercise(
 
 @mean_and_spread_exercise.reference
 def mean_and_std(errors: list[float]) -> tuple[float, float]:
-    """The mean of the errors of some seeds, and their standard deviation as a sample."""
+    """The mean of the errors of some seeds, and their std as a sample."""
     ### BEGIN SOLUTION
     return statistics.fmean(errors), statistics.stdev(errors) if len(errors) > 1 else 0.0
     ### END SOLUTION
@@ -103,7 +103,7 @@ root_rates_exercise = Exercise(
 
 @root_rates_exercise.reference
 def root_rates(steps: int, warm_up: int, highest: float) -> list[float]:
-    """The rate of each step: up in a straight line, then down as one over the root of the step."""
+    """The rate of each step: up in a line, then down as 1 / the root of the step."""
     ### BEGIN SOLUTION
     return [highest * min(n / warm_up, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
     ### END SOLUTION
@@ -248,8 +248,8 @@ paired_interval_exercise = Exercise(
     "07.paired_interval", "The same seeds on both sides",
     "Two configurations ran with the same seeds: `{seed: error}` each, in any order. By how much does the second "
     "differ from the first? A seed that holds back easy images helps *both*, so compare within each seed. Give the "
-    "ends of Student's t interval of 95 % for the mean of the differences, second minus first. Leave out seeds that "
-    "only one of them has.",
+    "ends of Student's plain t interval of 95 % for the mean of the differences, second minus first: here all seeds "
+    "share one division of the images. Leave out seeds that only one of them has.",
     examples=lambda seed: [({1: 0.10, 2: 0.20, 3: 0.30}, {1: 0.09, 2: 0.188, 3: 0.289}),
                            ({1: 0.10, 2: 0.20, 3: 0.30}, {3: 0.31, 1: 0.10, 2: 0.21}),
                            ({1: 0.2, 2: 0.1, 7: 0.9, 4: 0.15}, {2: 0.11, 4: 0.14, 1: 0.19, 5: 0.5}),
@@ -267,9 +267,11 @@ paired_interval_exercise = Exercise(
 
 
 @paired_interval_exercise.reference
-def paired_interval(first: dict[int, float], second: dict[int, float]) -> tuple[float, float]:
-    """The ends of the 95 % interval of the mean of second - first, over the seeds that both have."""
-    from scipy.stats import t  # t.ppf(0.975, 4): the 97.5 % quantile with 4 degrees of freedom
+def paired_interval(
+    first: dict[int, float], second: dict[int, float]
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of second - first, over the seeds of both."""
+    from scipy.stats import t  # t.ppf(0.975, 4): 97.5 %, 4 degrees of freedom
 
     ### BEGIN SOLUTION
     differences = [second[seed] - first[seed] for seed in first if seed in second]
@@ -362,7 +364,7 @@ winners_luck_exercise = Exercise(
 
 @winners_luck_exercise.reference
 def winners_luck(count: int, spread: float, repeats: int) -> float:
-    """How far the lowest of `count` equally good results lies below the truth, on average."""
+    """How far the best of `count` equal results is below the truth, on average."""
     ### BEGIN SOLUTION
     measured = spread * torch.randn(repeats, count)
     return -measured.amin(dim=1).mean().item()
@@ -463,8 +465,9 @@ make_training_exercise = Exercise(
 
 
 @make_training_exercise.reference
-def make_training(parameters: list[nn.Parameter], lr: float, every: int, gamma: float
-                  ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def make_training(
+    parameters: list[nn.Parameter], lr: float, every: int, gamma: float
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """SGD with momentum, and the schedule that lets its rate fall in steps."""
     ### BEGIN SOLUTION
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
@@ -474,8 +477,9 @@ def make_training(parameters: list[nn.Parameter], lr: float, every: int, gamma: 
 
 
 @make_training_exercise.broken
-def _never_decays(parameters: list[nn.Parameter], lr: float, every: int, gamma: float
-                  ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _never_decays(
+    parameters: list[nn.Parameter], lr: float, every: int, gamma: float
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """SGD with momentum, and the schedule that lets its rate fall in steps."""
     plan = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
     schedule = torch.optim.lr_scheduler.StepLR(plan, every, gamma)
@@ -525,11 +529,13 @@ make_training_lab = Lab(
 
 # %% ../../nbs/practice/07_tuning.ipynb #8b0a037f
 QUIZ = Quiz("Lesson 7 in five questions", (
-    Question("Two configurations differ by 1 point, and the differences within seeds have a standard deviation of 1 "
-             "point. With how many seeds does the 95 % interval leave zero out, if they come out exactly so?", (
+    Question("All seeds share one division of the images, so the plain t interval is right. Two configurations differ "
+             "by 1 point, and the differences within seeds have a standard deviation of 1 point. With how many seeds "
+             "is zero outside the 95 % interval?", (
         ("3", "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
         ("5", "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
-        ("7", "2.45 / √7 = 0.92: less than 1. With six it is 1.05.")), 2),
+        ("7", "2.45 / √7 = 0.92: less than 1. With six it is 1.05. If each seed drew a new quarter, no number of seeds "
+              "would be enough: the corrected interval never reaches less than 1.96 · √(1/3) = 1.13 points.")), 2),
     Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -0.9 to +1.3, 3 "
              "seeds). What do you know?", (
         ("The two are equally good.", "A difference of a whole point, one way or the other, fits these runs as "

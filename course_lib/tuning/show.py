@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from ..core.checks import ArgumentError, instance
@@ -56,6 +57,9 @@ def experiment_table(
     return "\n".join(lines + (["", cell_text(experiment.failures) + "."] if experiment.failures else []))
 
 # %% ../../nbs/library/tuning/show.ipynb #c6d0067b
+STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"))  # lines must differ without their colours too
+
+
 def _positions(values: Sequence[Any]) -> tuple[list[float], bool, bool]:
     """Where the values of an option stand on the x axis; whether they are numbers; whether on a logarithmic axis."""
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
@@ -97,13 +101,14 @@ def plot_experiment(
     lines: dict[str, list[Summary]] = {}
     for s in summarize(experiment, value):
         lines.setdefault(option_text(s.options.get(by)) if by in s.options else "", []).append(s)
-    for index, (label, points) in enumerate(zip(drawn_names(lines) if by else [""], lines.values(), strict=False)):
+    labels = drawn_names(lines) if by else [""]
+    for index, (label, points, (marker, style)) in enumerate(zip(labels, lines.values(), cycle(STYLES), strict=False)):
         at = [place[json.dumps(s.options.get(x, experiment.rows[0]["config"][x]))] for s in points]
         for where, s in zip(at, points, strict=True):
             found = experiment.values(value, **s.options).values()
             ax.plot([where] * len(found), [scale * v for v in found], ".", color=f"C{index}", alpha=0.35)
         ax.errorbar(at, [scale * s.mean for s in points], [scale * s.std for s in points], color=f"C{index}",
-                    marker="o", capsize=4, linestyle="-" if numeric else "none", label=label or None)
+                    marker=marker, capsize=4, linestyle=style if numeric else "none", label=label or None)
     if logarithmic:
         ax.set_xscale("log")
     ax.set_xticks(places, drawn_names([option_text(json.loads(text)) for text in xs]))
@@ -123,9 +128,9 @@ def plot_curves(experiment: Experiment, names: Sequence[str], ax: Axes | None = 
     if not curves:
         raise ArgumentError("names is empty: give at least one, such as ['valid_loss'].")
     ax = new_axes(ax, layout="constrained")
-    for index, (name, (means, stds)) in enumerate(zip(names, curves, strict=True)):
+    for index, (name, (means, stds), (_, style)) in enumerate(zip(names, curves, cycle(STYLES), strict=False)):
         epochs = range(1, len(means) + 1)
-        ax.plot(epochs, means, color=f"C{index}", label=plain(name.replace("_", " ")))
+        ax.plot(epochs, means, linestyle=style, color=f"C{index}", label=plain(name.replace("_", " ")))
         ax.fill_between(epochs, [m - s for m, s in zip(means, stds, strict=True)],
                         [m + s for m, s in zip(means, stds, strict=True)], color=f"C{index}", alpha=0.2, linewidth=0)
     ax.set_xlabel("epoch")

@@ -35,6 +35,7 @@ from course_lib.tuning import (
     run_experiment,
     run_trial,
     search,
+    seeds_needed,
     summarize,
     uniform,
 )
@@ -368,12 +369,49 @@ def test_the_corrected_interval_holds_the_truth_of_overlapping_draws():
     assert held[0] / 300 < 0.93 < held[0.25] / 300
 
 
+def test_no_difference_that_matters_needs_the_whole_interval_inside_the_margin():
+    noise = [0.001, -0.002, 0.0015, -0.0005]
+    found = compare(dict.fromkeys(range(4), 0.2), dict(enumerate(0.2 + one for one in noise)))
+    reach = max(abs(found.low), abs(found.high))
+    assert not found.clear and found.within(reach + 1e-9) and not found.within(reach - 1e-9)
+    clear = compare(dict.fromkeys(range(4), 0.2), dict(enumerate(0.22 + one for one in noise)))
+    assert clear.clear and not clear.within(0.01) and clear.within(0.1)  # real, but smaller than what would matter
+    assert not compare({1: 0.3, 2: 0.2}, {1: 0.3, 2: 0.2}).within(0.5)  # all agree: that says nothing
+    for margin in (0, -0.01, math.nan, "one point"):
+        with pytest.raises((ValueError, TypeError), match="margin"):
+            found.within(margin)
+
+
+def test_seeds_needed_find_the_difference_as_often_as_they_say():
+    count = seeds_needed(0.01, 0.01, held_out=0)
+    generator, clear = torch.Generator().manual_seed(3), 0
+    for _ in range(400):
+        noise = 0.01 + 0.01 * torch.randn(count, generator=generator, dtype=torch.double)
+        clear += compare(dict.fromkeys(range(count), 0.0), dict(enumerate(noise.tolist())), held_out=0).clear
+    assert 0.74 <= clear / 400 <= 0.88
+    fewer = seeds_needed(0.01, 0.01, held_out=0, power=0.5)
+    assert fewer < count < seeds_needed(0.01, 0.01, held_out=0, power=0.9)
+
+
+def test_seeds_needed_know_that_more_seeds_are_not_more_images():
+    assert seeds_needed(0.01, 0.02, held_out=0) < seeds_needed(0.01, 0.02) < 1000
+    assert seeds_needed(0.01, 0.016) is None and seeds_needed(0.01, 0.016, held_out=0) < 10  # 1.62 std is the limit
+    assert seeds_needed(0.0, 0.01) == 2
+    for arguments, name in (((-1, 1), "std"), ((1, 0), "difference"), ((math.nan, 1), "std")):
+        with pytest.raises(ValueError, match=name):
+            seeds_needed(*arguments)
+    for options, name in (({"held_out": 1}, "held_out"), ({"power": 1}, "power"), ({"power": 0.3}, "power")):
+        with pytest.raises(ValueError, match=name):
+            seeds_needed(0.01, 0.01, **options)
+
+
 def test_plots_have_what_they_show():
     import matplotlib.pyplot as plt
 
     found = run_experiment(toy, grid(lr=[0.001, 0.1], size=[1, 2]), seeds=(1, 2))
     ax = plot_experiment(found, "error", x="lr", by="size")
     assert ax.get_xscale() == "log" and ax.get_ylabel() == "error (%)" and len(ax.containers) == 2
+    assert len({bar.lines[0].get_marker() for bar in ax.containers}) == 2  # not by colour alone
     pale = [line for line in ax.lines if line.get_alpha()]
     assert sorted(y for line in pale for y in line.get_ydata()) == pytest.approx(
         sorted(100 * row["values"]["error"] for row in found.rows))  # each seed is there
