@@ -25,9 +25,9 @@ conv_cost_exercise = Exercise(
     "08.conv_cost", "The price of one convolution",
     "A convolution of `kernel` × `kernel` takes a map of `inputs` channels to one of `outputs` channels and keeps "
     "height and width. Count its parameters (with one bias for each output) and its multiply-adds for one image (the "
-    "biases are not counted there).\n\nIf it is `separable`, it is taken apart as in the lesson: first `kernel` × "
-    "`kernel` within each channel for itself, *without* biases, then 1 × 1 across the channels, *with* one bias for "
-    "each output.",
+    "biases are not counted there).\n\nIf it is `separable`, it is depthwise-separable as in the lesson: first "
+    "`kernel` × `kernel` within each channel for itself, *without* biases, then 1 × 1 across the channels, *with* one "
+    "bias for each output.",
     examples=lambda seed: [(1, 1, 1, 2, 2, False), (3, 8, 3, 10, 10, False), (3, 8, 3, 10, 10, True),
                            (512, 512, 3, 14, 14, True), (16, 24 + seed, 5, 7, 9, False),
                            (16, 24 + seed, 5, 7, 9, True)],
@@ -35,18 +35,19 @@ conv_cost_exercise = Exercise(
              "all differ.",
     hints=("Take one number of the output map. Which numbers of the input map are multiplied for it, and how many "
            "weights is that? Now, how many such numbers has the map, and how many sets of weights?",
-           "A whole convolution has `kernel * kernel * inputs` weights for each output channel. Taken apart, the "
-           "first step has one filter of `kernel * kernel` for each *input* channel. Every weight is used once at "
+           "A whole convolution has `kernel * kernel * inputs` weights for each output channel. Depthwise-separable, "
+           "the first step has one filter of `kernel * kernel` for each *input* channel. Every weight is used once at "
            "each place.",
            "`weights = inputs * outputs * kernel**2`, or if separable `inputs * kernel**2 + inputs * outputs`; "
            "parameters are `weights + outputs`, multiply-adds `weights * height * width`."),
     why="Every weight is used once at every place; that is all there is to multiply-adds. Whole, the channels of "
-        "both sides and the 9 of a 3 × 3 kernel are multiplied with one another; taken apart, they are added.",
+        "both sides and the 9 of a 3 × 3 kernel are multiplied with one another; depthwise-separable, they are added.",
     difficulty=1, minutes=8)
 
 
 @conv_cost_exercise.reference
-def conv_cost(inputs: int, outputs: int, kernel: int, height: int, width: int, separable: bool) -> tuple[int, int]:
+def conv_cost(inputs: int, outputs: int, kernel: int, height: int, width: int,
+              separable: bool) -> tuple[int, int]:
     """Parameters and multiply-adds of a convolution that keeps height and width."""
     parameters, multiply_adds = 0, 0
     ### BEGIN SOLUTION
@@ -133,7 +134,9 @@ to_int8_exercise = Exercise(
 
 
 @to_int8_exercise.reference
-def to_int8(values: torch.Tensor, calibration: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def to_int8(
+    values: torch.Tensor, calibration: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Whole numbers in int8, and the scale that makes values of them again."""
     whole, scale = torch.zeros(0), torch.tensor(0.0)
     ### BEGIN SOLUTION
@@ -318,7 +321,9 @@ add_up_gradients_exercise = Exercise(
 
 
 @add_up_gradients_exercise.reference
-def add_up_gradients(model: nn.Module, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def add_up_gradients(
+    model: nn.Module, parts: list[tuple[torch.Tensor, torch.Tensor]]
+) -> None:
     """Leave in `.grad` the gradient of the mean loss over the images of all parts."""
     ### BEGIN SOLUTION
     model.zero_grad()
@@ -414,9 +419,10 @@ parallel_steps_exercise = Exercise(
 
 
 @parallel_steps_exercise.reference
-def parallel_steps(step_seconds: float, parameters: int, gigabits: float, delay: float, at_most: int
-                   ) -> tuple[list[float], int]:
-    """Seconds of a step with 1, 2, ..., `at_most` processes, and the number of processes with the shortest."""
+def parallel_steps(
+    step_seconds: float, parameters: int, gigabits: float, delay: float, at_most: int
+) -> tuple[list[float], int]:
+    """Seconds of a step with 1, 2, ..., `at_most` processes, and the best number."""
     seconds, best = [], 1
     ### BEGIN SOLUTION
     for n in range(1, at_most + 1):
@@ -571,8 +577,10 @@ half_trainer_exercise = Exercise(
 
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #9bddd0ea
 @half_trainer_exercise.reference
-def half_trainer(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """A function that takes one step of AdamW on points and labels and gives the loss before it."""
+def half_trainer(
+    model: nn.Module, lr: float
+) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """A function that takes one step of AdamW and gives the loss before it."""
     ### BEGIN SOLUTION
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
 
@@ -590,8 +598,10 @@ def half_trainer(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.T
 
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #c9616bb2
 @half_trainer_exercise.broken
-def _all_in_halves(model: nn.Module, lr: float) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """A function that takes one step of AdamW on points and labels and gives the loss before it."""
+def _all_in_halves(
+    model: nn.Module, lr: float
+) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """A function that takes one step of AdamW and gives the loss before it."""
     model.half()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=False)
 

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import backbones
+import depth
 import frame
 import pytest
 import tricks
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = {"again": "03", "backbones": "depth", "faults": "kill", "normal": "03", "pieces": "few", "recipes": "confirm",
+SCRIPTS = {"again": "03", "depth": "layers", "faults": "kill", "normal": "03", "pieces": "few", "recipes": "confirm",
            "rules": "elpv", "run": "step", "strategies": "", "test_part": "divide", "tricks": "cost"}
 
 
@@ -111,12 +111,12 @@ def test_cells_run_with_what_the_lessons_module_exports_and_measuring_switched_o
 
 
 @pytest.mark.parametrize("notebook, names", [
-    *((backbones.LESSON, names) for names in backbones.NAMES.values()),
+    (depth.LESSON, depth.CELLS),
     *((tricks.LESSON, names) for names in tricks.MARKS.values())])
 def test_the_lessons_have_the_cells_that_are_measured(notebook, names):
     found = frame.find_cells(notebook, names)
     assert len(set(found)) == len(found) == 1 + len(names)
-    assert any("run_experiment(" in source or "run_tricks(" in source for source in found)
+    assert any("def train_" in source or "run_experiment(" in source or "run_tricks(" in source for source in found)
     for source in found:
         compile(source, "cell", "exec")
 

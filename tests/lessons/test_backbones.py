@@ -24,6 +24,7 @@ from course_lib.backbones import (
     prune_width,
     quantize_int8,
 )
+from course_lib.backbones.design import ResidualBlock, SelfAttention, SmallViT, attention, create_resnet
 from course_lib.backbones.lighter import int8_bytes
 from course_lib.backbones.plots import stages
 from course_lib.backbones.profile import peak_bytes
@@ -99,6 +100,63 @@ def test_images_that_are_too_small_are_told():
                  lambda: count_multiply_adds(network, 3), lambda: activation_bytes(network, 3)):
         with pytest.raises(ValueError, match="3 x 3 pixels are too small for vgg.*meant for 32"):
             call()
+
+
+# ---------------------------------------------------------------- depth and attention
+
+
+@pytest.mark.parametrize("depth", [8, 20, 50])
+def test_a_small_resnet_has_as_many_layers_as_said(depth):
+    for skip in (False, True):
+        network = create_resnet(depth, 5, skip=skip)
+        kernels = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+        assert len(kernels) + 1 == depth  # and the linear layer
+        assert network(images(2, 32)).shape == (2, 5)
+        assert sum(m.kernel_size == (1, 1) for m in network.modules() if isinstance(m, nn.Conv2d)) == 2 * skip
+
+
+@pytest.mark.parametrize("depth", [2, 7, 9, 21, 20.0, True])
+def test_depths_that_make_no_blocks_are_refused(depth):
+    with pytest.raises(ValueError, match="depth = "):
+        create_resnet(depth, 4)
+
+
+def test_a_residual_block_that_adds_nothing_passes_its_input_on():
+    x = images(2, 8).abs()
+    for skip, expected in ((True, x), (False, torch.zeros_like(x))):
+        block = ResidualBlock(3, 3, skip=skip).eval()
+        nn.init.zeros_(block.layers[-1].weight)
+        torch.testing.assert_close(block(x), expected)
+    assert ResidualBlock(3, 7, stride=2)(x).shape == (2, 7, 4, 4)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
+@settings(deadline=None)
+def test_attention_is_pytorchs(queries, keys, width, seed):
+    make = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(2, 3, n, width, generator=make) for n in (queries, keys, keys))
+    torch.testing.assert_close(attention(q, k, v), nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+def test_self_attention_is_pytorchs_with_the_same_weights():
+    ours, theirs = SelfAttention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
+    theirs.in_proj_weight.data, theirs.in_proj_bias.data = ours.qkv.weight.data, ours.qkv.bias.data
+    theirs.out_proj.load_state_dict(ours.out.state_dict())
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(ours(x), theirs(x, x, x)[0])
+
+
+def test_a_small_transformer_knows_places_and_learns():
+    torch.manual_seed(0)
+    network, x = SmallViT(2, 16, patch=4, width=16, depth=2, heads=2), images(16)
+    moved = x.roll(4, dims=-1)  # the same patches at other places
+    with torch.no_grad():
+        assert not torch.allclose(network(x), network(moved), atol=1e-5)
+        network.places.zero_()
+        torch.testing.assert_close(network(x), network(moved))
+    learner = Learner(network, [(x, torch.arange(16) % 2)], progress=False)
+    learner.fit(40, 3e-3)
+    assert learner.recorder.losses[-1] < 0.1 < learner.recorder.losses[0]
 
 
 # ---------------------------------------------------------------- feature maps and their picture
