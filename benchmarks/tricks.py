@@ -1,31 +1,35 @@
 """Run the long experiments of lesson 10, and keep every finished trial in course_lib/results/.
 
-    python benchmarks/tricks.py                 both experiments
-    python benchmarks/tricks.py tricks          every trick and three combinations on elpv: tricks.jsonl
-    python benchmarks/tricks.py distillation    EfficientNet-Lite2 teaches Lite0 and a small VGG: distillation.jsonl
-    python benchmarks/tricks.py cost            what the tricks add to a training step: tricks_cost.json; comes first
+    python benchmarks/tricks.py                 the two experiments of the lesson: scratch and labels
+    python benchmarks/tricks.py scratch         a small network from scratch, with each trick: tricks_scratch.jsonl
+    python benchmarks/tricks.py labels          teachers, students and self-training with few labels: few_labels.jsonl
+    python benchmarks/tricks.py tricks          every trick on a pretrained network, five epochs: tricks.jsonl
+    python benchmarks/tricks.py cost            what the tricks add to a training step: tricks_cost.json; before tricks
 
-What is measured is the lesson's own code: its cells are run up to the experiment, with measuring switched on. Trials
-that are in the file are not run again, so a run that was stopped goes on. Each experiment first says how long it will
-take, from one step measured here; run `cost` while nothing else runs.
+`scratch` and `labels` are the lesson's own code: its cells are run up to the experiment, with measuring switched on
+(half an hour and ten minutes on one CPU core). `tricks` is older, and takes an evening: all photographs, divided at
+random as in published figures, the test part included. Trials that are in the file are not run again, so a run that
+was stopped goes on.
 """
 
+import itertools
 import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 
 from frame import RESULTS, ROOT, arguments, find_cells, record, run_cells
 
 LESSON = ROOT / "nbs" / "10_tricks.ipynb"
 COSTS = RESULTS / "tricks_cost.json"
-START = ("lesson_started", "items", "TRICKS", "train_tricks")
+NETWORK = ("lesson_started", "drop_path", "small_net", "in_memory", "Average", "WAYS", "train_small")
 MARKS = {  # what the cells define that a question needs
-    "tricks": (*START, "run_tricks", "judged"),
-    "distillation": (*START, "STUDENTS", "PUPILS"),
+    "scratch": (*NETWORK, "scratch"),
+    "labels": (*NETWORK, "scratch", "features_of", "STUDENTS", "taught"),
 }
-STEPS = 61 * 5  # of 32 images, in one trial
-TRIALS = {"tricks": 3 * 22, "distillation": 3 * 12}  # in trainings of STEPS steps of a Lite0, roughly
+SEEDS = (42, 43, 44)
+COMBINED = ("mixup,label_smoothing,ema", "rand_augment,cutout,tta", "ricap,ema,tta")
 
 
 def cells(question: str) -> list[str]:
@@ -42,6 +46,91 @@ def seconds_of(action, repeats: int) -> float:
         times.append(time.perf_counter() - started)
     return min(times)
 
+
+# ---- Every trick on a pretrained network
+
+class Fewer:
+    """The first batches of each pass of a loader: other images in each epoch, since the loader shuffles."""
+
+    def __init__(self, loader, count: int):
+        self.loader, self.count = loader, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):
+        return itertools.islice(self.loader, self.count)
+
+
+def prepare_trial(tricks: str, size: int, epochs: int, seed: int):
+    """A learner with these tricks, as `course train --tricks` makes it; its loaders and learning rates."""
+    from course_lib.app.train import prepare_learner
+    from course_lib.core.random import seed_everything
+    from course_lib.data import get_items, make_loaders, presize
+    from course_lib.learner import ProgressBar
+    from course_lib.learner.distributed import Processes
+    from course_lib.models import create_classifier
+    from course_lib.recipes import Recipe
+    from course_lib.settings import load_settings
+    from course_lib.tricks import parse_trick_names
+
+    settings = load_settings(profile="laptop")
+    items = replace(get_items("elpv", settings.data_dir, announce=False), splits=None)
+    names = parse_trick_names([] if tricks == "none" else tricks)
+    recipe = Recipe("a trial", epochs, image_size=size, tricks=names, label_smoothing=0.0)
+    small = presize(items, size + 16, settings.cache_dir, progress=False)
+    seed_everything(seed)
+    network = create_classifier("efficientnet_lite0", len(items.classes), dropout=recipe.dropout)
+    loaders = make_loaders(small, image_size=size, batch_size=32, mean=network.body.mean, std=network.body.std,
+                           seed=seed)
+    learner = prepare_learner(network, loaders, recipe, Processes())
+    for bar in [callback for callback in learner.callbacks if isinstance(callback, ProgressBar)]:
+        learner.remove_callback(bar)
+    return learner, loaders, [recipe.max_lr, recipe.max_lr, 3 * recipe.max_lr]
+
+
+def train_tricks(tricks: str = "none", dataset: str = "elpv", size: int = 96, epochs: int = 5, share: float = 1.0, *,
+                 seed: int):
+    """One training with these tricks; `share`: of its steps."""
+    from course_lib.app.train import mirror_axes
+    from course_lib.learner import Learner, error_rate
+    from course_lib.tricks import FlipTTA
+
+    learner, loaders, lrs = prepare_trial(tricks, size, epochs, seed)
+    if share < 1:
+        learner.train_loader = Fewer(loaders.train, max(1, round(share * len(loaders.train))))
+    learner.fit(epochs, lrs)
+    if "tta" in tricks.split(","):
+        both = FlipTTA(learner.model, mirror_axes(loaders.train.transform.augmentation))
+        learner.recorder.rows[-1] |= Learner(both, [], loaders.valid, metrics=[error_rate], progress=False).evaluate()
+    return learner
+
+
+def run_tricks() -> str:
+    """Each trick at equal epochs, and those that cost more at equal time too, seed after seed."""
+    from course_lib.tuning import experiment_table, run_experiment
+
+    costs = json.loads(COSTS.read_text("utf-8")).get("times_a_step", {}) if COSTS.is_file() else {}
+    if not costs:
+        sys.exit("First measure what each trick costs, while nothing else runs: python benchmarks/tricks.py cost")
+    shares = {name: min(1.0, round(1 / cost, 2)) for name, cost in costs.items()}
+    chosen = [{"tricks": name} for name in costs]
+    chosen += [{"tricks": name, "share": share} for name, share in shares.items() if share < 0.97]
+    for count in range(1, len(SEEDS) + 1):  # a stop leaves a fair table
+        found = run_experiment(train_tricks, chosen, seeds=SEEDS[:count], path=RESULTS / "tricks.jsonl")
+    return experiment_table(found)
+
+
+def run_question(question: str) -> None:
+    if question == "tricks":
+        print(run_tricks())
+        return
+    from course_lib.tuning import experiment_table
+
+    print(experiment_table(run_cells(LESSON, MARKS[question])["scratch" if question == "scratch" else "taught"]))
+
+
+# ---- What the tricks cost
 
 def make_step(size: int, batch_size: int, part: float):
     """A training step of EfficientNet-Lite0 of which the last `part` learns, and its images and targets."""
@@ -66,22 +155,6 @@ def make_step(size: int, batch_size: int, part: float):
         optimizer.zero_grad()
 
     return step, x, y
-
-
-def estimate(question: str) -> None:
-    """Say how long an experiment will take: the steps, and a quarter for validation."""
-    step, _, _ = make_step(96, 32, 1 / 3)
-    step()
-    minutes = 1.25 * TRIALS[question] * STEPS * seconds_of(step, 5) / 60
-    print(f"{question}: about {minutes:.0f} minutes from the start; less what is recorded already.", flush=True)
-
-
-def run_question(question: str) -> None:
-    if question == "tricks" and not (COSTS.is_file() and "times_a_step" in json.loads(COSTS.read_text("utf-8"))):
-        sys.exit("First measure what each trick costs, while nothing else runs: python benchmarks/tricks.py cost")
-    estimate(question)
-    names = run_cells(LESSON, MARKS[question])
-    print("\n".join(names["lines"]) if question == "tricks" else names["experiment_table"](names["taught"]))
 
 
 def optimizer_seconds(rounds: int) -> dict[str, float]:
@@ -129,13 +202,29 @@ def cost(size: int = 224, batch_size: int = 32, rounds: int = 7) -> dict:
             "adabound_over_adamw": round(optimizers["AdaBound"] / optimizers["AdamW, foreach"], 3)}
 
 
+def step_costs(size: int = 96, repeats: int = 20) -> dict[str, float]:
+    """How many times as long a step takes with these tricks: what they add is timed alone, and so are plain steps."""
+    from course_lib.tricks import BATCH_TRICKS, OTHER_TRICKS, WeightAverage, create_trick
+
+    step, x, y = make_step(size, 32, 1 / 3)
+    step()
+    whole = seconds_of(step, repeats)
+    added = {name: seconds_of(lambda name=name: create_trick(name)(x, y), repeats) for name in BATCH_TRICKS}
+    learner, _, _ = prepare_trial("none", size, 1, SEEDS[0])
+    average = WeightAverage()
+    average.before_fit(learner)
+    times = optimizer_seconds(repeats)
+    added |= {"ema": seconds_of(lambda: average.after_step(learner), repeats), "tta": 0.0,  # no training changes
+              "adabound": max(0.0, times["AdaBound"] - times["AdamW, foreach"])}
+    return {names: round(1 + sum(added.get(name, 0.0) for name in names.split(",")) / whole, 3)
+            for names in ("none", *BATCH_TRICKS, *OTHER_TRICKS, *COMBINED)}
+
+
 def main() -> None:
-    asked = arguments(__doc__, [*MARKS, "cost"], default=list(MARKS), output=None)
+    asked = arguments(__doc__, [*MARKS, "tricks", "cost"], default=list(MARKS), output=None)
     for question in asked.wanted:
         if question == "cost":
-            names = run_cells(LESSON, START)
-            found = cost() | {"times_a_step": names["step_costs"](names["TRICKS"])}
-            print(json.dumps(record("tricks_cost", found), indent=1))
+            print(json.dumps(record("tricks_cost", cost() | {"times_a_step": step_costs()}), indent=1))
         else:
             run_question(question)
 

@@ -52,8 +52,9 @@ smooth_exercise = Exercise(
 
 
 @smooth_exercise.reference
-def smooth(y: torch.Tensor, num_classes: int, amount: float) -> tuple[torch.Tensor, float]:
-    """Soft targets (N, classes) of class numbers (N,), and the smallest mean loss that a network can reach on them."""
+def smooth(y: torch.Tensor, num_classes: int,
+           amount: float) -> tuple[torch.Tensor, float]:
+    """Soft targets (N, classes) of y (N,), and the smallest mean loss on them."""
     ### BEGIN SOLUTION
     targets = F.one_hot(y, num_classes) * (1 - amount) + amount / num_classes
     smallest = torch.special.entr(targets).sum(1).mean().item()
@@ -165,7 +166,7 @@ closing_gamma_exercise = Exercise(
 @closing_gamma_exercise.reference
 def closing_gamma(rates: torch.Tensor, step: int, final_lr: float, gammas: list[float],
                   within: float) -> tuple[list[float], float | None]:
-    """For each gamma how far the clipped rates are from `final_lr`, as a part of it; the smallest that will do."""
+    """How far the clipped rates are from `final_lr` for each gamma; the smallest."""
     parts, smallest = [], None
     ### BEGIN SOLUTION
     for gamma in gammas:
@@ -275,9 +276,9 @@ paste_exercise = Exercise(
 
 # %% ../../nbs/practice/10_tricks.ipynb #7d7a003b
 @paste_exercise.reference
-def paste(x: torch.Tensor, y: torch.Tensor, order: torch.Tensor, top: int, left: int, bottom: int,
-          right: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A rectangle of each image (N, C, h, w) replaced by its partner's; the targets (N, classes) mixed by area."""
+def paste(x: torch.Tensor, y: torch.Tensor, order: torch.Tensor, top: int, left: int,
+          bottom: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rectangle of each image (N, C, h, w) from its partner; targets likewise."""
     rows, columns = x.shape[2:]
     ### BEGIN SOLUTION
     upper, lower = (min(max(row, 0), rows) for row in (top, bottom))
@@ -422,8 +423,9 @@ answer_from_views_exercise = Exercise(
 
 
 @answer_from_views_exercise.reference
-def answer_from_views(model: nn.Module, x: torch.Tensor, axes: list[list[int]]) -> torch.Tensor:
-    """The mean probabilities (N, classes) that `model` gives for the images and for their mirror images."""
+def answer_from_views(model: nn.Module, x: torch.Tensor,
+                      axes: list[list[int]]) -> torch.Tensor:
+    """The mean probabilities (N, classes) for the images and their mirror images."""
     ### BEGIN SOLUTION
     views = [x, *(x.flip(some) for some in axes)]
     return torch.stack([model(view).softmax(1) for view in views]).mean(0)
@@ -549,9 +551,9 @@ distil_exercise = Exercise(
 
 # %% ../../nbs/practice/10_tricks.ipynb #b83d5517
 @distil_exercise.reference
-def distil(student: torch.Tensor, teacher: torch.Tensor, y: torch.Tensor, temperature: float,
-           weight: float) -> torch.Tensor:
-    """The loss of a taught student: labels and teacher, weighted, as a mean over the batch."""
+def distil(student: torch.Tensor, teacher: torch.Tensor, y: torch.Tensor,
+           temperature: float, weight: float) -> torch.Tensor:
+    """The loss of a taught student: labels and teacher, weighted; a batch mean."""
     ### BEGIN SOLUTION
     said = (student / temperature).log_softmax(1)
     wanted = (teacher.detach() / temperature).log_softmax(1)
@@ -720,9 +722,11 @@ best_average_exercise = Exercise(
 
 # %% ../../nbs/practice/10_tricks.ipynb #171482f5
 @best_average_exercise.reference
-def best_average(pages: list[torch.Tensor], decays: list[float],
-                 loss: Callable[[torch.Tensor], float]) -> tuple[list[float], float | None]:
-    """The loss of the averaged weights for each decay; the best decay, or None where the last page does as well."""
+def best_average(
+    pages: list[torch.Tensor], decays: list[float],
+    loss: Callable[[torch.Tensor], float],
+) -> tuple[list[float], float | None]:
+    """The loss of the average for each decay; the best, or None if the last page is."""
     losses, best = [], None
     ### BEGIN SOLUTION
     for decay in decays:
@@ -897,16 +901,18 @@ mix_exercise = Exercise(
 
 
 @mix_exercise.reference
-def mix(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image (N, C, h, w) laid over its partner, and the soft targets (N, classes) likewise."""
+def mix(x: torch.Tensor, y: torch.Tensor, share: float,
+        order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image (N, C, h, w) laid over its partner, and the soft targets too."""
     ### BEGIN SOLUTION
     return share * x + (1 - share) * x[order], share * y + (1 - share) * y[order]
     ### END SOLUTION
 
 # %% ../../nbs/practice/10_tricks.ipynb #e0019b7c
 @mix_exercise.broken
-def _alone(x: torch.Tensor, y: torch.Tensor, share: float, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image (N, C, h, w) laid over its partner, and the soft targets (N, classes) likewise."""
+def _alone(x: torch.Tensor, y: torch.Tensor, share: float,
+        order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image (N, C, h, w) laid over its partner, and the soft targets too."""
     mixed = share * x + (1 - share) * x[order]
     return mixed, y
 

@@ -41,7 +41,7 @@ def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classe
     if axes is None:
         import matplotlib.pyplot as plt
 
-        axes = plt.subplots(len(batches), count, figsize=(1.4 * count, 1.75 * len(batches)), dpi=72,
+        axes = plt.subplots(len(batches), count, figsize=(1.5 * count, 1.95 * len(batches)), dpi=96,
                             layout="constrained", squeeze=False)[1]
     scale, shift = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (std, mean))
     for row, (name, (x, y)) in zip(axes, batches.items(), strict=True):
@@ -49,8 +49,8 @@ def plot_tricks(batches: Mapping[str, tuple[torch.Tensor, torch.Tensor]], classe
             picture = (x[column].detach().float().cpu() * scale + shift).clamp(0, 1)
             ax.imshow(picture.permute(1, 2, 0).numpy())
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(_target_text(y[column], classes), fontsize=7.5)
-        row[0].set_ylabel(name, fontsize=8)
+            ax.set_xlabel(_target_text(y[column], classes), fontsize=9)
+        row[0].set_ylabel(name, fontsize=9)
     return axes
 
 # %% ../../nbs/library/tricks/playground.ipynb #f57f2816
@@ -62,7 +62,7 @@ def _draw_trick(name: str, strength: float | None, seed: int, x: torch.Tensor, y
     with fork_rng(seed):
         after = create_trick(name, strength, mean=mean, std=std)(x, y)
     count = min(4, len(x))
-    figure = Figure(figsize=(1.4 * count, 3.6), dpi=72, layout="constrained")
+    figure = Figure(figsize=(1.5 * count, 4.0), dpi=96, layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     shown = {"before": (x, y), name.replace("_", " "): after}
     plot_tricks(shown, classes, mean=mean, std=std, columns=count, axes=axes)

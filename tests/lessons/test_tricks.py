@@ -905,7 +905,7 @@ def script():
     return module
 
 
-@pytest.mark.parametrize("question, runs", [("tricks", "run_tricks(costs, SEEDS"), ("distillation", "PUPILS, seeds=")])
+@pytest.mark.parametrize("question, runs", [("scratch", "TRIALS, seeds="), ("labels", "PUPILS, seeds=")])
 def test_the_script_finds_the_lessons_cells(script, question, runs):
     found = script.cells(question)
     assert len(set(found)) == len(found) == 1 + len(script.MARKS[question]) and any(runs in source for source in found)
