@@ -2832,6 +2832,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'course_lib.pooling.create_bilinear_head': ( 'fine_grained.html#create_bilinear_head',
                                                                                  'course_lib/pooling.py'),
                                     'course_lib.pooling.fold_sketch': ('fine_grained.html#fold_sketch', 'course_lib/pooling.py'),
+                                    'course_lib.pooling.largest_spread': ('fine_grained.html#largest_spread', 'course_lib/pooling.py'),
                                     'course_lib.pooling.places_of': ('fine_grained.html#places_of', 'course_lib/pooling.py'),
                                     'course_lib.pooling.pooling_cost': ('fine_grained.html#pooling_cost', 'course_lib/pooling.py')},
             'course_lib.recipes': { 'course_lib.recipes.Recipe': ('library/recipes.html#recipe', 'course_lib/recipes.py'),

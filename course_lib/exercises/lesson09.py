@@ -47,7 +47,10 @@ pool_products_exercise = Exercise(
 
 @pool_products_exercise.reference
 def pool_products(x: torch.Tensor) -> torch.Tensor:
-    """All products of two channels at the same place, averaged over the places: (N, C, h, w) to (N, C * C)."""
+    """All products of two channels at the same place, averaged over the places.
+
+    From (N, C, h, w) to (N, C * C).
+    """
     ### BEGIN SOLUTION
     places = x.flatten(2)
     table = torch.einsum("nip,njp->nij", places, places) / places.shape[2]
@@ -127,7 +130,7 @@ normalise_exercise = Exercise(
 
 @normalise_exercise.reference
 def normalise(x: torch.Tensor, eps: float) -> torch.Tensor:
-    """Signed square roots, then each row (N, D) divided by its length; rows of zeros stay."""
+    """Signed square roots, then each row (N, D) divided by its length; zeros stay."""
     ### BEGIN SOLUTION
     root = x / (x.abs() + eps).sqrt()
     return F.normalize(root, dim=1)
@@ -221,8 +224,9 @@ count_sketch_exercise = Exercise(
 
 
 @count_sketch_exercise.reference
-def count_sketch(x: torch.Tensor, buckets: torch.Tensor, signs: torch.Tensor, dim: int) -> torch.Tensor:
-    """Each row's entries, with their signs, added up in `dim` buckets: (N, C) to (N, dim)."""
+def count_sketch(x: torch.Tensor, buckets: torch.Tensor, signs: torch.Tensor,
+                 dim: int) -> torch.Tensor:
+    """Each row's entries, with signs, added up in `dim` buckets: (N, C) to (N, dim)."""
     ### BEGIN SOLUTION
     return x.new_zeros(len(x), dim).index_add(1, buckets, x * signs)
     ### END SOLUTION
@@ -299,7 +303,10 @@ tensor_sketch_exercise = Exercise(
 
 @tensor_sketch_exercise.reference
 def tensor_sketch(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """From two count sketches of each place to the sketch of all products: twice (N, places, d) to (N, d)."""
+    """From two count sketches of each place to the sketch of all products.
+
+    From twice (N, places, d) to (N, d).
+    """
     ### BEGIN SOLUTION
     product = torch.fft.rfft(first) * torch.fft.rfft(second)
     return torch.fft.irfft(product.mean(1), n=first.shape[-1])
@@ -383,9 +390,11 @@ shortest_sketch_exercise = Exercise(
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #bc0d1a9b
 @shortest_sketch_exercise.reference
-def shortest_sketch(x: torch.Tensor, y: torch.Tensor, tables: list[tuple[torch.Tensor, torch.Tensor]],
-                    lengths: list[int], goal: float) -> tuple[list[float], int | None]:
-    """The spread of the estimates of the inner product for each length, and the shortest that reaches `goal`."""
+def shortest_sketch(
+    x: torch.Tensor, y: torch.Tensor, tables: list[tuple[torch.Tensor, torch.Tensor]],
+    lengths: list[int], goal: float,
+) -> tuple[list[float], int | None]:
+    """The spread of the estimates for each length, and the shortest within `goal`."""
     spreads, shortest = [], None
     ### BEGIN SOLUTION
     for length in lengths:
@@ -535,7 +544,9 @@ make_tables_exercise = Exercise(
 
 
 @make_tables_exercise.reference
-def make_tables(channels: int, dim: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def make_tables(
+    channels: int, dim: int, seed: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Two tables of a bucket and a sign for each channel."""
     ### BEGIN SOLUTION
     chance = torch.Generator().manual_seed(seed)
@@ -549,7 +560,9 @@ def make_tables(channels: int, dim: int, seed: int) -> list[tuple[torch.Tensor, 
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #6a1befff
 @make_tables_exercise.broken
-def _new_every_time(channels: int, dim: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _new_every_time(
+    channels: int, dim: int, seed: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Two tables of a bucket and a sign for each channel."""
     tables = []
     for _ in range(2):

@@ -13,8 +13,9 @@ import tricks
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = {"again": "03", "depth": "layers", "faults": "kill", "normal": "03", "pieces": "few", "recipes": "confirm",
-           "rules": "elpv", "run": "step", "strategies": "", "test_part": "divide", "tricks": "cost"}
+SCRIPTS = {"again": "03", "depth": "layers", "faults": "kill", "fine_grained": "pets", "normal": "03",
+           "pieces": "few", "recipes": "confirm", "rules": "elpv", "run": "step", "strategies": "",
+           "test_part": "divide", "tricks": "cost"}
 
 
 @pytest.mark.parametrize("words, wanted, output, quick", [

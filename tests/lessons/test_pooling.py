@@ -19,6 +19,7 @@ from course_lib.pooling import (
     create_bilinear_classifier,
     create_bilinear_head,
     fold_sketch,
+    largest_spread,
     pooling_cost,
 )
 from course_lib.transfer import freeze
@@ -60,6 +61,26 @@ def test_the_error_falls_as_one_over_the_root_of_the_dimension():
     slope = torch.linalg.lstsq(torch.tensor([[math.log(d), 1.0] for d in dims]),
                                torch.tensor(stds).log()[:, None]).solution[0, 0]
     assert -0.6 < slope < -0.4
+
+
+@pytest.mark.parametrize("cosine", [0.0, -0.5, 0.84, 1.0])
+def test_the_spread_that_is_foretold_is_the_spread(cosine):
+    """Above the exact standard deviation, which a count of all meetings gives, and near what is measured."""
+    generator = torch.Generator().manual_seed(7)
+    x, other = torch.linalg.qr(torch.randn(40, 2, generator=generator, dtype=torch.double))[0].T
+    y = cosine * x + math.sqrt(1 - cosine**2) * other
+    both, c2, dim = float((x**2 * y**2).sum()), cosine**2, 32
+    exact = math.sqrt((2 * c2 * (1 + c2 - 2 * both) + (1 - both)**2 + (c2 - both)**2) / dim
+                      + 4 * (1 - both) * (c2 - both) / dim**2)
+    assert exact <= largest_spread(cosine, dim) < 1.25 * exact
+    assert float(estimates(x, y, dim, 1000).std()) == pytest.approx(exact, rel=0.15)
+    assert largest_spread(cosine, 4 * 10**6) == pytest.approx(largest_spread(cosine, 10**6) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("cosine, dim, words", [(1.5, 8, "cosine = 1.5"), (0.5, 0, "dim"), (math.nan, 8, "cosine")])
+def test_a_spread_of_nothing_is_refused(cosine, dim, words):
+    with pytest.raises(ValueError, match=words):
+        largest_spread(cosine, dim)
 
 
 def test_over_a_map_it_estimates_the_sum_over_all_pairs_of_places():
