@@ -152,7 +152,7 @@ def count_multiply_adds(model: nn.Module, image_size: int | None = None) -> int:
 
     size = image_size_for(model, image_size)
     counter = FlopCounterMode(display=False)
-    with without_values(model) as (call, _), torch.no_grad(), counter:
+    with without_values(model) as (call, _), counter:
         call(torch.empty(1, 3, size, size, device="meta"))
     return counter.get_total_flops() // 2
 

@@ -1,12 +1,18 @@
 """Deeper backbones: a VGG that equals torchvision's, costs that agree with what was published, networks made light."""
 
+import json
 import math
+import re
+from pathlib import Path
 
 import matplotlib
+import numpy as np
+import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 import course_lib.backbones
@@ -30,7 +36,15 @@ from course_lib.backbones.plots import stages
 from course_lib.backbones.profile import peak_bytes
 from course_lib.learner import Learner
 from course_lib.learner.memory import activation_bytes
-from course_lib.models import Backbone, Classifier, count_parameters, create_classifier, create_head, load_in_order
+from course_lib.models import (
+    Backbone,
+    Classifier,
+    count_parameters,
+    create_backbone,
+    create_classifier,
+    create_head,
+    load_in_order,
+)
 
 matplotlib.use("agg")
 SMALL = (8, 8, "pool", 12, "pool")
@@ -432,3 +446,43 @@ def test_every_name_stands_in_the_legend_as_it_is():  # rueckstiess/mtools#639
         ax.figure.savefig(io.BytesIO())
     texts = [text.get_text().replace(r"\$", "$").strip("\u200b") for text in ax.get_legend().get_texts()]
     assert texts[:2] == ["$a_$", "_hidden"] and texts[3:] == ["<b>", "(no name)"] and len(texts[2]) <= 41
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_transformer_that_pools_with_a_token_of_its_own_has_a_price(frozen):
+    """SigLIP's pooling token is a parameter that is expanded; counted without gradients it failed."""
+    with torch.device("meta"):
+        body = create_backbone("vit_base_patch16_siglip_224.v2_webli", pretrained=False).requires_grad_(not frozen)
+    assert count_multiply_adds(body, 224) == pytest.approx(17.7e9, rel=0.01)
+
+
+# ---------------------------------------------------------------- zero-shot
+
+
+def test_the_block_that_classifies_without_training_images(monkeypatch):
+    """The lesson's own lines, with random weights in place of a download, and then with vectors that are known."""
+    lesson = Path(__file__).resolve().parents[2] / "nbs" / "08_deeper_backbones.ipynb"
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    [block] = [one for one in re.findall(r"^```python\n(.*?)^```$", prose, re.DOTALL | re.MULTILINE)
+               if "open_clip" in one]
+    create, names = open_clip.create_model_and_transforms, []
+    monkeypatch.setattr(open_clip, "create_model_and_transforms",
+                        lambda name, pretrained: names.append((name, pretrained)) or create(name, pretrained=None))
+    random = np.random.default_rng(0)
+    pictures = [Image.fromarray(random.integers(0, 256, (40, 60, *end), dtype=np.uint8)) for end in ((3,), (), (3,))]
+    found = {"pictures": pictures}
+    exec(compile(block, "lesson 8", "exec"), found)
+    assert all(one in open_clip.list_pretrained() for one in names) and len(names) == 1
+    assert found["answers"].shape == (3, 2)
+    torch.testing.assert_close(found["answers"].sum(1), torch.ones(3))
+
+    axes = torch.eye(3)
+    model = found["model"]
+    monkeypatch.setattr(model, "encode_text", lambda tokens, normalize: axes[: len(tokens)])
+    monkeypatch.setattr(model, "encode_image", lambda x, normalize: axes[: len(x)])
+    answers = found["zero_shot"](pictures, {"first": ["a"], "first two": ["a", "b"]})
+    scale = model.logit_scale.exp().item()
+    half = 2 ** -0.5  # the mean of two axes, made as long as the others
+    expected = torch.tensor([[1, half], [0, half], [0, 0.0]]).mul(scale).softmax(1)
+    torch.testing.assert_close(answers, expected)
