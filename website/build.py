@@ -51,28 +51,6 @@ def without_web_fonts(css: str) -> str:
     return WEB_FONT.sub(lambda match: "" if "//" in match[0] else match[0], css)
 
 
-def mend(text: str) -> str:
-    """A page that a keyboard and a screen reader get through."""
-    text = re.sub(r'(<i class="bi[^"]*") role="img"', r"\1", text)
-    text = re.sub(r'<i class="bi\b([^"]*)"(?! aria-hidden)', r'<i class="bi\1" aria-hidden="true"', text)
-    # sections of the sidebar that fold are buttons
-    text = re.sub(r'(<a class="sidebar-item-t[^>]*?data-bs-toggle="collapse"[^>]*?)role="navigation"',
-                  r'\1role="button" tabindex="0"', text)
-    text = re.sub(r'(<a class="sidebar-item-toggle[^>]*?)role="navigation"', r'\1role="button" tabindex="0"', text)
-    text = re.sub(r"<a ([^>]*quarto-color-scheme-toggle[^>]*)>", _as_button, text)
-    # what scrolls inside its box can be scrolled with the keyboard
-    text = re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text)
-    text = text.replace('<div class="sd-table"', '<div class="sd-table" tabindex="0" role="group" aria-label="Table"')
-    return text
-
-
-def _as_button(match: re.Match) -> str:
-    attributes = match[1]
-    if "role=" not in attributes:
-        attributes += ' role="button"'
-    return f"<a {attributes}>" if "aria-label" in attributes else f'<a {attributes} aria-label="Toggle dark mode">'
-
-
 def rules(css: str):
     """The top level of a stylesheet, piece by piece: (before the brace, inside the braces or None)."""
     depth, begin, opened = 0, 0, 0
@@ -137,6 +115,7 @@ def slim(site: Path, words: set[str]) -> None:
 
 def complete(site: Path, builder: str) -> None:
     """What both builders leave to do: notebooks to take away, old addresses, own fonts, a page for every reader."""
+    from finishing import finished, tell_others
     from pages import RECORDS, lesson_paths, redirect_page, redirects, take_away
 
     for path in lesson_paths().values():
@@ -150,7 +129,7 @@ def complete(site: Path, builder: str) -> None:
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()
     for page in pages:
-        text = mend(page.read_text(encoding="utf-8"))
+        text = finished(page.read_text(encoding="utf-8"), page, site)
         page.write_text(text, encoding="utf-8")
         words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     for script in site.rglob("*.js"):
@@ -159,6 +138,7 @@ def complete(site: Path, builder: str) -> None:
         path.write_text(without_web_fonts(path.read_text(encoding="utf-8")), encoding="utf-8")
     if builder == "smalldocs":
         slim(site, words)
+    tell_others(site)
     (site / ".nojekyll").touch()
 
 
@@ -167,7 +147,7 @@ def build(builder: str | None = None, site: Path = SITE) -> Path:
     from pages import stage
 
     builder, started, staged = choose_builder(builder), time.perf_counter(), site.with_name("_proc")
-    stage(staged)
+    stage(staged, builder)
     print(f"pages ready in {time.perf_counter() - started:.0f} s; rendering with {builder}", flush=True)
     render(staged, builder, site)
     complete(site, builder)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nbdev.processors
 import yaml
-from fastcore.nbio import mk_cell, read_nb, write_nb
+from fastcore.nbio import mk_cell, nb2dict, read_nb
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import NBProcessor, Processor
@@ -36,6 +36,7 @@ from nbdev.processors import (
     strip_hidden_metadata,
 )
 from nbdev.showdoc import BasicMarkdownRenderer
+from portable import named_fences, portable
 
 try:
     import tomllib
@@ -644,7 +645,8 @@ class lesson_top(Processor):
 
         path = Path(self.nb.path_)
         repository, _ = addresses()
-        buttons = [f'<a class="lesson-button" href="notebooks/{path.name}" download>Download the notebook</a>']
+        # data-href becomes href when the page is built: Quarto would warn of a link to a notebook that is no page
+        buttons = [f'<a class="lesson-button" data-href="notebooks/{path.name}" download>Download the notebook</a>']
         if repository:
             where = repository.removeprefix("https://github.com/")
             buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
@@ -696,8 +698,13 @@ def process(path: Path, target: Path) -> None:
     for cell in notebook.cells:
         for private in ("directives_", "idx_", "has_sd"):
             cell.pop(private, None)
+    write_page(nb2dict(notebook), target)
+
+
+def write_page(notebook: dict, target: Path) -> None:
+    """A staged page, as both builders read it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_nb(notebook, target)
+    target.write_text(json.dumps(portable(notebook), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # ---- Pages that no notebook holds
@@ -737,7 +744,14 @@ def room_sections() -> list:
     return [*alone, *({"section": f"course_lib.{package}", "contents": pages} for package, pages in rooms.items())]
 
 
-def stage_config(folder: Path) -> None:
+QUARTO = {  # what only Quarto reads, which smalldocs does by itself; smalldocs stops at options that it ignores
+    "respect-user-color-scheme": True,
+    "tbl-colwidths": False,  # else columns of equal width, as soon as a row is longer than a line
+    "html-table-processing": "none",
+}
+
+
+def stage_config(folder: Path, builder: str) -> None:
     """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the library's pages after api.ipynb."""
     config = without_folder(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8")))
     repository, site = addresses()
@@ -749,6 +763,8 @@ def stage_config(folder: Path) -> None:
     for section in website["sidebar"]["contents"]:
         if isinstance(section, dict) and "pages/api.ipynb" in section["contents"]:
             section["contents"] += room_sections()
+    if builder == "quarto":
+        config["format"]["html"] |= QUARTO
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -809,8 +825,8 @@ def take_away(path: Path, target: Path) -> None:
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def stage(folder: Path) -> None:
-    """Write all pages, their settings and their files to `folder`."""
+def stage(folder: Path, builder: str = "smalldocs") -> None:
+    """Write all pages, their settings and their files to `folder`, for one of the two builders."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     redirects()  # a module that is no longer there is said at once
@@ -820,12 +836,10 @@ def stage(folder: Path) -> None:
         process(path, folder / path.relative_to(NBS))
     for module, path in module_notebooks().items():
         if LESSON.fullmatch(path.name):
-            target = folder / reference_page(module)
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(json.dumps(api_page(module), indent=1, ensure_ascii=False), encoding="utf-8")
+            write_page(api_page(module), folder / reference_page(module))
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
-    (folder / "CHANGELOG.md").write_text(changes, encoding="utf-8")
+    (folder / "CHANGELOG.md").write_text(named_fences(changes), encoding="utf-8")
     shutil.copytree(NBS / "images", folder / "images")
     shutil.copytree(ROOT / "course_lib" / "data" / "splits", folder / "splits")
     (folder / "results").mkdir()
@@ -834,4 +848,4 @@ def stage(folder: Path) -> None:
     (folder / "website").mkdir()
     for name in ("styles.css", "favicon.svg"):
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
-    stage_config(folder)
+    stage_config(folder, builder)
