@@ -120,6 +120,7 @@ def complete(site: Path, builder: str) -> None:
 
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
+    shutil.copytree(site.with_name("_proc") / "images", site / "images", dirs_exist_ok=True)
     (site / "results").mkdir(exist_ok=True)
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, site / "results" / record.name)

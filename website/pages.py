@@ -20,6 +20,7 @@ from pathlib import Path
 import nbdev.processors
 import yaml
 from fastcore.nbio import mk_cell, nb2dict, read_nb
+from home import write_pictures
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import NBProcessor, Processor
@@ -37,6 +38,7 @@ from nbdev.processors import (
 )
 from nbdev.showdoc import BasicMarkdownRenderer
 from portable import named_fences, portable
+from readme import ONLY
 
 try:
     import tomllib
@@ -419,8 +421,18 @@ class Front(Processor):
             front["description"] = " ".join(line.lstrip("> ").strip() for line in promise[1].splitlines()).strip()
             rest = rest[promise.end():].lstrip("\n")
         first.source = rest
+        if self.nb.path_ == NBS / "index.ipynb":  # what the page shows stands beside each other, and needs the width
+            front["toc"] = False
         text = yaml.safe_dump(front, allow_unicode=True, width=1000, sort_keys=False)
         self.nb.cells.insert(0, mk_cell(f"---\n{text}---", "raw"))
+
+
+class hide_readme_only(Processor):
+    """Leave out what README.md has from the home page's notebook, and the page has not."""
+
+    def begin(self) -> None:
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "markdown" and cell.source.startswith(ONLY)]:
+            self.nb.cells.remove(cell)
 
 
 class hide_default_exp(Processor):
@@ -574,7 +586,7 @@ class finish(Processor):
     def finished(self, text: str) -> str:
         """Recorded files and lists lie beside the pages: `results/`, `splits/`, one folder nearer than course_lib/."""
         return re.sub(r"\]\(\.\./((?:\.\./)*)course_lib/(?:data/)?(results|splits)/", r"](\1\2/",
-                      mathml(self.links.linkify(text)))
+                      mathml(self.links.linkify(text) or ""))
 
 
 # ---- Figures and widgets
@@ -676,7 +688,7 @@ class glossary_language(Processor):
 
 
 COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_default_exp,
-          clean_magics, hide_, strip_hidden_metadata]
+          hide_readme_only, clean_magics, hide_, strip_hidden_metadata]
 
 
 def processors(path: Path) -> list:
@@ -761,7 +773,7 @@ def stage_config(folder: Path, builder: str) -> None:
     if site:
         website["site-url"] = site
     for section in website["sidebar"]["contents"]:
-        if isinstance(section, dict) and "pages/api.ipynb" in section["contents"]:
+        if isinstance(section, dict) and "pages/api.ipynb" in section.get("contents", ()):
             section["contents"] += room_sections()
     if builder == "quarto":
         config["format"]["html"] |= QUARTO
@@ -841,6 +853,7 @@ def stage(folder: Path, builder: str = "smalldocs") -> None:
     changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
     (folder / "CHANGELOG.md").write_text(named_fences(changes), encoding="utf-8")
     shutil.copytree(NBS / "images", folder / "images")
+    write_pictures(folder / "images" / "home")
     shutil.copytree(ROOT / "course_lib" / "data" / "splits", folder / "splits")
     (folder / "results").mkdir()
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
