@@ -20,7 +20,10 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: run test check lab docs docs-preview docs-publish readme notebooks bench help clean
+.PHONY: setup run test check lab docs docs-preview docs-publish readme notebooks bench help clean
+
+# Nothing but the installation, for a container that is made before it is used.
+setup: $(READY)
 
 run: $(READY)
 	@$(BIN)/course run

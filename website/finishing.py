@@ -19,7 +19,8 @@ CSS_DOTS = 96  # dots an inch of a browser
 PICTURE = "images/first_classifier.jpg"  # what stands beside a link to the site elsewhere
 ACTIVE_IN_SIGHT = (
     "<script>(function(){var s=document.getElementById('quarto-sidebar'),a=s&&s.querySelector('.active');"
-    "if(a)s.scrollTop+=a.getBoundingClientRect().top-s.getBoundingClientRect().top-s.clientHeight/3})()</script>")
+    "if(!a)return;var y=a.getBoundingClientRect().top-s.getBoundingClientRect().top;"
+    "if(y>s.clientHeight-40)s.scrollTop+=y-s.clientHeight/3})()</script>")
 
 
 # ---- A page that a keyboard and a screen reader get through

@@ -39,6 +39,7 @@ from nbdev.processors import (
 from nbdev.showdoc import BasicMarkdownRenderer
 from portable import named_fences, portable
 from readme import ONLY
+from reference import groups, readers_order
 
 try:
     import tomllib
@@ -49,8 +50,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
 RECORDS = ROOT / "course_lib" / "results"
 LESSON = re.compile(r"(\d\d)_\w+\.ipynb")
-COLAB = "https://colab.research.google.com/github/"
-PAGES_BRANCH = "gh-pages"  # where `quarto publish gh-pages` puts the site, with the notebooks that Colab opens
+GITHUB = "https://github.com/"
+PAGES_BRANCH = "gh-pages"  # where `make docs-publish` puts the site, with the notebooks that Colab and Kaggle open
 
 
 # ---- The repository's address: pyproject.toml names it, and nothing else does
@@ -61,15 +62,29 @@ def addresses() -> tuple[str, str]:
     return urls.get("Repository", "").rstrip("/"), urls.get("Documentation", "").rstrip("/")
 
 
+def elsewhere(name: str) -> dict[str, str]:
+    """Where a lesson runs without installing anything, by service; nothing for a repository that is not on GitHub."""
+    repository, _ = addresses()
+    if not repository.startswith(GITHUB):
+        return {}
+    place = repository.removeprefix(GITHUB)
+    notebook = f"{place}/blob/{PAGES_BRANCH}/notebooks/{name}"
+    return {"Colab": f"https://colab.research.google.com/github/{notebook}",
+            "Kaggle": f"https://www.kaggle.com/kernels/welcome?src={GITHUB}{notebook}",
+            "Binder": f"https://mybinder.org/v2/gh/{place}/main?labpath=nbs/{name}"}
+
+
 def colab_cell(repository: str) -> str:
-    """The first cell of a lesson that runs on Colab: it installs the course there, and does nothing elsewhere."""
+    """The first cell of a lesson that runs on Colab or Kaggle: it installs the course there, and only there."""
     return textwrap.dedent(f"""\
-        # On Colab this installs the course (a few minutes, once a session). Anywhere else it does nothing.
+        # On Colab and Kaggle this installs the course (minutes, once a session). Anywhere else it does nothing.
         import importlib.util
+        import os
         import subprocess
         import sys
 
-        if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
+        hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+        if hosted and importlib.util.find_spec("course_lib") is None:
             subprocess.run([sys.executable, "-m", "pip", "install", "--quiet",
                             "course-lib @ git+{repository}"], check=True)""")
 
@@ -386,6 +401,20 @@ def entry(module: str, name: str, level: int = 3) -> str:
     return "\n\n".join(shown)
 
 
+def first_sentence(module: str, name: str) -> str:
+    """What a name is for, in the first sentence of its docstring; nothing for a constant."""
+    thing = getattr(loaded(module), name)
+    words = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()) if callable(thing) else ""
+    return re.split(r"(?<=[.:;])\s", words)[0].rstrip(".:;").replace("|", r"\|")
+
+
+def names_table(module: str, page: str = "") -> str:
+    """The public names of a module as a Markdown table, each with a link to its entry on `page` and what it is for."""
+    rows = [f"| [`{name}`]({page}#{anchor(name)}) | {first_sentence(module, name)} |"
+            for name in readers_order(module, public_names(module))]
+    return "\n".join(["| name | what it is for |", "|---|---|", *rows])
+
+
 def callable_with_signature(thing: object) -> bool:
     """Some classes, such as exceptions, take what their parent takes, which Python cannot tell."""
     try:
@@ -656,13 +685,10 @@ class lesson_top(Processor):
         from course_lib.teach import lesson_cost
 
         path = Path(self.nb.path_)
-        repository, _ = addresses()
         # data-href becomes href when the page is built: Quarto would warn of a link to a notebook that is no page
         buttons = [f'<a class="lesson-button" data-href="notebooks/{path.name}" download>Download the notebook</a>']
-        if repository:
-            where = repository.removeprefix("https://github.com/")
-            buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
-                           "Open in Colab</a>")
+        buttons += [f'<a class="lesson-button" href="{address}">Open in {service}</a>'
+                    for service, address in elsewhere(path.name).items()]
         cost = lesson_cost(path.name[:2])
         cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
         text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
@@ -731,7 +757,9 @@ def api_page(module: str) -> dict:
     links = Links("../", skip=f"api/{module}.ipynb")
     texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: "
              f"`from course_lib.{import_place(module)} import ...`"]
-    texts += [links.linkify(entry(module, name, 2)) for name in public_names(module)]
+    texts.append(names_table(module))
+    names = readers_order(module, public_names(module))
+    texts += [links.linkify(entry(module, name, 2)) for name in names]
     cells = [{"cell_type": "raw", "metadata": {}, "source": f"---\n{front}---"}]
     cells += [{"cell_type": "markdown", "metadata": {}, "source": text} for text in texts]
     return {"cells": cells, "metadata": {"kernelspec": {"display_name": "python3", "language": "python",
@@ -747,13 +775,10 @@ def without_folder(value):
     return value.removeprefix("nbs/") if isinstance(value, str) else value
 
 
-def room_sections() -> list:
-    """The reference in the sidebar: modules that stand alone, then a section for each package."""
-    alone, rooms = [], {}
-    for module in sorted(module_notebooks()):
-        package, page = module.rpartition(".")[0], reference_page(module)
-        (rooms.setdefault(package, []) if package else alone).append(page)
-    return [*alone, *({"section": f"course_lib.{package}", "contents": pages} for package, pages in rooms.items())]
+def reference_sections() -> list:
+    """The reference in the sidebar: a section for each thing that a reader does."""
+    return [{"section": group.title, "contents": list(map(reference_page, group.modules))}
+            for group in groups(module_notebooks())]
 
 
 QUARTO = {  # what only Quarto reads, which smalldocs does by itself; smalldocs stops at options that it ignores
@@ -774,7 +799,7 @@ def stage_config(folder: Path, builder: str) -> None:
         website["site-url"] = site
     for section in website["sidebar"]["contents"]:
         if isinstance(section, dict) and "pages/api.ipynb" in section.get("contents", ()):
-            section["contents"] += room_sections()
+            section["contents"] += reference_sections()
     if builder == "quarto":
         config["format"]["html"] |= QUARTO
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
