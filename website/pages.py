@@ -706,10 +706,19 @@ class terms(Processor):
 
 
 class glossary_language(Processor):
-    """The Chinese words are marked as Chinese, for screen readers and fonts."""
+    """The terms stand below their letters; the Chinese words are marked as Chinese, for screen readers and fonts."""
+
+    def begin(self) -> None:
+        self.letter = ""
+
+    def letter_above(self, match: re.Match) -> str:
+        """A term's heading, with a heading for its letter above the first one."""
+        before, self.letter = self.letter, match[1].upper()
+        return match[0] if before == self.letter else f"## {self.letter}\n\n{match[0]}"
 
     def cell(self, cell) -> None:
         if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^### (\w)", self.letter_above, cell.source, flags=re.M)
             cell.source = re.sub(r"^([\u3400-\u9fff（）]+)\.", r'[\1]{lang="zh-Hans"}.', cell.source, flags=re.M)
 
 
