@@ -43,6 +43,7 @@ def render(stage: Path, builder: str, site: Path) -> None:
 
 # ---- After either builder
 
+BOOTSTRAP = "bootstrap.bundle.min.js"
 WEB_FONT = re.compile(r"""@import\s*(?:url\((?:[^)]*)\)|"[^"]*"|'[^']*')[^;}]*;?""")
 
 
@@ -92,7 +93,7 @@ def only_used(css: str, words: set[str]) -> str:
 def slim(site: Path, words: set[str]) -> None:
     """Leave out of Bootstrap and its icons what the site does not use; both come whole from smalldocs."""
     libs = site / "site_libs"
-    for path in [*libs.glob("themes/*.css"), *libs.glob("bootstrap-icons/*.css")]:
+    for path in [*libs.glob("themes/*.css"), *libs.glob("bootstrap-icons/*.css"), libs / "smalldocs.css"]:
         path.write_text(only_used(path.read_text(encoding="utf-8"), words), encoding="utf-8")
     icons = libs / "bootstrap-icons" / "bootstrap-icons.min.css"
     if not icons.is_file():
@@ -133,8 +134,11 @@ def complete(site: Path, builder: str) -> None:
         text = finished(page.read_text(encoding="utf-8"), page, site)
         page.write_text(text, encoding="utf-8")
         words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
+    toggled = {name for page in pages for name in re.findall(r'data-bs-toggle="(\w+)"', page.read_text("utf-8"))}
     for script in site.rglob("*.js"):
-        words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
+        if script.name != BOOTSTRAP or toggled - {"collapse"}:  # most of its classes are of what no page toggles
+            words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
+    words |= {"collapse", "collapsing", "collapsed", "collapse-horizontal", "show"}
     for path in site.rglob("*.css"):
         path.write_text(without_web_fonts(path.read_text(encoding="utf-8")), encoding="utf-8")
     if builder == "smalldocs":

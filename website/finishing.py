@@ -36,6 +36,7 @@ def labelled(text: str) -> str:
     text = re.sub(r"<a ([^>]*quarto-color-scheme-toggle[^>]*)>", _as_button, text)
     # what scrolls inside its box can be scrolled with the keyboard
     text = re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text)
+    text = re.sub(r'<math(?![^>]*tabindex)(?=[^>]*display="block")', '<math tabindex="0"', text)
     for which, name in (('id="quarto-sidebar"', "All pages"), ('class="quarto-secondary-nav"', "This page"),
                         ('class="page-navigation"', "Page before and page after"), ('id="TOC"', "On this page")):
         text = re.sub(rf"<nav(?![^>]*aria-label)(?=[^>]*{which})", f'<nav aria-label="{name}"', text)
@@ -176,6 +177,8 @@ def not_here_page() -> str:
 <title>This page is not here – {html.escape(title)}</title>
 <style>
 :root {{ color-scheme: light dark }}
+html {{ background: light-dark(#fff, #222); color: light-dark(#212529, #fff) }}
+a {{ color: light-dark(#1259b0, #7ab8ff) }}
 body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1.2rem }}
 </style>
 </head>

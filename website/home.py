@@ -26,7 +26,7 @@ except ImportError:  # Python 3.10; nbdev brings this one
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "nbs" / "images"
-CARD = 480, 270  # a picture's dots; a page shows it in half the size or less
+CARD = 432, 243  # a picture's dots; a page shows it smaller
 WHICH = "Which of these four solar cells is cracked?"
 
 
@@ -53,7 +53,7 @@ def cell_photographs() -> dict[str, bytes]:
         if probabilities[cell["number"] - 1] != cell["cracked"]:
             raise ValueError(f"website/home.toml: the experts say otherwise of photograph {cell['number']}.")
         file = io.BytesIO()
-        Image.fromarray(images[cell["number"] - 1]).save(file, "JPEG", quality=80)
+        Image.fromarray(images[cell["number"] - 1]).save(file, "JPEG", quality=72)
         made[cell_file(letter)] = file.getvalue()
     return made
 
@@ -108,7 +108,7 @@ def lesson_picture(number: str, cell_id: str, box: tuple) -> bytes:
     picture = picture.crop((round(left), round(top), round(right), round(bottom)))
     picture.thumbnail((CARD[0], CARD[0]))
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=62, method=6)
+    picture.save(file, "WEBP", quality=50, method=6)
     return file.getvalue()
 
 
