@@ -70,7 +70,8 @@ help:
 	@sed -n '1,5s/^# //p' Makefile
 	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
 	@echo "  make docs       build the site (Quarto, or smalldocs)     make docs-preview  build it and serve it"
-	@echo "  make readme     write README.md from nbs/index.ipynb      make clean  remove .venv and what was built"
+	@echo "  make readme     write README.md from nbs/index.ipynb      make setup  install, and nothing else"
+	@echo "  make clean      remove .venv and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \

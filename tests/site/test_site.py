@@ -939,19 +939,22 @@ def test_axe_finds_nothing(scheme, size, browser, address):
     assert found == []
 
 
-QUARTO_PAGE = """<!doctype html><html lang="en"><head><title>T</title><style>{theme}</style><style>
-p code:not(.sourceCode), li code:not(.sourceCode), td code:not(.sourceCode) {{
-  background-color: #f8f9fa; padding: .2em
-}}
+QUARTO_PAGE = """<!doctype html>
+<html lang="en"><head><title>T</title><style>{theme}</style><style>
+p code:not(.sourceCode), li code:not(.sourceCode), td code:not(.sourceCode) {{ background-color: #f8f9fa }}
 .quarto-page-breadcrumbs .breadcrumb-item, .quarto-page-breadcrumbs .breadcrumb-item a {{ color: #595f64 }}
 details > summary {{ color: #6c757d }}
 .aa-SubmitIcon {{ color: #30363b }}
-</style><style>{own}</style></head><body class="quarto-dark"><nav id="quarto-sidebar" aria-label="All pages"><div
-id="quarto-search"><button class="aa-SubmitButton" title="Search"><svg class="aa-SubmitIcon" width="20" height="20">
-<path d="M0 0h9v9z"></path></svg></button></div></nav><main><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb">
-<ol class="breadcrumb"><li class="breadcrumb-item"><a href="a">Lessons</a></li><li class="breadcrumb-item"><a href="b">3</a>
-</li></ol></nav><h1>T</h1><p>A <code>chip</code> and <a href="c"><code>a_link</code></a>.</p><ul><li><code>d</code></li>
-</ul><details open><summary>Imports</summary><p>e</p></details></main></body></html>"""
+</style><style>{own}</style></head>
+<body class="quarto-dark">
+<nav id="quarto-sidebar" aria-label="All pages"><div id="quarto-search"><button class="aa-SubmitButton" title="Search">
+<svg class="aa-SubmitIcon" width="20" height="20"><path d="M0 0h9v9z"></path></svg></button></div></nav>
+<main><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb"><ol class="breadcrumb">
+<li class="breadcrumb-item"><a href="a">Lessons</a></li><li class="breadcrumb-item"><a href="b">The loop</a></li></ol>
+</nav>
+<h1>T</h1><p>A <code>chip</code> and <a href="c"><code>a_link</code></a>.</p><ul><li><code>some.name</code></li></ul>
+<details open><summary>Imports</summary><p>e</p></details></main></body></html>
+"""
 
 
 def test_our_colours_win_over_those_of_quarto_s_dark_theme(browser, tmp_path):
