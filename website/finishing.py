@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import shutil
 import subprocess
 from datetime import datetime, timezone
 from functools import cache
@@ -174,6 +175,7 @@ def not_here_page() -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
+<link rel="icon" href="{top}website/favicon.svg">
 <title>This page is not here – {html.escape(title)}</title>
 <style>
 :root {{ color-scheme: light dark }}
@@ -200,10 +202,10 @@ def news() -> list[str]:
 
 def changed() -> str:
     """When CHANGELOG.md last changed, as feeds write a time."""
-    asked = subprocess.run(["git", "log", "-1", "--format=%cI", "--", "CHANGELOG.md"], cwd=ROOT, capture_output=True,
-                           text=True)
+    command = ["git", "log", "-1", "--format=%cI", "--", "CHANGELOG.md"]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout if shutil.which("git") else ""
     seconds = (ROOT / "CHANGELOG.md").stat().st_mtime
-    return asked.stdout.strip() or datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+    return asked.strip() or datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def feed(most: int = 20) -> str:

@@ -74,8 +74,8 @@ def question() -> str:
             f'<img src="images/{cell_file(letter)}" width="300" height="300" '
             f'alt="{html.escape(alt_text(letter, cell))}"><span>{letter}</span></summary>'
             f"<p><strong>{verdict}</strong> {html.escape(cell['says'])}</p></details>")
-    return (f'<div class="which" role="group" aria-label="{WHICH}"><p class="which-question">{WHICH} <small>Click on it.</small>'
-            f'</p><div class="which-cells">{"".join(cells)}</div></div>')
+    return (f'<div class="which" role="group" aria-label="{WHICH}"><p class="which-question">{WHICH} '
+            f'<small>Click on it.</small></p><div class="which-cells">{"".join(cells)}</div></div>')
 
 
 def question_markdown() -> str:
