@@ -1,7 +1,7 @@
 """What the home page shows beside its text: a question with photographs, cards for the lessons, what is different.
 
-The page shows HTML with pictures; README.md, which is made from the same notebook, the same words as Markdown. Pictures
-are parts of the lessons' own saved figures, so that they cannot become stale.
+The notebook and README.md, which is made from it, show Markdown; the page shows the same words as HTML with pictures,
+which are parts of the lessons' own saved figures, so that they cannot become stale.
 """
 
 import base64
@@ -79,9 +79,9 @@ def question() -> str:
 
 
 def question_markdown() -> str:
-    """The question for README.md, which shows neither boxes nor colours."""
+    """The question as Markdown, for places that show neither boxes nor colours."""
     cells = home()["cell"]
-    pictures = "\n".join(f'<img src="nbs/images/{cell_file(letter)}" width="23%" '
+    pictures = "\n".join(f'<img src="images/{cell_file(letter)}" width="23%" '
                          f'alt="{html.escape(alt_text(letter, cell))}">'
                          for letter, cell in zip("ABCD", cells, strict=True))
     letter, cell = next(pair for pair in zip("ABCD", cells, strict=True) if pair[1]["cracked"])
@@ -166,7 +166,7 @@ def differences() -> str:
 
 
 def differences_markdown() -> str:
-    """The same for README.md, without what is asked about a picture."""
+    """The same as Markdown, without what is asked about a picture."""
     return "\n".join(f"- **{one['title']}.** {one['says']}" for one in home()["different"])
 
 
@@ -174,3 +174,7 @@ def begin_button() -> str:
     """The one button."""
     first = next(iter(find_lessons(ROOT / "nbs").values()))
     return f'<p><a class="begin-button" href="{first.stem}.html">Begin: your first classifier, in ten minutes</a></p>'
+
+
+PAGE = {"question_markdown()": lambda: question() + begin_button(), "lessons_table()": lesson_cards,
+        "differences_markdown()": differences}  # what the page shows in place of Markdown

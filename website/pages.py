@@ -20,7 +20,7 @@ from pathlib import Path
 import nbdev.processors
 import yaml
 from fastcore.nbio import mk_cell, nb2dict, read_nb
-from home import write_pictures
+from home import PAGE, write_pictures
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import NBProcessor, Processor
@@ -568,6 +568,15 @@ class exec_fresh(exec_show_docs):
         """No widget is shown on a static page."""
 
 
+class home_pictures(Processor):
+    """On the home page: cards and a question that answers, in place of the tables and lists of its notebook."""
+
+    def cell(self, cell) -> None:
+        if self.nb.path_ == NBS / "index.ipynb" and cell.cell_type == "code":
+            made = [make() for call, make in PAGE.items() if f"Markdown({call})" in cell.source]
+            cell.outputs = [mk_output(text, "text/html") for text in made]
+
+
 class fresh_cost(Processor):
     """The sentence on a lesson's time and hardware comes from the recorded run of today, not from a saved output."""
 
@@ -579,11 +588,11 @@ class fresh_cost(Processor):
             cell.outputs = [mk_output(lesson_cost(match[1]))]
 
 
-def mk_output(text: str):
-    """A saved output that is Markdown."""
+def mk_output(text: str, kind: str = "text/markdown"):
+    """A saved output that is Markdown, or of another kind."""
     from fastcore.xtras import dict2obj
 
-    return dict2obj({"data": {"text/markdown": text}, "metadata": {}, "output_type": "display_data"})
+    return dict2obj({"data": {kind: text}, "metadata": {}, "output_type": "display_data"})
 
 
 def joined(value) -> str:
@@ -722,8 +731,8 @@ class glossary_language(Processor):
             cell.source = re.sub(r"^([\u3400-\u9fff（）]+)\.", r'[\1]{lang="zh-Hans"}.', cell.source, flags=re.M)
 
 
-COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_default_exp,
-          hide_readme_only, clean_magics, hide_, strip_hidden_metadata]
+COMMON = [populate_language, exec_fresh, home_pictures, strip_ansi, hide_line, filter_stream_, rm_header_dash,
+          hide_default_exp, hide_readme_only, clean_magics, hide_, strip_hidden_metadata]
 
 
 def processors(path: Path) -> list:

@@ -1,7 +1,7 @@
 """README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, its picture, and those of the question.
 
-A text cell that begins with ONLY is not on the home page, and what the page shows as HTML stands here as Markdown. A
-test says when the two differ.
+A text cell that begins with ONLY is not on the home page; what a cell makes here, the page shows with pictures. A test
+says when the two differ.
 """
 
 import base64
@@ -32,29 +32,28 @@ def readme() -> str:
     from home import differences_markdown, question_markdown
     from page_tables import lessons_table
 
-    made = {"question()": question_markdown, "lesson_cards()": lambda: lessons_table(ROOT / "nbs"),
-            "differences()": differences_markdown}
+    made = {"question_markdown()": question_markdown, "lessons_table()": lambda: lessons_table(ROOT / "nbs"),
+            "differences_markdown()": differences_markdown}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(text.removeprefix(ONLY).strip())
-        elif found := [make().strip() for name, make in made.items() if name in text.partition("HTML(")[2]]:
+        elif found := [make().strip() for name, make in made.items() if f"Markdown({name})" in text]:
             parts += found
         else:
             raise ValueError(f"The README does not know what to do with this cell of index.ipynb:\n{text}")
-    return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.(?:ipynb|jpg))", "](nbs/", "\n\n".join(parts)) + "\n"
+    return NOTE + "\n\n" + re.sub(r'(\]\(|src=")(?=[\w/]+\.(?:ipynb|jpg))', r"\1nbs/", "\n\n".join(parts)) + "\n"
 
 
 if __name__ == "__main__":
     from home import IMAGES, cell_photographs
 
-    files = {PICTURE: first_picture()} | {IMAGES / name: data for name, data in cell_photographs().items()}
     target = ROOT / "README.md"
     if "--check" in sys.argv:
-        sys.exit(target.read_text(encoding="utf-8") != readme()
-                 or any(not path.is_file() or path.read_bytes() != data for path, data in files.items()))
-    for path, data in files.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        sys.exit(target.read_text(encoding="utf-8") != readme() or PICTURE.read_bytes() != first_picture())
+    IMAGES.mkdir(exist_ok=True)
+    PICTURE.write_bytes(first_picture())
+    for name, data in cell_photographs().items():
+        (IMAGES / name).write_bytes(data)
     target.write_text(readme(), encoding="utf-8")

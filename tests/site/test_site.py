@@ -713,11 +713,16 @@ def test_the_home_page_has_one_title_a_question_cards_and_one_button(site, pages
 
 
 def test_the_photographs_of_the_question_are_what_experts_say():
+    import io
+
+    import numpy as np
     from home import IMAGES, cell_photographs, home
+    from PIL import Image
     from readme import readme
 
     for name, data in cell_photographs().items():
-        assert (IMAGES / name).read_bytes() == data and f"nbs/images/{name}" in readme(), "run: make readme"
+        made, kept = (np.asarray(Image.open(file)).astype(float) for file in (io.BytesIO(data), IMAGES / name))
+        assert np.abs(made - kept).mean() < 2 and f"nbs/images/{name}" in readme(), "run: make readme"
     assert [cell["cracked"] for cell in home()["cell"]].count(True) == 1
     home()["cell"][0]["cracked"] = True
     try:
