@@ -1,0 +1,204 @@
+"""Pages that answer back without a kernel: in a browser, and what they are made of."""
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+from served import DESK, PHONE, TOO_WIDE, open_page
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSONS = sorted(path.stem for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb") if path.name[:2] != "00")
+CAN_BUILD = bool(shutil.which("quarto")) or importlib.util.find_spec("smalldocs") is not None
+sys.path.insert(0, str(ROOT / "website"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900),  # on a busy machine
+              pytest.mark.skipif(not CAN_BUILD, reason="The site needs Quarto, or smalldocs, which needs Python 3.11.")]
+DAY = 86_400_000
+
+
+def watched(browser, address, told, **options):
+    """A page whose errors and whose questions to other hosts are added to `told`."""
+    page = open_page(browser, **{"viewport": DESK, **options})
+    page.on("console", lambda message: message.type == "error" and told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:"))
+            else told.append(f"asked {request.url}"))
+    return page
+
+
+def kept(page, id):
+    return page.evaluate("id => (JSON.parse(localStorage.getItem('course-answers')) || {})[id]", id)
+
+
+def plain(html):
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", html)).split())
+
+
+# ---- Quizzes and labs
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_page_holds_the_notebook_s_quiz_and_lab_and_can_be_read_without_a_script(lesson, site):
+    from course_lib.teach import quiz
+    from course_lib.teach.practice import load_labs
+
+    number, text = lesson[:2], (site / f"{lesson}.html").read_text(encoding="utf-8")
+    [lab] = load_labs(number)
+    asked = [(q.text, q.choices, q.right) for q in quiz(number).questions]
+    asked.append(("Which of these is the cause?", [(c.text, c.why) for c in lab.causes],
+                  [c.right for c in lab.causes].index(True)))
+    found = {id: (int(right), plain(words), [plain(li) for li in re.findall("<li>(.*?)</li>", choices, re.S)],
+                  [plain(li) for li in re.findall("<li>(.*?)</li>", answers, re.S)])
+             for id, right, words, choices, answers in re.findall(
+                 r"<div class='question' id='([\w-]+)' data-right='(\d)'><p>(.*?)</p>"
+                 r"<ol type='a' class='choices'>(.*?)</ol><details><summary>Answers</summary>"
+                 r"<ol type='a' class='answers'>(.*?)</ol></details></div>", text, re.S)}
+    names = [f"quiz-{number}-{k}" for k in range(1, 6)] + [f"lab-{number}"]
+    assert sorted(found) == sorted(names)
+    for k, (name, (words, choices, right)) in enumerate(zip(names, asked, strict=True), start=1):
+        code = lambda line: " ".join(re.sub(r"`([^`]+)`", r"\1", line).split())
+        before = f"{k}. " if name.startswith("quiz") else ""
+        assert found[name] == (right, before + code(words), [code(choice) for choice, _ in choices],
+                               [("Right. " if j == right else "No. ") + code(says)
+                                for j, (_, says) in enumerate(choices)])
+
+
+def test_without_a_script_the_answers_unfold(browser, address):
+    page = open_page(browser, viewport=DESK, java_script_enabled=False)
+    page.goto(address + "04_lr_finder.html#quiz-04-2")
+    one = page.locator("#quiz-04-2")
+    assert one.locator("button").count() == 0 and one.locator(".choices li").count() >= 3
+    assert not one.locator(".answers").is_visible()
+    one.locator("summary").click()
+    assert one.locator(".answers").is_visible() and "Right." in one.inner_text()
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_choice_is_answered_with_the_keyboard_and_survives_a_reload(size, browser, address):
+    from course_lib.teach import quiz
+
+    told = []
+    page = watched(browser, address, told, viewport=size)
+    page.goto(address + "04_lr_finder.html#quiz-04-3")
+    question, one = quiz("04").questions[2], page.locator("#quiz-04-3")
+    in_view = "([one, high]) => { const y = one.getBoundingClientRect().y; return y >= 0 && y < high; }"
+    page.wait_for_function(in_view, arg=[one.element_handle(), size["height"]])  # the link leads to the question
+    wrong = (question.right + 1) % len(question.choices)
+    buttons = one.locator(".choices button")
+    buttons.nth(wrong).focus()
+    page.keyboard.press("Enter")
+    said = one.get_by_role("status")
+    assert said.inner_text() == f"No. {question.choices[wrong][1].replace('`', '')}"
+    assert buttons.nth(wrong).get_attribute("aria-pressed") == "true"
+    for _ in range((question.right - wrong) % len(question.choices)) if question.right > wrong else ():
+        page.keyboard.press("Tab")
+    for _ in range(wrong - question.right if question.right < wrong else 0):
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    assert said.inner_text() == f"Right. {question.choices[question.right][1].replace('`', '')}"
+    assert [one.get_attribute("aria-pressed") for one in buttons.all()].count("true") == 1
+    page.reload()
+    assert said.inner_text().startswith("Right. ")
+    assert page.locator(".quiz-count").inner_text().startswith("1 of 5 answered, 1 right.")
+    assert page.evaluate(TOO_WIDE) == []
+    page.get_by_role("button", name="Start again").click()
+    assert said.inner_text() == "" and page.locator(".quiz-count").inner_text().startswith("0 of 5 answered")
+    page.reload()
+    assert said.inner_text() == ""
+    page.context.close()
+    assert told == []
+
+
+def test_a_lab_says_what_the_curves_show(browser, address):
+    from course_lib.teach.practice import load_labs
+
+    told, [lab] = [], load_labs("05")
+    page = watched(browser, address, told)
+    page.goto(address + "05_transfer_learning.html")
+    for k, cause in enumerate(lab.causes):
+        page.locator("#lab-05 .choices button").nth(k).click()
+        assert page.locator("#lab-05 .said").inner_text() == (
+            f"{'Right.' if cause.right else 'No.'} {cause.why.replace('`', '')}")
+    page.context.close()
+    assert told == []
+
+
+# ---- Questions that come back
+
+def test_questions_come_back_after_a_day_or_a_week_and_the_home_page_says_so(browser, address):
+    from course_lib.teach import quiz
+
+    told, right = [], [question.right for question in quiz("02").questions]
+    page = watched(browser, address, told)
+    page.goto(address + "index.html")
+    assert not page.locator(".course-due").is_visible()
+    page.goto(address + "02_model.html")
+    page.locator("#quiz-02-1 .choices button").nth(right[0]).click()  # right: a week
+    page.locator("#quiz-02-2 .choices button").nth((right[1] + 1) % 3).click()  # wrong, then right: a day
+    page.locator("#quiz-02-2 .choices button").nth(right[1]).click()
+    now = page.evaluate("Date.now()")
+    assert kept(page, "quiz-02-1")["due"] == pytest.approx(now + 7 * DAY, abs=60_000)
+    assert kept(page, "quiz-02-2")["due"] == pytest.approx(now + DAY, abs=60_000)
+    page.goto(address + "pages/review.html")
+    assert page.locator(".question:visible").count() == 0
+    assert "Nothing is due today" in page.locator(".review-says").inner_text()
+    page.clock.set_fixed_time((now + 8 * DAY) / 1000)
+    page.reload()
+    assert [one.get_attribute("id") for one in page.locator(".question:visible").all()] == ["quiz-02-1", "quiz-02-2"]
+    assert "2 questions to answer again today" in page.locator(".review-says").inner_text()
+    assert page.locator("#quiz-02-1 .said").inner_text() == ""  # nothing is given away
+    page.goto(address + "index.html")
+    assert page.locator(".course-due").inner_text().startswith("2 questions of earlier lessons are due")
+    page.locator(".course-due a").click()
+    page.locator("#quiz-02-1 .choices button").nth(right[0]).click()
+    page.locator("#quiz-02-2 .choices button").nth((right[1] + 1) % 3).click()
+    assert page.locator(".review-says").inner_text().startswith("All answered for today")
+    assert kept(page, "quiz-02-1")["due"] == now + 8 * DAY + 21 * DAY
+    assert kept(page, "quiz-02-2")["due"] == now + 8 * DAY + DAY
+    page.get_by_role("button", name="Show all questions").click()
+    assert page.locator(".question:visible").count() == 50
+    page.context.close()
+    assert told == []
+
+
+def test_all_questions_can_be_read_on_one_page_without_a_script(browser, address):
+    page = open_page(browser, viewport=PHONE, java_script_enabled=False)
+    page.goto(address + "pages/review.html")
+    assert page.locator(".question:visible").count() == 50 and page.locator("button:visible").count() == page.locator(
+        "header button:visible, nav button:visible").count()
+    page.context.close()
+
+
+# ---- For every reader
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_axe_finds_nothing_where_a_page_answers(size, scheme, browser, address):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+    page, found = open_page(browser, viewport=size, color_scheme=scheme), []
+    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1"):
+        page.goto(address + name)
+        for k in range(2):  # a right answer and a wrong one, in their colours
+            page.locator(".quiz .question").nth(k).locator(".choices button").nth(0).click()
+        page.wait_for_timeout(100)
+        for problem in axe.Axe().run(page, ".quiz").response["violations"]:
+            if problem["impact"] in ("moderate", "serious", "critical"):
+                found.append((name, problem["id"], [node["html"][:120] for node in problem["nodes"][:3]]))
+    page.context.close()
+    assert found == []
+
+
+def test_pages_for_quarto_hold_what_answers_as_raw_html_and_no_widget(tmp_path):
+    """Quarto prefers a widget to its HTML, and loads scripts of other hosts for outputs of text/html."""
+    import pages as making
+
+    making.process(ROOT / "nbs" / "04_lr_finder.ipynb", tmp_path / "04.ipynb")
+    cells = json.loads((tmp_path / "04.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
+    answers = [data for data in outputs if "class='question'" in "".join(data.get("text/markdown", ""))]
+    assert len(answers) == 2 and all(data.keys() == {"text/markdown"} for data in answers)
+    assert all("".join(data["text/markdown"]).startswith("```{=html}\n<div class='quiz'") for data in answers)
