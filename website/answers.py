@@ -103,9 +103,17 @@ def review_page() -> str:
     return raw("".join(parts) + assets("../", "answers.js"))
 
 
+# ---- Scripts
+
+def bundle(*names: str, data: str = "") -> str:
+    """Scripts of `website/static/` one after the other, after their data, as one that leaves no name behind."""
+    parts = [(STATIC / name).read_text(encoding="utf-8") for name in names]
+    return "\n".join(["(() => {", '"use strict";', *([f"const DATA = {data};"] if data else []), *parts, "})();\n"])
+
+
 def stage_static(folder: Path) -> None:
-    """Put the scripts and the stylesheet where the staged pages look for them."""
+    """Put the stylesheet and the script of the quizzes where the staged pages look for them."""
     target = folder / "website" / "static"
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(STATIC.iterdir()):
-        (target / path.name).write_bytes(path.read_bytes())
+    for name in ("answers.css", "answers.js"):
+        (target / name).write_bytes((STATIC / name).read_bytes())

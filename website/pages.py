@@ -20,6 +20,7 @@ from pathlib import Path
 import nbdev.processors
 import yaml
 from answers import answer_back, due_box, stage_static
+from explorers import explore, stage_scripts
 from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
@@ -681,8 +682,8 @@ COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, 
 def processors(path: Path) -> list:
     """nbdev's processors and the site's, in order, for one notebook."""
     if LESSON.fullmatch(path.name):
-        return [*COMMON[:1], fresh_cost, answer_back, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms,
-                lesson_top, finish]
+        return [*COMMON[:1], fresh_cost, answer_back, say_widgets, explore, say_reference, *COMMON[1:], alt_texts,
+                Front, terms, lesson_top, finish]
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
     home = [due_box] if path.name == "index.ipynb" else []
@@ -837,4 +838,5 @@ def stage(folder: Path) -> None:
     for name in ("styles.css", "favicon.svg"):
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
     stage_static(folder)
+    stage_scripts(folder)
     stage_config(folder)

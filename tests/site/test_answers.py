@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 import shutil
 import sys
@@ -180,12 +181,12 @@ def test_all_questions_can_be_read_on_one_page_without_a_script(browser, address
 def test_axe_finds_nothing_where_a_page_answers(size, scheme, browser, address):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     page, found = open_page(browser, viewport=size, color_scheme=scheme), []
-    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1"):
+    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1", "pages/explorers.html"):
         page.goto(address + name)
-        for k in range(2):  # a right answer and a wrong one, in their colours
+        for k in range(2 if "explorers" not in name else 0):  # a right answer and a wrong one, in their colours
             page.locator(".quiz .question").nth(k).locator(".choices button").nth(0).click()
         page.wait_for_timeout(100)
-        for problem in axe.Axe().run(page, ".quiz").response["violations"]:
+        for problem in axe.Axe().run(page, ".explorer" if "explorers" in name else ".quiz").response["violations"]:
             if problem["impact"] in ("moderate", "serious", "critical"):
                 found.append((name, problem["id"], [node["html"][:120] for node in problem["nodes"][:3]]))
     page.context.close()
@@ -202,3 +203,142 @@ def test_pages_for_quarto_hold_what_answers_as_raw_html_and_no_widget(tmp_path):
     answers = [data for data in outputs if "class='question'" in "".join(data.get("text/markdown", ""))]
     assert len(answers) == 2 and all(data.keys() == {"text/markdown"} for data in answers)
     assert all("".join(data["text/markdown"]).startswith("```{=html}\n<div class='quiz'") for data in answers)
+
+
+# ---- Explorers
+
+def recorded(name):
+    return json.loads((ROOT / "website" / "recorded" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def explorer(page, name):
+    return page.locator(f"[data-explorer={name}]")
+
+
+def move(slider, value):
+    slider.evaluate("(one, to) => { one.value = to; one.dispatchEvent(new Event('input', { bubbles: true })); }", value)
+
+
+def test_explorers_are_small_scripts_that_stand_in_their_lessons(site, tmp_path):
+    import explorers as making
+
+    for name, (_, number, _) in making.EXPLORERS.items():
+        script = site / "website" / "static" / f"explore-{name}.js"
+        assert script.stat().st_size < 150_000
+        assert not re.search(r"\b(import|fetch|XMLHttpRequest)\b|https?://(?!www\.w3\.org/2000/svg)", script.read_text(
+            encoding="utf-8")), name
+        [lesson] = site.glob(f"{number}_*.html")
+        for page, up in ((lesson, ""), (site / "pages" / "explorers.html", "../")):
+            text = page.read_text(encoding="utf-8")
+            assert text.count(f'data-explorer="{name}"') == 1
+            assert f'<script src="{up}website/static/explore-{name}.js" defer></script>' in text
+    config = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    assert "website/static/**" in config  # Quarto copies what no link of a page leads to only if it is told to
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_rate_moves_and_the_nearest_training_is_shown(size, browser, address):
+    told, data = [], recorded("lr")
+    page = watched(browser, address, told, viewport=size)
+    for place in ("04_lr_finder.html", "pages/explorers.html"):
+        page.goto(address + place)
+        box = explorer(page, "lr")
+        slider = box.locator("input[type=range]")
+        for exponent in (-6.0, -3.0, 0.0):
+            move(slider, exponent)
+            nearest = min(data["runs"], key=lambda run: abs(math.log(run["lr"]) - exponent * math.log(10)))
+            assert box.get_by_role("status").nth(1).inner_text() == nearest["title"].replace("\n", ": ")
+        before = box.locator("svg").first.inner_html()
+        slider.focus()
+        page.keyboard.press("ArrowLeft")
+        assert box.locator("svg").first.inner_html() != before  # with the keyboard, too
+        assert slider.get_attribute("aria-valuetext") == box.locator("output").inner_text() == "9.5e-01"
+        assert page.evaluate(TOO_WIDE) == []
+    page.goto(address + "04_lr_finder.html")
+    cell = page.locator(".cell", has=explorer(page, "lr"))
+    assert cell.locator("img").count() == 1 and not cell.locator("img").is_visible()  # one of the two is enough
+    callout = page.locator(".callout", has_text="A slider over")
+    assert "On this page you move over what was recorded" in callout.inner_text()
+    page.context.close()
+    assert told == []
+
+
+def test_the_recorded_rates_are_those_of_the_widget():
+    """The same numbers and words: a run of the recorded ones, read by what the notebook's widget uses."""
+    from course_lib.lr_finder.explorer import LRRun, _run_title, lr_explorer_data
+    from course_lib.lr_finder.finder import LRSweep
+
+    data = recorded("lr")
+    assert len(data["runs"]) == 15 and all(run["curve"][-1][0] == 240 for run in data["runs"])
+    run = LRRun(1e-3, tuple(1 / (i + 1) for i in range(240)), {"valid_loss": 0.25, "train_loss": 1.0, "seconds": 2.0})
+    made = lr_explorer_data(LRSweep(tuple(data["lrs"]), tuple(data["losses"]), tuple(data["smoothed"]), 100), [run])
+    assert made["runs"][0]["title"] == _run_title(run) == "trained at 1.0e-03\nvalid loss 0.25"
+    assert made["runs"][0].keys() == data["runs"][0].keys() and made.keys() == data.keys()
+    assert data["lrs"][0] < data["lr"] < data["lrs"][-1] and made["lrs"] == data["lrs"]
+
+
+def test_the_cheapest_threshold_is_that_of_the_lesson_and_the_figures_add_up(browser, address):
+    import torch
+
+    from course_lib.interpret import best_threshold
+
+    told, data = [], recorded("costs")
+    risk, ill = torch.tensor(data["risk"], dtype=torch.float64), torch.tensor(data["defective"]).bool()
+    page = watched(browser, address, told)
+    page.goto(address + "06_interpretation.html")
+    box = explorer(page, "costs")
+    miss, threshold = box.locator("input[type=range]").all()
+    for price in (1, 10, 30):
+        move(miss, price)
+        box.get_by_role("button").click()
+        alarm = risk >= best_threshold(risk, ill, miss=price)
+        misses, false_alarms = int((~alarm & ill).sum()), int((alarm & ~ill).sum())
+        cells = [int(text) for text in box.locator("td").all_inner_texts()]
+        assert cells == [int(ill.sum()) - misses, misses, false_alarms, int((~alarm & ~ill).sum())]
+        cost = 100 * (price * misses + false_alarms) / len(risk)
+        said = box.locator(".ex-said").inner_text()
+        assert f"cost {cost:.0f} per 100 cells" in said and f"on these images: {cost:.0f}, from" in said
+    move(threshold, 0.5)
+    recall = 100 * (ill & (risk >= 0.5)).sum() / ill.sum()
+    assert f"recall {recall:.0f} %" in box.locator(".ex-said").inner_text()
+    page.context.close()
+    assert told == []
+
+
+def test_tricks_and_strengths_change_the_picture_and_the_targets(browser, address):
+    from course_lib.tricks.named import BATCH_TRICKS
+
+    told, data = [], recorded("tricks")
+    assert list(data["tricks"]) == list(BATCH_TRICKS)
+    page = watched(browser, address, told)
+    page.goto(address + "10_tricks.html")
+    box = explorer(page, "tricks")
+    for name, trick in data["tricks"].items():
+        box.locator("select").select_option(name)
+        for k, step in enumerate(trick["steps"]):
+            move(box.locator("input[type=range]"), k)
+            assert box.locator("img").nth(1).get_attribute("src") == step["picture"]
+            assert box.locator("figcaption").nth(1).locator("span").all_text_contents() == step["targets"]
+    assert box.locator("img").evaluate_all("all => all.every(one => one.naturalWidth > 200)")
+    page.context.close()
+    assert told == []
+
+
+def test_each_layer_has_its_map(browser, address):
+    told, data = [], recorded("cam")
+    page = watched(browser, address, told)
+    page.goto(address + "06_interpretation.html")
+    box, seen = explorer(page, "cam"), set()
+    layer = box.locator("input[type=range]").first
+    for k, size in enumerate(data["layers"]):
+        move(layer, k)
+        page.wait_for_function("([one, words]) => one.textContent.includes(words)", arg=[
+            box.locator(".ex-said").element_handle(), f"{size['rows']} × {size['columns']} places"])
+        seen.add(box.locator("canvas").evaluate("one => one.toDataURL()"))
+    assert len(seen) == len(data["layers"]) == 5
+    box.locator("select").select_option(index=2)
+    page.wait_for_function("one => one.textContent.startsWith('Is ')", arg=box.locator(".ex-said").element_handle())
+    said = box.locator(".ex-said").inner_text()
+    assert data["pictures"][2]["is"] != data["pictures"][2]["said"] and data["pictures"][2]["said"] in said
+    page.context.close()
+    assert told == []
