@@ -38,6 +38,7 @@ from nbdev.processors import (
     strip_hidden_metadata,
 )
 from nbdev.showdoc import BasicMarkdownRenderer
+from tryit import stage_network
 
 try:
     import tomllib
@@ -839,4 +840,5 @@ def stage(folder: Path) -> None:
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
     stage_static(folder)
     stage_scripts(folder)
+    stage_network(folder)
     stage_config(folder)

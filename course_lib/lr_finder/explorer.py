@@ -139,7 +139,7 @@ def explore_lrs(sweep: LRSweep, runs: Sequence[LRRun], lr: float | None = None, 
     explorer = _make_explorer(sweep, runs, lr)
     show_explorer(explorer, explorer.children[1].value, "an explorer of learning rates")
 
-# %% ../../nbs/library/lr_finder/explorer.ipynb #b0119023
+# %% ../../nbs/library/lr_finder/explorer.ipynb #c97d73e0
 def lr_explorer_data(sweep: LRSweep, runs: Sequence[LRRun], lr: float | None = None, points: int = 80) -> dict:
     """What `explore_lrs` shows, as numbers and words for JSON: of each curve at most `points`, at equal distances."""
     def thin(values: Sequence[float]) -> list[list[float]]:

@@ -112,7 +112,7 @@ def explore_tricks(x: torch.Tensor, y: torch.Tensor, classes: Sequence[str], *, 
     else:
         show_png(_draw_trick(trick, None, 0, x, y, classes, mean, std))
 
-# %% ../../nbs/library/tricks/playground.ipynb #c6ba539f
+# %% ../../nbs/library/tricks/playground.ipynb #95c0511e
 def _strip(x: torch.Tensor, mean: Sequence[float], std: Sequence[float], size: int, quality: int) -> str:
     """Images (N, 3, h, w) side by side, each `size` pixels high, as the address of a WebP picture."""
     import base64

@@ -181,12 +181,13 @@ def test_all_questions_can_be_read_on_one_page_without_a_script(browser, address
 def test_axe_finds_nothing_where_a_page_answers(size, scheme, browser, address):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     page, found = open_page(browser, viewport=size, color_scheme=scheme), []
-    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1", "pages/explorers.html"):
+    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1", "pages/explorers.html", "pages/try.html"):
         page.goto(address + name)
-        for k in range(2 if "explorers" not in name else 0):  # a right answer and a wrong one, in their colours
+        where = {"pages/explorers.html": ".explorer", "pages/try.html": ".try"}.get(name, ".quiz")
+        for k in range(2 if where == ".quiz" else 0):  # a right answer and a wrong one, in their colours
             page.locator(".quiz .question").nth(k).locator(".choices button").nth(0).click()
         page.wait_for_timeout(100)
-        for problem in axe.Axe().run(page, ".explorer" if "explorers" in name else ".quiz").response["violations"]:
+        for problem in axe.Axe().run(page, where).response["violations"]:
             if problem["impact"] in ("moderate", "serious", "critical"):
                 found.append((name, problem["id"], [node["html"][:120] for node in problem["nodes"][:3]]))
     page.context.close()
@@ -342,3 +343,183 @@ def test_each_layer_has_its_map(browser, address):
     assert data["pictures"][2]["is"] != data["pictures"][2]["said"] and data["pictures"][2]["said"] in said
     page.context.close()
     assert told == []
+
+
+# ---- A photograph is named, and a head trained
+
+def pytorch_probabilities(picture):
+    """What the course's network says in PyTorch of a square picture, PIL or uint8 (h, w, 3)."""
+    import numpy as np
+    import timm
+    import torch
+
+    from course_lib.models.sources import lite_weights, load_in_order
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    load_in_order(network, lite_weights("efficientnet_lite0"))
+    x = torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        return network(x).softmax(1)[0]
+
+
+def canvas_of(page, place):
+    """The pixels that the network was given."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    address = page.locator(place).first.evaluate("one => one.toDataURL('image/png')")
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+
+
+def wait_for(page, place, words, seconds=180):
+    page.wait_for_function("([one, words]) => one.textContent.includes(words)", timeout=1000 * seconds,
+                           arg=[page.locator(place).element_handle(), words])
+
+
+NAMED, TRAINED = "[data-try=name] .try-said", "[data-try=train] .try-said >> nth=0"
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_photograph_is_named_as_pytorch_names_it_and_nothing_is_loaded_before(size, browser, address, tmp_path):
+    from sklearn.datasets import load_sample_image
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    told, asked = [], []
+    page = watched(browser, address, told, viewport=size)
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(address + "pages/try.html")
+    page.wait_for_timeout(300)
+    assert "try.js" in asked and "try-lite0.js" not in asked
+    page.get_by_role("button", name="Use an example").click()
+    wait_for(page, NAMED, "Most likely: bell cote")
+    assert asked.count("try-lite0.js") == 1
+    from PIL import Image
+
+    Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "flower.png")
+    page.locator("[data-try=name] input[type=file]").set_input_files(tmp_path / "flower.png")
+    wait_for(page, NAMED, "Most likely: daisy")
+    assert asked.count("try-lite0.js") == 1
+    expected = pytorch_probabilities(canvas_of(page, "[data-try=name] canvas"))
+    row = "[data-try=name] .try-bars li span:nth-of-type"
+    names, shown = (page.locator(f"{row}({k})").all_text_contents() for k in (1, 2))
+    assert len(names) == 5 and names[0] == _IMAGENET_CATEGORIES[int(expected.argmax())]
+    for name, words in zip(names, shown, strict=True):
+        assert float(words.split()[0]) / 100 == pytest.approx(
+            max(expected[k].item() for k, one in enumerate(_IMAGENET_CATEGORIES) if one == name), abs=0.05)
+    assert page.evaluate(TOO_WIDE) == []
+    (tmp_path / "notes.png").write_text("no picture", encoding="utf-8")
+    page.locator("[data-try=name] input[type=file]").set_input_files(tmp_path / "notes.png")
+    wait_for(page, NAMED, "notes.png is no picture that this browser can read")
+    page.context.close()
+    assert told == []
+
+
+def test_a_head_is_trained_on_the_features_and_asked_and_names_what_it_has_not_seen(browser, address, tmp_path):
+    from course_lib.data import get_items
+
+    told = []
+    page = watched(browser, address, told)
+    page.goto(address + "pages/try.html")
+    train = page.get_by_role("button", name="Train the head")
+    assert train.is_disabled() and "at least two photographs" in page.locator(TRAINED).inner_text()
+    page.get_by_role("button", name="Use twenty solar cells").click()
+    wait_for(page, TRAINED, "functional: 10, defective: 10.")
+    train.click()
+    wait_for(page, TRAINED, "rightly")
+    said = page.locator(TRAINED).inner_text()
+    first, last = map(float, re.search(r"fell from (\d\.\d+) to (\d\.\d+)", said).groups())
+    right = int(re.search(r"name (\d+) of 20", said)[1])
+    assert first == pytest.approx(math.log(2), abs=0.006) and last < 0.1  # it begins knowing nothing
+    assert right > 10 and "always the commonest class: 10 of 20" in said
+    assert "falls from 0.69" in page.locator("[data-try=train] svg").get_attribute("aria-label")
+    root = get_items("elpv", ROOT / "data", announce=False).root
+    listed = (ROOT / "course_lib" / "data" / "splits" / "elpv-valid.csv").read_text(encoding="utf-8").splitlines()
+    [unseen] = [line.split(",")[0] for line in listed if line.endswith(",mono defective")][:1]
+    page.locator("[data-try=train] > div input[type=file]").last.set_input_files(root / unseen)
+    wait_for(page, "[data-try=train] .try-said >> nth=1", "Most likely: ")
+    numbers = page.locator("[data-try=train] .try-number").all_text_contents()
+    assert sum(float(one.split()[0]) for one in numbers) == pytest.approx(100, abs=1.1)
+    page.context.close()
+    assert told == []
+
+
+def test_the_camera_gives_photographs_to_a_class_and_is_closed(browser, address):
+    """A camera that is a drawn canvas."""
+    told = []
+    page = watched(browser, address, told)
+    page.add_init_script("""
+        const drawn = Object.assign(document.createElement("canvas"), { width: 320, height: 240 });
+        setInterval(() => { const c = drawn.getContext("2d"); c.fillStyle = "teal"; c.fillRect(0, 0, 320, 240); }, 50);
+        navigator.mediaDevices.getUserMedia = async () => (window.stream = drawn.captureStream(20));
+    """)
+    page.goto(address + "pages/try.html")
+    box = page.locator("fieldset").first
+    box.get_by_label("Its name").fill("teal things")
+    box.get_by_role("button", name="Use the camera").click()
+    box.get_by_role("button", name="Take a photograph").click()
+    wait_for(page, TRAINED, "teal things: 1")
+    assert box.locator(".try-thumbs canvas").count() == 1
+    box.get_by_role("button", name="Close the camera").click()
+    assert page.evaluate("window.stream.getTracks().every(track => track.readyState === 'ended')")
+    page.context.close()
+    assert told == []
+
+
+def test_a_photograph_is_named_where_the_page_was_opened_as_a_file(site, browser):
+    page = open_page(browser, viewport=DESK)
+    page.goto((site / "pages" / "try.html").as_uri())
+    page.get_by_role("button", name="Use an example").click()
+    wait_for(page, NAMED, "Most likely: bell cote")
+    page.context.close()
+
+
+def test_the_network_for_the_browser_keeps_what_pytorch_says():
+    """Its weights as bytes, put back into the network: on photographs it says the same, and features hardly change."""
+    import numpy as np
+    import timm
+    import torch
+    from sklearn.datasets import load_sample_images
+    from tryit import packed_network
+
+    from course_lib.models.sources import lite_weights, load_in_order
+
+    layers, data = packed_network()
+    assert len(data) < 5_500_000 and len(layers) == 50
+    exact = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    load_in_order(exact, lite_weights("efficientnet_lite0"))
+    small = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    load_in_order(small, lite_weights("efficientnet_lite0"))
+    convolutions = [m for m in small.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+    norms, at = [m for m in small.modules() if isinstance(m, torch.nn.BatchNorm2d)], 0
+
+    def take(kind, count):
+        nonlocal at
+        values = np.frombuffer(data, kind, count, at).astype(np.float32)
+        at += count * np.dtype(kind).itemsize
+        return torch.from_numpy(values)
+
+    with torch.no_grad():
+        for layer, module in zip(layers, convolutions, strict=True):
+            outputs, count = layer["outputs"], module.weight.numel()
+            bias = take("<f4", outputs)
+            scale = torch.ones(outputs) if layer["exact"] else take("<f4", outputs)
+            weights = take("<f4" if layer["exact"] else "i1", count).view(outputs, -1) * scale[:, None]
+            module.weight.copy_(weights.view_as(module.weight))
+            if isinstance(module, torch.nn.Linear):
+                module.bias.copy_(bias)
+            else:  # what follows only adds the bias that was folded
+                norm = norms.pop(0)
+                for parameter, value in ((norm.running_mean, 0), (norm.running_var, 1 - norm.eps), (norm.weight, 1)):
+                    parameter.fill_(value)
+                norm.bias.copy_(bias)
+    assert at == len(data) and norms == []
+    crops = [image[r:r + 224, c:c + 224] for image in load_sample_images().images for r in (0, 90, 200)
+             for c in (0, 140, 280, 410)]
+    x = torch.tensor(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        features = [net.forward_features(x).mean((2, 3)) for net in (exact, small)]
+        names = [net(x).argmax(1) for net in (exact, small)]
+    assert torch.cosine_similarity(*features).min() > 0.995
+    assert (names[0] == names[1]).double().mean() > 0.9

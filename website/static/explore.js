@@ -56,6 +56,7 @@ function chart({ x, y, xlabel, ylabel, log = "", xticks, yticks, width = room, h
   };
   const px = place(x, log.includes("x"), left, width - right), py = place(y, log.includes("y"), height - bottom, top);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "ex-chart" });
+  svg.style.maxWidth = `${width + 60}px`;
   const frame = s("g", { class: "ex-axes" }), drawn = s("g");
   frame.append(s("path", { d: `M${left} ${top}V${height - bottom}H${width - right}` }));
   for (const [at, name] of xticks) frame.append(
