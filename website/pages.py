@@ -19,6 +19,8 @@ from pathlib import Path
 
 import nbdev.processors
 import yaml
+from answers import answer_back, due_box, stage_static
+from explorers import explore, stage_scripts
 from fastcore.nbio import mk_cell, nb2dict, read_nb
 from home import PAGE, write_pictures
 from nbdev.config import get_config
@@ -40,6 +42,7 @@ from nbdev.showdoc import BasicMarkdownRenderer
 from portable import named_fences, portable
 from readme import ONLY
 from reference import groups, readers_order
+from tryit import stage_network
 
 try:
     import tomllib
@@ -738,11 +741,12 @@ COMMON = [populate_language, exec_fresh, home_pictures, strip_ansi, hide_line, f
 def processors(path: Path) -> list:
     """nbdev's processors and the site's, in order, for one notebook."""
     if LESSON.fullmatch(path.name):
-        return [*COMMON[:1], fresh_cost, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms, lesson_top,
-                finish]
+        return [*COMMON[:1], fresh_cost, answer_back, say_widgets, explore, say_reference, *COMMON[1:], alt_texts,
+                Front, terms, lesson_top, finish]
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
-    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, Front, finish]
+    home = [due_box] if path.name == "index.ipynb" else []
+    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, *home, Front, finish]
 
 
 def process(path: Path, target: Path) -> None:
@@ -904,4 +908,7 @@ def stage(folder: Path, builder: str = "smalldocs") -> None:
     (folder / "website").mkdir()
     for name in ("styles.css", "favicon.svg"):
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
+    stage_static(folder)
+    stage_scripts(folder)
+    stage_network(folder)
     stage_config(folder, builder)
