@@ -674,7 +674,8 @@ def test_the_home_page_has_one_title_a_question_cards_and_one_button(site, pages
     for head in ("For teachers", "For your own photographs", "Sources"):
         assert head in pages["index.html"].text
     assert "README only" not in text and "On the command line" not in pages["index.html"].text
-    assert "fastai" in (site / "pages" / "peers.html").read_text(encoding="utf-8")
+    assert "times as good as" in pages["pages/peers.html"].text
+    assert "times as good as" not in pages["index.html"].text + (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_photographs_of_the_question_are_what_experts_say():
