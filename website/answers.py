@@ -75,12 +75,12 @@ class answer_back(Processor):
 
 
 class due_box(Processor):
-    """On the home page: a line that says how many questions of earlier lessons wait, once there are any."""
+    """On the home page, below its title: how many questions of earlier lessons wait, once there are any."""
 
     def begin(self) -> None:
         box = '<p class="course-due" hidden><a href="pages/review.html"></a></p>'
-        first = next(i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "markdown")
-        self.nb.cells.insert(first + 1, markdown_cell(raw(box + assets("", "answers.js"))))
+        title = next(i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "raw")
+        self.nb.cells.insert(title + 1, markdown_cell(raw(box + assets("", "answers.js"))))
 
 
 def review_page() -> str:

@@ -746,7 +746,7 @@ def processors(path: Path) -> list:
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
     home = [due_box] if path.name == "index.ipynb" else []
-    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, *home, Front, finish]
+    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, Front, *home, finish]
 
 
 def process(path: Path, target: Path) -> None:

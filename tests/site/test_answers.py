@@ -114,6 +114,20 @@ def test_a_choice_is_answered_with_the_keyboard_and_survives_a_reload(size, brow
     assert told == []
 
 
+@pytest.mark.parametrize("stored", ["5", "null", "not JSON", '{"quiz-04-1": {"chosen": 99}}'])
+def test_what_another_program_left_in_the_browser_does_no_harm(stored, browser, address):
+    told = []
+    page = watched(browser, address, told)
+    page.add_init_script(f"if (!localStorage.length) localStorage.setItem('course-answers', {json.dumps(stored)})")
+    page.goto(address + "04_lr_finder.html")
+    page.locator("#quiz-04-2 .choices button").nth(0).click()
+    assert page.locator("#quiz-04-2 .said").inner_text().split()[0] in ("Right.", "No.")
+    page.reload()
+    assert page.locator("#quiz-04-1 .said").inner_text() == ""
+    page.context.close()
+    assert told == []
+
+
 def test_a_lab_says_what_the_curves_show(browser, address):
     from course_lib.teach.practice import load_labs
 
@@ -154,6 +168,7 @@ def test_questions_come_back_after_a_day_or_a_week_and_the_home_page_says_so(bro
     assert page.locator("#quiz-02-1 .said").inner_text() == ""  # nothing is given away
     page.goto(address + "index.html")
     assert page.locator(".course-due").inner_text().startswith("2 questions of earlier lessons are due")
+    assert page.locator(".course-due").bounding_box()["y"] < 400  # near the title
     page.locator(".course-due a").click()
     page.locator("#quiz-02-1 .choices button").nth(right[0]).click()
     page.locator("#quiz-02-2 .choices button").nth((right[1] + 1) % 3).click()

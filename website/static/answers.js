@@ -6,7 +6,10 @@
   let memory = {};  // where the browser keeps nothing, for this visit
 
   function kept() {
-    try { return JSON.parse(localStorage.getItem(KEY)) || {}; } catch { return memory; }
+    try {
+      const found = JSON.parse(localStorage.getItem(KEY) || "{}");
+      return found && typeof found === "object" ? found : {};
+    } catch { return memory; }
   }
 
   function keep(all) {
@@ -49,6 +52,7 @@
     }
 
     show(chosen) {
+      chosen = this.answers[chosen] === undefined ? null : chosen;
       this.chosen = chosen;
       this.buttons.forEach((button, k) => {
         button.setAttribute("aria-pressed", k === chosen);
