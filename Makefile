@@ -20,7 +20,10 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: run test check lab docs docs-preview docs-publish readme notebooks bench help clean
+.PHONY: setup run test check lab docs docs-preview docs-publish readme notebooks bench help clean
+
+# Nothing but the installation, for a container that is made before it is used.
+setup: $(READY)
 
 run: $(READY)
 	@$(BIN)/course run
@@ -67,7 +70,8 @@ help:
 	@sed -n '1,5s/^# //p' Makefile
 	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
 	@echo "  make docs       build the site (Quarto, or smalldocs)     make docs-preview  build it and serve it"
-	@echo "  make readme     write README.md from nbs/index.ipynb      make clean  remove .venv and what was built"
+	@echo "  make readme     write README.md from nbs/index.ipynb      make setup  install, and nothing else"
+	@echo "  make clean      remove .venv and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \

@@ -43,34 +43,13 @@ def render(stage: Path, builder: str, site: Path) -> None:
 
 # ---- After either builder
 
+BOOTSTRAP = "bootstrap.bundle.min.js"
 WEB_FONT = re.compile(r"""@import\s*(?:url\((?:[^)]*)\)|"[^"]*"|'[^']*')[^;}]*;?""")
 
 
 def without_web_fonts(css: str) -> str:
     """A stylesheet that asks no other host for its letters; the system's own are next in its list."""
     return WEB_FONT.sub(lambda match: "" if "//" in match[0] else match[0], css)
-
-
-def mend(text: str) -> str:
-    """A page that a keyboard and a screen reader get through."""
-    text = re.sub(r'(<i class="bi[^"]*") role="img"', r"\1", text)
-    text = re.sub(r'<i class="bi\b([^"]*)"(?! aria-hidden)', r'<i class="bi\1" aria-hidden="true"', text)
-    # sections of the sidebar that fold are buttons
-    text = re.sub(r'(<a class="sidebar-item-t[^>]*?data-bs-toggle="collapse"[^>]*?)role="navigation"',
-                  r'\1role="button" tabindex="0"', text)
-    text = re.sub(r'(<a class="sidebar-item-toggle[^>]*?)role="navigation"', r'\1role="button" tabindex="0"', text)
-    text = re.sub(r"<a ([^>]*quarto-color-scheme-toggle[^>]*)>", _as_button, text)
-    # what scrolls inside its box can be scrolled with the keyboard
-    text = re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text)
-    text = text.replace('<div class="sd-table"', '<div class="sd-table" tabindex="0" role="group" aria-label="Table"')
-    return text
-
-
-def _as_button(match: re.Match) -> str:
-    attributes = match[1]
-    if "role=" not in attributes:
-        attributes += ' role="button"'
-    return f"<a {attributes}>" if "aria-label" in attributes else f'<a {attributes} aria-label="Toggle dark mode">'
 
 
 def rules(css: str):
@@ -114,7 +93,7 @@ def only_used(css: str, words: set[str]) -> str:
 def slim(site: Path, words: set[str]) -> None:
     """Leave out of Bootstrap and its icons what the site does not use; both come whole from smalldocs."""
     libs = site / "site_libs"
-    for path in [*libs.glob("themes/*.css"), *libs.glob("bootstrap-icons/*.css")]:
+    for path in [*libs.glob("themes/*.css"), *libs.glob("bootstrap-icons/*.css"), libs / "smalldocs.css"]:
         path.write_text(only_used(path.read_text(encoding="utf-8"), words), encoding="utf-8")
     icons = libs / "bootstrap-icons" / "bootstrap-icons.min.css"
     if not icons.is_file():
@@ -137,10 +116,12 @@ def slim(site: Path, words: set[str]) -> None:
 
 def complete(site: Path, builder: str) -> None:
     """What both builders leave to do: notebooks to take away, old addresses, own fonts, a page for every reader."""
+    from finishing import finished, tell_others
     from pages import RECORDS, lesson_paths, redirect_page, redirects, take_away
 
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
+    shutil.copytree(site.with_name("_proc") / "images", site / "images", dirs_exist_ok=True)
     (site / "results").mkdir(exist_ok=True)
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
         shutil.copy(record, site / "results" / record.name)
@@ -150,15 +131,19 @@ def complete(site: Path, builder: str) -> None:
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()
     for page in pages:
-        text = mend(page.read_text(encoding="utf-8"))
+        text = finished(page.read_text(encoding="utf-8"), page, site)
         page.write_text(text, encoding="utf-8")
         words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
+    toggled = {name for page in pages for name in re.findall(r'data-bs-toggle="(\w+)"', page.read_text("utf-8"))}
     for script in site.rglob("*.js"):
-        words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
+        if script.name != BOOTSTRAP or toggled - {"collapse"}:  # most of its classes are of what no page toggles
+            words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
+    words |= {"collapse", "collapsing", "collapsed", "collapse-horizontal", "show"}
     for path in site.rglob("*.css"):
         path.write_text(without_web_fonts(path.read_text(encoding="utf-8")), encoding="utf-8")
     if builder == "smalldocs":
         slim(site, words)
+    tell_others(site)
     (site / ".nojekyll").touch()
 
 
@@ -167,7 +152,7 @@ def build(builder: str | None = None, site: Path = SITE) -> Path:
     from pages import stage
 
     builder, started, staged = choose_builder(builder), time.perf_counter(), site.with_name("_proc")
-    stage(staged)
+    stage(staged, builder)
     print(f"pages ready in {time.perf_counter() - started:.0f} s; rendering with {builder}", flush=True)
     render(staged, builder, site)
     complete(site, builder)

@@ -9,14 +9,14 @@ from course_lib.teach.results import read_record, recorded_lessons
 from course_lib.teach.runner import find_lessons, lesson_title
 
 PEERS = ("fastai", "timm", "torchvision", "lightning")
-KEPT = "training a head, later epochs: features kept, without augmentation, against passes with it"
 PEER_QUESTIONS = {  # question -> what its ratios are called in the file, and in the table
     "import": {"beyond torch": "importing, beyond PyTorch", "with torch": "importing, PyTorch included",
                "first step": "from starting Python to a first training step"},
     "size": {"megabytes": "size on disk, beyond PyTorch"},
     "pipeline": {"cold": "from files to batches, first pass", "warm": "from files to batches, later passes"},
     "finder": {"frozen": "learning-rate finder, body frozen", "unfrozen": "learning-rate finder, nothing frozen"},
-    "frozen": {"first": "training a head, first epoch", "later": KEPT},
+    "frozen": {"first": "training a head, first epoch",
+               "later": "training a head, later epochs: features kept, without augmentation, against passes with it"},
     "step": {"images/s": "training step, nothing frozen"},
     "tune": {"seconds": "fine-tuning to an error of 15 %"},
     "inference": {"images/s": "naming the files of a folder"},
@@ -58,10 +58,8 @@ def _ratio_cell(ratio: float | None, least: float | None) -> str:
     return f"**{format_ratio(ratio)}**" if ratio < 0.95 else format_ratio(ratio)
 
 
-def peers_table(kept: bool = True) -> str:
+def peers_table() -> str:
     """As Markdown: how many times as good the course is as each peer, for each recorded question, memory last.
-
-    With `kept=False` without the row that compares epochs on kept features with epochs on images, which are more work.
 
     **Bold** where the peer wins by more than 5 %; > where it had not reached the goal yet when it was stopped.
     """
@@ -71,7 +69,7 @@ def peers_table(kept: bool = True) -> str:
         record = read_record(f"peers_{question}.json")
         ratios, least = record.get("ratios", {}), record.get("at_least", {})
         lines += [(shown, ratios[name], least.get(name, {})) for name, shown in names.items()
-                  if name in ratios and (kept or shown != KEPT)]
+                  if name in ratios]
         what = list(names.values())[0].split(",")[0]
         memory += [(f"peak memory: {what}", ratios["peak_gb"], {})] if "peak_gb" in ratios else []
     if not lines:

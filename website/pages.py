@@ -19,7 +19,10 @@ from pathlib import Path
 
 import nbdev.processors
 import yaml
-from fastcore.nbio import mk_cell, read_nb, write_nb
+from answers import answer_back, due_box, stage_static
+from explorers import explore, stage_scripts
+from fastcore.nbio import mk_cell, nb2dict, read_nb
+from home import PAGE, write_pictures
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import NBProcessor, Processor
@@ -36,6 +39,10 @@ from nbdev.processors import (
     strip_hidden_metadata,
 )
 from nbdev.showdoc import BasicMarkdownRenderer
+from portable import named_fences, portable
+from readme import ONLY
+from reference import groups, readers_order
+from tryit import stage_network
 
 try:
     import tomllib
@@ -46,8 +53,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
 RECORDS = ROOT / "course_lib" / "results"
 LESSON = re.compile(r"(\d\d)_\w+\.ipynb")
-COLAB = "https://colab.research.google.com/github/"
-PAGES_BRANCH = "gh-pages"  # where `quarto publish gh-pages` puts the site, with the notebooks that Colab opens
+GITHUB = "https://github.com/"
+PAGES_BRANCH = "gh-pages"  # where `make docs-publish` puts the site, with the notebooks that Colab and Kaggle open
 
 
 # ---- The repository's address: pyproject.toml names it, and nothing else does
@@ -58,15 +65,29 @@ def addresses() -> tuple[str, str]:
     return urls.get("Repository", "").rstrip("/"), urls.get("Documentation", "").rstrip("/")
 
 
+def elsewhere(name: str) -> dict[str, str]:
+    """Where a lesson runs without installing anything, by service; nothing for a repository that is not on GitHub."""
+    repository, _ = addresses()
+    if not repository.startswith(GITHUB):
+        return {}
+    place = repository.removeprefix(GITHUB)
+    notebook = f"{place}/blob/{PAGES_BRANCH}/notebooks/{name}"
+    return {"Colab": f"https://colab.research.google.com/github/{notebook}",
+            "Kaggle": f"https://www.kaggle.com/kernels/welcome?src={GITHUB}{notebook}",
+            "Binder": f"https://mybinder.org/v2/gh/{place}/main?labpath=nbs/{name}"}
+
+
 def colab_cell(repository: str) -> str:
-    """The first cell of a lesson that runs on Colab: it installs the course there, and does nothing elsewhere."""
+    """The first cell of a lesson that runs on Colab or Kaggle: it installs the course there, and only there."""
     return textwrap.dedent(f"""\
-        # On Colab this installs the course (a few minutes, once a session). Anywhere else it does nothing.
+        # On Colab and Kaggle this installs the course (minutes, once a session). Anywhere else it does nothing.
         import importlib.util
+        import os
         import subprocess
         import sys
 
-        if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
+        hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+        if hosted and importlib.util.find_spec("course_lib") is None:
             subprocess.run([sys.executable, "-m", "pip", "install", "--quiet",
                             "course-lib @ git+{repository}"], check=True)""")
 
@@ -383,6 +404,20 @@ def entry(module: str, name: str, level: int = 3) -> str:
     return "\n\n".join(shown)
 
 
+def first_sentence(module: str, name: str) -> str:
+    """What a name is for, in the first sentence of its docstring; nothing for a constant."""
+    thing = getattr(loaded(module), name)
+    words = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()) if callable(thing) else ""
+    return re.split(r"(?<=[.:;])\s", words)[0].rstrip(".:;").replace("|", r"\|")
+
+
+def names_table(module: str, page: str = "") -> str:
+    """The public names of a module as a Markdown table, each with a link to its entry on `page` and what it is for."""
+    rows = [f"| [`{name}`]({page}#{anchor(name)}) | {first_sentence(module, name)} |"
+            for name in readers_order(module, public_names(module))]
+    return "\n".join(["| name | what it is for |", "|---|---|", *rows])
+
+
 def callable_with_signature(thing: object) -> bool:
     """Some classes, such as exceptions, take what their parent takes, which Python cannot tell."""
     try:
@@ -418,8 +453,18 @@ class Front(Processor):
             front["description"] = " ".join(line.lstrip("> ").strip() for line in promise[1].splitlines()).strip()
             rest = rest[promise.end():].lstrip("\n")
         first.source = rest
+        if self.nb.path_ == NBS / "index.ipynb":  # what the page shows stands beside each other, and needs the width
+            front["toc"] = False
         text = yaml.safe_dump(front, allow_unicode=True, width=1000, sort_keys=False)
         self.nb.cells.insert(0, mk_cell(f"---\n{text}---", "raw"))
+
+
+class hide_readme_only(Processor):
+    """Leave out what README.md has from the home page's notebook, and the page has not."""
+
+    def begin(self) -> None:
+        for cell in [cell for cell in self.nb.cells if cell.cell_type == "markdown" and cell.source.startswith(ONLY)]:
+            self.nb.cells.remove(cell)
 
 
 class hide_default_exp(Processor):
@@ -526,6 +571,15 @@ class exec_fresh(exec_show_docs):
         """No widget is shown on a static page."""
 
 
+class home_pictures(Processor):
+    """On the home page: cards and a question that answers, in place of the tables and lists of its notebook."""
+
+    def cell(self, cell) -> None:
+        if self.nb.path_ == NBS / "index.ipynb" and cell.cell_type == "code":
+            made = [make() for call, make in PAGE.items() if f"Markdown({call})" in cell.source]
+            cell.outputs = [mk_output(text, "text/html") for text in made]
+
+
 class fresh_cost(Processor):
     """The sentence on a lesson's time and hardware comes from the recorded run of today, not from a saved output."""
 
@@ -537,11 +591,11 @@ class fresh_cost(Processor):
             cell.outputs = [mk_output(lesson_cost(match[1]))]
 
 
-def mk_output(text: str):
-    """A saved output that is Markdown."""
+def mk_output(text: str, kind: str = "text/markdown"):
+    """A saved output that is Markdown, or of another kind."""
     from fastcore.xtras import dict2obj
 
-    return dict2obj({"data": {"text/markdown": text}, "metadata": {}, "output_type": "display_data"})
+    return dict2obj({"data": {kind: text}, "metadata": {}, "output_type": "display_data"})
 
 
 def joined(value) -> str:
@@ -573,7 +627,7 @@ class finish(Processor):
     def finished(self, text: str) -> str:
         """Recorded files and lists lie beside the pages: `results/`, `splits/`, one folder nearer than course_lib/."""
         return re.sub(r"\]\(\.\./((?:\.\./)*)course_lib/(?:data/)?(results|splits)/", r"](\1\2/",
-                      mathml(self.links.linkify(text)))
+                      mathml(self.links.linkify(text) or ""))
 
 
 # ---- Figures and widgets
@@ -643,12 +697,10 @@ class lesson_top(Processor):
         from course_lib.teach import lesson_cost
 
         path = Path(self.nb.path_)
-        repository, _ = addresses()
-        buttons = [f'<a class="lesson-button" href="notebooks/{path.name}" download>Download the notebook</a>']
-        if repository:
-            where = repository.removeprefix("https://github.com/")
-            buttons.append(f'<a class="lesson-button" href="{COLAB}{where}/blob/{PAGES_BRANCH}/notebooks/{path.name}">'
-                           "Open in Colab</a>")
+        # data-href becomes href when the page is built: Quarto would warn of a link to a notebook that is no page
+        buttons = [f'<a class="lesson-button" data-href="notebooks/{path.name}" download>Download the notebook</a>']
+        buttons += [f'<a class="lesson-button" href="{address}">Open in {service}</a>'
+                    for service, address in elsewhere(path.name).items()]
         cost = lesson_cost(path.name[:2])
         cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
         text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
@@ -666,25 +718,35 @@ class terms(Processor):
 
 
 class glossary_language(Processor):
-    """The Chinese words are marked as Chinese, for screen readers and fonts."""
+    """The terms stand below their letters; the Chinese words are marked as Chinese, for screen readers and fonts."""
+
+    def begin(self) -> None:
+        self.letter = ""
+
+    def letter_above(self, match: re.Match) -> str:
+        """A term's heading, with a heading for its letter above the first one."""
+        before, self.letter = self.letter, match[1].upper()
+        return match[0] if before == self.letter else f"## {self.letter}\n\n{match[0]}"
 
     def cell(self, cell) -> None:
         if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^### (\w)", self.letter_above, cell.source, flags=re.M)
             cell.source = re.sub(r"^([\u3400-\u9fff（）]+)\.", r'[\1]{lang="zh-Hans"}.', cell.source, flags=re.M)
 
 
-COMMON = [populate_language, exec_fresh, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_default_exp,
-          clean_magics, hide_, strip_hidden_metadata]
+COMMON = [populate_language, exec_fresh, home_pictures, strip_ansi, hide_line, filter_stream_, rm_header_dash,
+          hide_default_exp, hide_readme_only, clean_magics, hide_, strip_hidden_metadata]
 
 
 def processors(path: Path) -> list:
     """nbdev's processors and the site's, in order, for one notebook."""
     if LESSON.fullmatch(path.name):
-        return [*COMMON[:1], fresh_cost, say_widgets, say_reference, *COMMON[1:], alt_texts, Front, terms, lesson_top,
-                finish]
+        return [*COMMON[:1], fresh_cost, answer_back, say_widgets, explore, say_reference, *COMMON[1:], alt_texts,
+                Front, terms, lesson_top, finish]
     if path.name == "glossary.ipynb":
         return [*COMMON, glossary_language, Front, finish]
-    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, Front, finish]
+    home = [due_box] if path.name == "index.ipynb" else []
+    return [*COMMON[:1], show_docs, *COMMON[1:], rm_export, alt_texts, say_module, Front, *home, finish]
 
 
 def process(path: Path, target: Path) -> None:
@@ -696,8 +758,13 @@ def process(path: Path, target: Path) -> None:
     for cell in notebook.cells:
         for private in ("directives_", "idx_", "has_sd"):
             cell.pop(private, None)
+    write_page(nb2dict(notebook), target)
+
+
+def write_page(notebook: dict, target: Path) -> None:
+    """A staged page, as both builders read it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_nb(notebook, target)
+    target.write_text(json.dumps(portable(notebook), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # ---- Pages that no notebook holds
@@ -712,7 +779,9 @@ def api_page(module: str) -> dict:
     links = Links("../", skip=f"api/{module}.ipynb")
     texts = [f"Built, explained and tested in [{title}](../{path.name}). To use it: "
              f"`from course_lib.{import_place(module)} import ...`"]
-    texts += [links.linkify(entry(module, name, 2)) for name in public_names(module)]
+    texts.append(names_table(module))
+    names = readers_order(module, public_names(module))
+    texts += [links.linkify(entry(module, name, 2)) for name in names]
     cells = [{"cell_type": "raw", "metadata": {}, "source": f"---\n{front}---"}]
     cells += [{"cell_type": "markdown", "metadata": {}, "source": text} for text in texts]
     return {"cells": cells, "metadata": {"kernelspec": {"display_name": "python3", "language": "python",
@@ -728,16 +797,20 @@ def without_folder(value):
     return value.removeprefix("nbs/") if isinstance(value, str) else value
 
 
-def room_sections() -> list:
-    """The reference in the sidebar: modules that stand alone, then a section for each package."""
-    alone, rooms = [], {}
-    for module in sorted(module_notebooks()):
-        package, page = module.rpartition(".")[0], reference_page(module)
-        (rooms.setdefault(package, []) if package else alone).append(page)
-    return [*alone, *({"section": f"course_lib.{package}", "contents": pages} for package, pages in rooms.items())]
+def reference_sections() -> list:
+    """The reference in the sidebar: a section for each thing that a reader does."""
+    return [{"section": group.title, "contents": list(map(reference_page, group.modules))}
+            for group in groups(module_notebooks())]
 
 
-def stage_config(folder: Path) -> None:
+QUARTO = {  # what only Quarto reads, which smalldocs does by itself; smalldocs stops at options that it ignores
+    "respect-user-color-scheme": True,
+    "tbl-colwidths": False,  # else columns of equal width, as soon as a row is longer than a line
+    "html-table-processing": "none",
+}
+
+
+def stage_config(folder: Path, builder: str) -> None:
     """The root `_quarto.yml` for the staged pages: paths without `nbs/`, and the library's pages after api.ipynb."""
     config = without_folder(yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8")))
     repository, site = addresses()
@@ -747,8 +820,10 @@ def stage_config(folder: Path) -> None:
     if site:
         website["site-url"] = site
     for section in website["sidebar"]["contents"]:
-        if isinstance(section, dict) and "pages/api.ipynb" in section["contents"]:
-            section["contents"] += room_sections()
+        if isinstance(section, dict) and "pages/api.ipynb" in section.get("contents", ()):
+            section["contents"] += reference_sections()
+    if builder == "quarto":
+        config["format"]["html"] |= QUARTO
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -809,8 +884,8 @@ def take_away(path: Path, target: Path) -> None:
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def stage(folder: Path) -> None:
-    """Write all pages, their settings and their files to `folder`."""
+def stage(folder: Path, builder: str = "smalldocs") -> None:
+    """Write all pages, their settings and their files to `folder`, for one of the two builders."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     redirects()  # a module that is no longer there is said at once
@@ -820,13 +895,12 @@ def stage(folder: Path) -> None:
         process(path, folder / path.relative_to(NBS))
     for module, path in module_notebooks().items():
         if LESSON.fullmatch(path.name):
-            target = folder / reference_page(module)
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(json.dumps(api_page(module), indent=1, ensure_ascii=False), encoding="utf-8")
+            write_page(api_page(module), folder / reference_page(module))
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     changes = re.sub(r"^# (.+)\n", r'---\ntitle: "\1"\n---\n', changes, count=1)
-    (folder / "CHANGELOG.md").write_text(changes, encoding="utf-8")
+    (folder / "CHANGELOG.md").write_text(named_fences(changes), encoding="utf-8")
     shutil.copytree(NBS / "images", folder / "images")
+    write_pictures(folder / "images" / "home")
     shutil.copytree(ROOT / "course_lib" / "data" / "splits", folder / "splits")
     (folder / "results").mkdir()
     for record in filter(Path.is_file, sorted(RECORDS.glob("*.json*"))):  # beside them, a folder while one is written
@@ -834,4 +908,7 @@ def stage(folder: Path) -> None:
     (folder / "website").mkdir()
     for name in ("styles.css", "favicon.svg"):
         shutil.copy(ROOT / "website" / name, folder / "website" / name)
-    stage_config(folder)
+    stage_static(folder)
+    stage_scripts(folder)
+    stage_network(folder)
+    stage_config(folder, builder)

@@ -1,6 +1,7 @@
-"""README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, and its picture from lesson 0.
+"""README.md is nbs/index.ipynb, written as Markdown: `make readme` writes it, its picture, and those of the question.
 
-A test says when they differ.
+A text cell that begins with ONLY is not on the home page; what a cell makes here, the page shows with pictures. A test
+says when the two differ.
 """
 
 import base64
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "website")]
 PICTURE = ROOT / "nbs" / "images" / "first_classifier.jpg"  # lesson 0's own output, so that it cannot become stale
+ONLY = "<!-- README only -->"
 NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not this file. -->"
 
 
@@ -27,26 +29,31 @@ def first_picture() -> bytes:
 
 def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
-    from page_tables import lessons_table, peers_table
+    from home import differences_markdown, question_markdown
+    from page_tables import lessons_table
 
-    tables = {"lessons_table()": lambda: lessons_table(ROOT / "nbs"),
-              "peers_table(kept=False)": lambda: peers_table(kept=False)}
+    made = {"question_markdown()": question_markdown, "lessons_table()": lambda: lessons_table(ROOT / "nbs"),
+            "differences_markdown()": differences_markdown}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(text.strip())
-        elif made := [table().strip() for name, table in tables.items() if name in text]:
-            parts += made
+            parts.append(text.removeprefix(ONLY).strip())
+        elif found := [make().strip() for name, make in made.items() if f"Markdown({name})" in text]:
+            parts += found
         else:
             raise ValueError(f"The README does not know what to do with this cell of index.ipynb:\n{text}")
-    return NOTE + "\n\n" + re.sub(r"\]\((?=[\w/]+\.(?:ipynb|jpg))", "](nbs/", "\n\n".join(parts)) + "\n"
+    return NOTE + "\n\n" + re.sub(r'(\]\(|src=")(?=[\w/]+\.(?:ipynb|jpg))', r"\1nbs/", "\n\n".join(parts)) + "\n"
 
 
 if __name__ == "__main__":
+    from home import IMAGES, cell_photographs
+
     target = ROOT / "README.md"
     if "--check" in sys.argv:
         sys.exit(target.read_text(encoding="utf-8") != readme() or PICTURE.read_bytes() != first_picture())
-    PICTURE.parent.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     PICTURE.write_bytes(first_picture())
+    for name, data in cell_photographs().items():
+        (IMAGES / name).write_bytes(data)
     target.write_text(readme(), encoding="utf-8")

@@ -46,6 +46,11 @@ def is_progress_bar(output: dict) -> bool:
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {}) and ("%|" in text or "it [" in text)
 
 
+def dots_of(picture) -> dict:
+    """The dots an inch that a figure was drawn with, to save it with: the site shows it in the size that it had."""
+    return {"dpi": picture.info["dpi"]} if "dpi" in picture.info else {}
+
+
 def smaller_png(picture: str, limit: int = 50_000) -> str:
     """A PNG in base64, with a palette if it has more than `limit` bytes: of 256 colours, or of 64 where all is grey."""
     from PIL import Image
@@ -53,9 +58,10 @@ def smaller_png(picture: str, limit: int = 50_000) -> str:
     data = base64.b64decode(picture)
     if len(data) > limit:
         file = io.BytesIO()
-        image = Image.open(io.BytesIO(data)).convert("RGB")
+        drawn = Image.open(io.BytesIO(data))
+        image = drawn.convert("RGB")
         saturation = image.convert("HSV").getchannel("S").getextrema()
-        image.quantize(64 if saturation[1] < 32 else 256).save(file, "png", optimize=True)
+        image.quantize(64 if saturation[1] < 32 else 256).save(file, "png", optimize=True, **dots_of(drawn))
         data = min(data, file.getvalue(), key=len)
     return base64.b64encode(data).decode()
 
@@ -70,12 +76,13 @@ def as_jpeg(picture: str, limit: int = LARGE) -> str | None:
     data = base64.b64decode(picture)
     if len(data) <= limit:
         return None
-    image, smallest = Image.open(io.BytesIO(data)).convert("RGBA"), b""
+    drawn = Image.open(io.BytesIO(data))
+    image, smallest = drawn.convert("RGBA"), b""
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image)
     for quality in range(90, 20, -5):
         file = io.BytesIO()
-        white.convert("RGB").save(file, "jpeg", quality=quality, optimize=True)
+        white.convert("RGB").save(file, "jpeg", quality=quality, optimize=True, **dots_of(drawn))
         smallest = file.getvalue()
         if len(smallest) <= limit:
             break

@@ -138,3 +138,16 @@ def explore_lrs(sweep: LRSweep, runs: Sequence[LRRun], lr: float | None = None, 
         return
     explorer = _make_explorer(sweep, runs, lr)
     show_explorer(explorer, explorer.children[1].value, "an explorer of learning rates")
+
+# %% ../../nbs/library/lr_finder/explorer.ipynb #c97d73e0
+def lr_explorer_data(sweep: LRSweep, runs: Sequence[LRRun], lr: float | None = None, points: int = 80) -> dict:
+    """What `explore_lrs` shows, as numbers and words for JSON: of each curve at most `points`, at equal distances."""
+    def thin(values: Sequence[float]) -> list[list[float]]:
+        count = min(points, len(values))
+        steps = [round(i * (len(values) - 1) / max(count - 1, 1)) for i in range(count)]
+        return [[step + 1, float(f"{values[step]:.4g}")] for step in steps]
+
+    shown = [{"lr": run.lr, "title": _run_title(run), "curve": thin(smooth(run.losses))} for run in runs]
+    return {"lr": suggest_valley(sweep) if lr is None else lr, "lrs": [float(f"{one:.4g}") for one in sweep.lrs],
+            "losses": [float(f"{one:.4g}") for one in sweep.losses],
+            "smoothed": [float(f"{one:.4g}") for one in sweep.smoothed], "runs": shown}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..core.checks import instance, whole
 from ..core.plots import new_axes
 from .exercise import Exercise
+from .questions import Question
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +63,12 @@ def lab_text(lab: Lab) -> str:
     return (f"### Lab {lab.id}: {lab.title}\n\n{lab.story.strip()}\n\nRun the cell and look at the curves. Which of "
             f"these is the cause?\n\n{causes}\n\nSay `name_cause(\"{lab.id}\", 1)`, or 2, 3, 4. Then mend the "
             "function.")
+
+
+def lab_question(lab: Lab) -> Question:
+    """The lab as a question, which a page without a kernel can ask: the causes, and what the curves say of each."""
+    right = next(number for number, cause in enumerate(lab.causes) if cause.right)
+    return Question("Which of these is the cause?", tuple((cause.text, cause.why) for cause in lab.causes), right)
 
 
 def judge_cause(lab: Lab, cause: int) -> tuple[bool, str]:

@@ -111,3 +111,43 @@ def explore_tricks(x: torch.Tensor, y: torch.Tensor, classes: Sequence[str], *, 
         show_explorer(playground, playground.children[-1].value, "a playground of tricks")
     else:
         show_png(_draw_trick(trick, None, 0, x, y, classes, mean, std))
+
+# %% ../../nbs/library/tricks/playground.ipynb #95c0511e
+def _strip(x: torch.Tensor, mean: Sequence[float], std: Sequence[float], size: int, quality: int) -> str:
+    """Images (N, 3, h, w) side by side, each `size` pixels high, as the address of a WebP picture."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    scale, shift = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (std, mean))
+    pixels = ((x.detach().float().cpu() * scale + shift).clamp(0, 1) * 255).round().byte()
+    row, file = torch.cat(list(pixels), 2).permute(1, 2, 0).numpy(), io.BytesIO()
+    width = round(row.shape[1] * size / row.shape[0])
+    Image.fromarray(row).resize((width, size)).save(file, "WebP", quality=quality, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def playground_data(x: torch.Tensor, y: torch.Tensor, classes: Sequence[str], *, mean: Sequence[float],
+                    std: Sequence[float], count: int = 3, steps: int = 4, size: int = 120, quality: int = 45) -> dict:
+    """The first images of a batch (x, soft y) before and after each trick, for JSON: pictures and targets in words.
+
+    A trick is shown at `steps` strengths from the lowest to the highest, its usual one among them; one without a
+    strength is shown with as many seeds.
+    """
+    def shown(x: torch.Tensor, y: torch.Tensor) -> dict:
+        targets = [_target_text(one, classes) for one in y[:count]]
+        return {"picture": _strip(x[:count], mean, std, size, quality), "targets": targets}
+
+    tricks = {}
+    for name, kind in BATCH_TRICKS.items():
+        grid = [kind.lowest + (kind.highest - kind.lowest) * (i / (steps - 1)) ** 2 for i in range(steps)]
+        if kind.strength:  # the usual one takes the place of the nearest
+            grid[min(range(steps), key=lambda i: abs(grid[i] - kind.usual))] = kind.usual
+        made = []
+        for seed, strength in enumerate(grid):
+            with fork_rng(0 if kind.strength else seed):
+                trick = create_trick(name, strength if kind.strength else None, mean=mean, std=std)
+                made.append(shown(*trick(x, y)) | ({"strength": round(strength, 3)} if kind.strength else {}))
+        tricks[name] = {"strength": kind.strength, "usual": kind.usual, "steps": made}
+    return {"before": shown(x, y), "count": min(count, len(x)), "tricks": tricks}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "website"))
-from record import clean_output, record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
+from record import as_jpeg, clean_output, record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
@@ -92,6 +92,14 @@ def test_large_figures_are_saved_with_fewer_colours_and_look_the_same():
     few = Image.open(io.BytesIO(base64.b64decode(smaller_png(base64.b64encode(grey.getvalue()).decode()))))
     assert len(few.getcolors()) <= 64 < len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors())
     assert np.abs(np.asarray(few.convert("L")).astype(float) - noisy[..., 0]).mean() < 2
+
+
+def test_a_smaller_figure_keeps_the_dots_an_inch_that_it_was_drawn_with():
+    noise, file = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(file, "png", dpi=(144, 144))
+    given = base64.b64encode(file.getvalue()).decode()
+    for small in (smaller_png(given), as_jpeg(given, limit=90_000)):
+        assert small != given and round(Image.open(io.BytesIO(base64.b64decode(small))).info["dpi"][0]) == 144
 
 
 def test_photographs_are_saved_as_jpeg_where_no_png_is_small():

@@ -1,6 +1,7 @@
 """Exercises, labs, quizzes and records: as they were written, or an error that names the part that is wrong."""
 
 import json
+import re
 from dataclasses import fields
 
 import matplotlib.pyplot as plt
@@ -55,9 +56,10 @@ def test_a_quiz_says_which_choice_is_right(title, choices, data):
     from html import escape
 
     right = data.draw(st.integers(0, len(choices) - 1))
-    text = Quiz(title, (Question("q", tuple(choices), right),)).text()
+    text, said = Quiz(title, (Question("q", tuple(choices), right),)).text(), escape(choices[right][1])
     assert text.count("Right.") == 1 + sum("Right." in part for pair in choices for part in pair)
-    assert f"<b>Right.</b> {escape(choices[right][1])}" in text and f"<h4>{escape(title)}</h4>" in text
+    said = re.sub(r"`([^`]+)`", r"<code>\1</code>", said)  # a word in backticks is code
+    assert f"<b>Right.</b> {said}" in text and f"<h4>{escape(title)}</h4>" in text
 
 
 @pytest.mark.slow
