@@ -84,6 +84,28 @@ def _half_range(errors):
 def _fails_on_one(errors):
     return statistics.fmean(errors), statistics.stdev(errors)
 
+# %% ../../nbs/practice/07_tuning.ipynb #180c8f37
+@mean_and_spread_exercise.mistake("You give the median, the one in the middle. The mean is wanted.")
+def _median(errors):
+    return statistics.median(errors), mean_and_std(errors)[1]
+
+
+@mean_and_spread_exercise.mistake("Mean first, then the spread: yours are exchanged.")
+def _spread_first(errors):
+    return mean_and_std(errors)[::-1]
+
+
+@mean_and_spread_exercise.mistake("For a single seed you give `nan` or `None`. The task asks for 0 there.")
+def _no_number_for_one(errors):
+    return statistics.fmean(errors), statistics.stdev(errors) if len(errors) > 1 else math.nan
+
+
+@mean_and_spread_exercise.mistake("That is the mean *distance* from the mean. A standard deviation is the root of a "
+                                  "mean of squares.")
+def _mean_distance(errors):
+    mean = statistics.fmean(errors)
+    return mean, sum(abs(error - mean) for error in errors) / len(errors)
+
 # %% ../../nbs/practice/07_tuning.ipynb #2723e65e
 root_rates_exercise = Exercise(
     "07.root_rates", "Warm-up, then one over the root",
@@ -137,6 +159,22 @@ def _counts_anew(steps, warm_up, highest):
                              "the two parts.")
 def _no_warm_up(steps, warm_up, highest):
     return [highest * min(1.0, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
+
+# %% ../../nbs/practice/07_tuning.ipynb #1c0a261d
+@root_rates_exercise.mistake("Your rate stays highest after the warm-up. From there it falls, as 1 / √step.")
+def _stays_highest(steps, warm_up, highest):
+    return [highest * min(n / warm_up, 1.0) for n in range(1, steps + 1)]
+
+
+@root_rates_exercise.mistake("Your warm-up is not in equal amounts: the rate grows by the same step each time, from "
+                             "highest / warm_up on.")
+def _bent_warm_up(steps, warm_up, highest):
+    return [highest * ((n / warm_up) ** 2 if n <= warm_up else (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
+
+
+@root_rates_exercise.mistake("`highest` never reaches your rates: they are as if it were 1.")
+def _highest_forgotten(steps, warm_up, highest):
+    return root_rates(steps, warm_up, 1.0)
 
 # %% ../../nbs/practice/07_tuning.ipynb #1d083681
 def _trials(seed: int, configs: Sequence[str] = "abcd", seeds: int = 3) -> list[dict]:
@@ -233,6 +271,27 @@ def _highest(trials):
                                "that of the chosen one.")
 def _mean_of_all(trials):
     return _choose_and_report(trials, "valid", "test")[0], statistics.fmean(trial["test"] for trial in trials)
+
+# %% ../../nbs/practice/07_tuning.ipynb #5bf7d7bb
+@final_figure_exercise.mistake("You mix both errors before you choose. Then the test images have a part in the "
+                               "choice: choose by `valid` alone, report `test` alone.")
+def _both_errors_together(trials):
+    mixed = [{**trial, "valid": (trial["valid"] + trial["test"]) / 2} for trial in trials]
+    return _choose_and_report(mixed, "valid", "valid")
+
+
+@final_figure_exercise.mistake("The choice is right, but you report the test error of one seed. Report the mean over"
+                               " the seeds of the configuration: a single seed is lucky or not.")
+def _test_of_the_best_seed(trials):
+    best = final_figure(trials)[0]
+    return best, min((t for t in trials if t["config"] == best), key=lambda t: t["valid"])["test"]
+
+
+@final_figure_exercise.mistake("The choice is right, but you report the *lowest* test error of its seeds. Report "
+                               "their mean.")
+def _lowest_test(trials):
+    best = final_figure(trials)[0]
+    return best, min(t["test"] for t in trials if t["config"] == best)
 
 # %% ../../nbs/practice/07_tuning.ipynb #983ce1dc
 def _two_configurations(seed: int, seeds: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
@@ -343,6 +402,33 @@ def _population_spread(first, second):
 def _turned_round(first, second):
     return _interval([-difference for difference in _by_seed(first, second)])
 
+# %% ../../nbs/practice/07_tuning.ipynb #74b2b7fd
+@paired_interval_exercise.mistake("Your t has one degree of freedom too many: of n differences it is n - 1, since "
+                                  "their mean was taken from them.")
+def _degrees_of_freedom(first, second):
+    from scipy.stats import t
+
+    differences = _by_seed(first, second)
+    reach = t.ppf(0.975, len(differences)) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.fmean(differences) - reach, statistics.fmean(differences) + reach
+
+
+@paired_interval_exercise.mistake("A seed that only one of them has counts as an error of 0 with you. Leave it out.")
+def _missing_as_zero(first, second):
+    return _interval([second.get(s, 0.0) - first.get(s, 0.0) for s in {**first, **second}])
+
+
+@paired_interval_exercise.mistake("You give the mean and how far the interval reaches. Its two ends are wanted: mean"
+                                  " - reach and mean + reach.")
+def _mean_and_reach(first, second):
+    low, high = paired_interval(first, second)
+    return (low + high) / 2, (high - low) / 2
+
+
+@paired_interval_exercise.mistake("The ends are exchanged: the lower one comes first.")
+def _upper_end_first(first, second):
+    return paired_interval(first, second)[::-1]
+
 # %% ../../nbs/practice/07_tuning.ipynb #637e87c7
 winners_luck_exercise = Exercise(
     "07.winners_luck", "The luck of the winner",
@@ -399,6 +485,22 @@ def _best_to_worst(count, spread, repeats):
                                "truth, on average.")
 def _spread_of_the_best(count, spread, repeats):
     return (spread * torch.randn(repeats, count)).amin(dim=1).std().item()
+
+# %% ../../nbs/practice/07_tuning.ipynb #0a80721f
+@winners_luck_exercise.mistake("`spread` never reaches your numbers: they are as if it were 1.")
+def _spread_forgotten(count, spread, repeats):
+    return winners_luck(count, 1.0, repeats)
+
+
+@winners_luck_exercise.mistake("`spread` is the standard deviation, and you use it as a variance, with a root.")
+def _spread_as_variance(count, spread, repeats):
+    return winners_luck(count, spread**0.5, repeats)
+
+
+@winners_luck_exercise.mistake("You draw numbers that are spread evenly between two ends. A normal distribution is "
+                               "asked for.")
+def _uniform(count, spread, repeats):
+    return -(spread * torch.rand(repeats, count)).amin(dim=1).mean().item()
 
 # %% ../../nbs/practice/07_tuning.ipynb #10378161
 def _clouds(count: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -526,6 +628,25 @@ make_training_lab = Lab(
      Cause("The network overfits.",
            "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up.")),
     make_training_exercise, ylabel="loss, and part of the rate")
+
+# %% ../../nbs/practice/07_tuning.ipynb #7728b394
+@make_training_exercise.mistake("The rate falls once and never again. It is multiplied by `gamma` after *every* "
+                                "`every` steps.")
+def _only_once(parameters, lr, every, gamma):
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [every], gamma)
+
+
+@make_training_exercise.mistake("The rate falls evenly from step to step. A staircase is wanted: it stays for "
+                                "`every` steps, and is then multiplied by `gamma`.")
+def _evenly(parameters, lr, every, gamma):
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / every))
+
+
+@make_training_exercise.mistake("Optimiser and schedule, in this order: yours are exchanged.")
+def _exchanged(parameters, lr, every, gamma):
+    return make_training(parameters, lr, every, gamma)[::-1]
 
 # %% ../../nbs/practice/07_tuning.ipynb #8b0a037f
 QUIZ = Quiz("Lesson 7 in five questions", (

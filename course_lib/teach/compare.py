@@ -57,6 +57,20 @@ def _shown(value: Any) -> str:
     return shorten(shown(value))
 
 
+def show_call(given: Sequence[object]) -> str:
+    """The arguments of a call, as short as can be: larger tensors by their shape, long lists by their length."""
+    def short(value: Any) -> str:
+        if hasattr(value, "numel") and hasattr(value, "shape") and value.numel() > 4:
+            return f"a tensor {tuple(value.shape)}"
+        long = isinstance(value, (list, tuple)) and len(show_value(value)) > 50
+        return f"{len(value)} of {kind_of(value[0])}" if long and value else shorten(show_value(value), 70)
+
+    return shorten(", ".join(map(short, given)), 110)
+
+
+GRAPH = "a tensor that still holds all that it was computed from, in place of a number (`.item()` makes one)"
+
+
 class Unsent:
     """Stands for a value that stayed in the process where it was made."""
 
@@ -203,7 +217,7 @@ def _difference(expected: Any, got: Any, tolerance: float, absolute: float) -> s
     numbers, others = _numbers(expected), _numbers(got)
     if numbers is not None and others is not None:
         if isinstance(expected, Real) and getattr(got, "requires_grad", False):
-            return "a tensor that still holds all that it was computed from, in place of a number (`.item()` makes one)"
+            return GRAPH
         return _number_difference(numbers, others, tolerance, absolute)
     if (parts := _parts(expected, got)) is None:
         return _single_difference(expected, got, tolerance, absolute)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
 
-from .compare import difference, shorten, show_value
+from .compare import GRAPH, difference, shorten, show_value
 from .exercise import Exercise, stub_function
 from .relation import common_relation
 from .sandbox import Ended, Run, TookTooLong, run_answer, run_apart
@@ -43,7 +43,7 @@ class Verdict:
                                                         "three hints."
         lines = [head, *textwrap.wrap(self.message, WIDTH)]
         if self.call:
-            lines += textwrap.wrap(shorten(f"On {self.call}: {self.differs}", 2 * WIDTH - 10), WIDTH)
+            lines += textwrap.wrap(shorten(f"On {self.call}: {self.differs}".rstrip(": "), 2 * WIDTH - 10), WIDTH)
         if self.printed and len(lines) < 6:
             lines.append(f"It also printed: {shorten(self.printed, WIDTH - 20)}")
         return "\n".join(lines)
@@ -60,13 +60,14 @@ def _raised(run: Run, name: str) -> str:
     """Where an error arose: in a line of the answer, or in what was done with it afterwards."""
     kind, text = type(run.error).__name__, shorten(str(run.error), 120)
     if run.line:
-        return f"It raised {kind}{f' in the line `{run.line}`' if run.line != '?' else ''}: {text or 'no more is said'}."
+        place = f" in the line `{run.line}`" if run.line != "?" else ""
+        return f"It raised {kind}{place}: {text or 'no more is said'}."
     return f"It runs, but what `{name}` gives back or leaves behind cannot be used: {text or kind}."
 
 
 def _sort(kind: str) -> str:
     """Kinds that may stand for each other as one: a list, a tuple and an array of as many."""
-    many = re.match(r"an? (?:list|tuple) of (\d+)|an? (?:tensor|array) of shape \((\d+),\)", kind)
+    many = re.match(r"an? (?:list|tuple|set) of (\d+)|an? (?:tensor|array) of shape \((\d+),\)", kind)
     return f"{many[1] or many[2]} in a row" if many else kind.replace("an array", "a tensor")
 
 
@@ -84,13 +85,17 @@ def _other_kind(expected: Run, got: Run, name: str) -> str:
 
 # %% ../../nbs/library/teach/verdict.ipynb #5787db90
 LOOSE = 2e-3  # a known mistake with another rounding: 1.96 in place of a quantile
+FAR = 5 * LOOSE  # as far must the mistake be from what is right for that
+_KNOWN: dict[tuple, list[Run]] = {}  # what known mistakes do is the same every time
 
 
 def _differs(exercise: Exercise, expected: Run, got: Run, tolerance: float | None = None) -> str:
     """Why a run is not as the reference's, in words; empty when it is."""
     if expected.error is not None or got.error is not None:
-        same = type(expected.error) is type(got.error)
-        return "" if same else f"{_in_words(got)} in place of {_in_words(expected)}"
+        if type(expected.error) is type(got.error):
+            return ""
+        wanted = "" if isinstance(expected.value, Mapping) else _in_words(expected)
+        return _in_words(got) + (f" in place of {wanted}" if 0 < len(wanted) < 50 else "")
     if got.changed and not expected.changed:
         return f"it changes what it is given: {got.changed}"
     return difference(expected.value, got.value, tolerance or exercise.tolerance, exercise.absolute)
@@ -105,10 +110,21 @@ def _same(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run]) -> bo
     return not any(_differs(exercise, *pair) for pair in zip(expected, got, strict=True))
 
 
-def _alike(exercise: Exercise, known: Run, run: Run) -> bool:
-    """Whether a wrong run is one of a known mistake, also in the words of its error."""
-    same = str(known.error) == str(run.error) and bool(known.changed) == bool(run.changed)
-    return same and not _differs(exercise, known, run, max(LOOSE, exercise.tolerance))
+def _known_runs(exercise: Exercise, answer: Callable, seed: int) -> list[Run]:
+    """`_runs` of a known mistake, kept for the next time."""
+    if (key := (exercise.id, answer, seed)) not in _KNOWN:
+        if len(_KNOWN) > 500:
+            _KNOWN.clear()
+        _KNOWN[key] = _runs(exercise, answer, seed)
+    return _KNOWN[key]
+
+
+def _alike(exercise: Exercise, known: Run, run: Run, expected: Run | None = None) -> bool:
+    """Whether a wrong run is one of a known mistake, also in its error's words; with `expected` but for rounding."""
+    if str(known.error) != str(run.error) or bool(known.changed) != bool(run.changed):
+        return False
+    loose = expected is not None and _differs(exercise, expected, known, FAR)
+    return not _differs(exercise, known, run, max(LOOSE, exercise.tolerance) if loose else None)
 
 
 def _does(exercise: Exercise, function: Callable, got: Sequence[Run], seed: int) -> bool:
@@ -120,15 +136,15 @@ def _shares(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run], see
     """For each known mistake, on which part of the examples where it or the answer is wrong both do the same."""
     wrong, shares = [bool(_differs(exercise, *pair)) for pair in zip(expected, got, strict=True)], []
     for mistake in exercise.mistakes:
-        known = _runs(exercise, mistake.answer, seed)
+        known = _known_runs(exercise, mistake.answer, seed)
         spoilt = [bool(_differs(exercise, *pair)) for pair in zip(expected, known, strict=True)]
-        alike = [_alike(exercise, *pair) for pair in zip(known, got, strict=True)]
+        alike = [_alike(exercise, *three) for three in zip(known, got, expected, strict=True)]
         looked_at = [same for same, a, b in zip(alike, wrong, spoilt, strict=True) if a or b]
         proof = any(same and a and b for same, a, b in zip(alike, wrong, spoilt, strict=True))
         shares.append(sum(looked_at) / len(looked_at) if proof else 0.0)
     return shares
 
-# %% ../../nbs/library/teach/verdict.ipynb #1fbef86e
+# %% ../../nbs/library/teach/verdict.ipynb #6b68b78c
 def _steps(code: CodeType) -> tuple:
     """What a function does, whatever its lines and names of files are."""
     return code.co_code, code.co_names, tuple(_steps(c) if isinstance(c, CodeType) else c for c in code.co_consts)
@@ -195,7 +211,10 @@ def _cause(exercise: Exercise, answer: Callable | None, expected: Sequence[Run],
             return words, None
     if best is not None and shares[best] > 0.5:
         return exercise.mistakes[best].says, best
-    if (exercise.outcome is None or run.error is not None) and (words := _other_kind(expected[index], run, name)):
+    if GRAPH in _differs(exercise, expected[index], run):
+        return "You give back a tensor that still holds all that it was computed from, and keeps that in memory for " \
+               "as long as it lives. A number is wanted: `.item()`.", None
+    if words := _other_kind(expected[index], run, name):
         return words, None
     return (_raised(run, name) if run.error is not None else ""), None
 
@@ -211,8 +230,9 @@ def _explain(exercise: Exercise, answer: Callable | None, expected: Sequence[Run
     wanted, came = _in_words(expected[index]), _in_words(run)
     if why.startswith(("at [", "1 element", "2 elements")) and len(wanted + came) < 90:
         why = f"{why}. Expected {wanted}, got {came}"
-    return Verdict(exercise.id, False, message or "Not what was expected.", f"{name}({call})", f"{why}.", run.printed,
-                   number, not message)
+    said = run.error is not None and message and number is None  # the message has the words of the error
+    return Verdict(exercise.id, False, message or "Not what was expected.", f"{name}({call})",
+                   "" if said else f"{why}.", run.printed, number, not message)
 
 # %% ../../nbs/library/teach/verdict.ipynb #82a847d5
 def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:

@@ -30,8 +30,8 @@ from course_lib.teach.practice import (
     progress_table,
 )
 from course_lib.teach.progress import PROGRESS_FILE, read_progress
-from course_lib.teach.sandbox import time_limit
-from course_lib.teach.verdict import codes_of, examine, prove_exercise
+from course_lib.teach.sandbox import codes_of, time_limit
+from course_lib.teach.verdict import examine, prove_exercise
 
 pytestmark = pytest.mark.slow
 
