@@ -98,7 +98,7 @@ def _open_end(name):
 def _no_date(name):
     return _first_group(r"_(.+)_\d+\.png$", name)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #460e1cd8
+# %% ../../nbs/practice/01_data_prep.ipynb #66149d14
 @class_of_name_exercise.mistake("A point in a pattern stands for *any* sign, so `..._0007_png` is taken, too. Write "
                                 "the dot of the ending as `\\.`.")
 def _any_sign_for_the_dot(name):
@@ -227,7 +227,7 @@ def _wrong_order(images, mean, std):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
     return images.permute(0, 3, 1, 2) / 255 / std - mean
 
-# %% ../../nbs/practice/01_data_prep.ipynb #82c7b276
+# %% ../../nbs/practice/01_data_prep.ipynb #1ac9ffbd
 @to_network_exercise.mistake("You divide by 256. There are 256 values, from 0 to *255*: white must become 1 before "
                              "it is normalised.")
 def _by_256(images, mean, std):
@@ -400,7 +400,7 @@ def _shares_rounded_down(names, labels, fraction, seed):
         held_out += members[:int(fraction * len(members))]
     return held_out
 
-# %% ../../nbs/practice/01_data_prep.ipynb #1dccea59
+# %% ../../nbs/practice/01_data_prep.ipynb #f928b1ac
 @hold_out_exercise.mistake("You round up, as `math.ceil` does: 0.3 of 11 photographs is 3.3, and `round` makes 3 of "
                            "it.")
 def _shares_rounded_up(names, labels, fraction, seed):
@@ -516,7 +516,7 @@ def _from_the_left(changes, x, y):
 def _inverted(changes, x, y):
     return look_up([torch.linalg.inv(matrix) for matrix in changes], x, y)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #b175d9d6
+# %% ../../nbs/practice/01_data_prep.ipynb #79a4df5a
 @look_up_exercise.mistake("You write the place as (x, y, 0). With a 0 at the end nothing is moved, as for a "
                           "direction; a place has a 1 there.")
 def _as_a_direction(changes, x, y):
@@ -534,7 +534,7 @@ smallest_presize_exercise = Exercise(
     "ever enlarged? Think, or find out by trying `draw_matrices` of the lesson.",
     examples=lambda seed: [(224, 1.0, 1.0, 1.0), (224, 0.75, 1.0, 1.0), (224, 0.75, 1.0, 1.1), (224, 0.75, 4 / 3, 1.0),
                            (224, 0.75, 4 / 3, 1.1), (128, 0.35, 1.5, 1.25),
-                           (138 + 10 * seed, 0.35, 1.5, 1.25), (100 + seed, 0.5, 1.3, 1.4)],
+                           (138 + 10 * seed, 0.35, 1.5, 1.25), (100, 0.8, 2.0, 1.4)],
     verified="Your presize is right for whole pictures, square crops, oblong crops and magnified ones.",
     hints=("A square crop with three quarters of the area: how long is its side, as a share of the whole side?",
            "A crop of area a and width / height r has the sides √(a r) and √(a / r). Which is the shorter, at worst?",
@@ -595,7 +595,7 @@ def _magnified_the_wrong_way(image_size, min_scale, max_ratio, zoom):
 def _ratio_without_root(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom * max_ratio / math.sqrt(min_scale))
 
-# %% ../../nbs/practice/01_data_prep.ipynb #9b9770b0
+# %% ../../nbs/practice/01_data_prep.ipynb #15414627
 @smallest_presize_exercise.mistake("One pixel too many where nothing has to be rounded: `int(...) + 1` is not "
                                    "rounding up. `math.ceil` leaves a whole number as it is.")
 def _one_more(image_size, min_scale, max_ratio, zoom):
@@ -772,7 +772,7 @@ def _objects_to_train_on(groups, fraction, seed):
     chosen = set(hold_out_groups(groups, fraction, seed))
     return [i for i in range(len(groups)) if i not in chosen]
 
-# %% ../../nbs/practice/01_data_prep.ipynb #b768fa82
+# %% ../../nbs/practice/01_data_prep.ipynb #077dbb18
 def _by_hash_of_objects(groups: list[str], fraction: float, seed: int, kind: Callable) -> list[int]:
     objects = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).hexdigest())
     return [i for i, group in enumerate(groups) if group in objects[:kind(fraction * len(objects))]]

@@ -168,7 +168,7 @@ def _no_train(model, optimizer, batches):
 def _sum_of_losses(model, optimizer, batches):
     return sum(loss * size for loss, size in _one_epoch(model, optimizer, batches))
 
-# %% ../../nbs/practice/03_training_loop.ipynb #1f353fa6
+# %% ../../nbs/practice/03_training_loop.ipynb #9cb94aed
 @train_epoch_exercise.mistake("The training is right, but you give back the loss of the last batch alone. The mean "
                               "over all samples of the epoch is wanted.")
 def _loss_of_the_last(model, optimizer, batches):
@@ -352,7 +352,7 @@ def _right_answers_by_batches(model, batches):
     rows = _per_batch(model, batches)
     return {**_over_samples(rows), "accuracy": sum(right * size for _, right, size in rows) / len(rows)}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #210f4d15
+# %% ../../nbs/practice/03_training_loop.ipynb #5915e8cb
 @measure_model_exercise.mistake("The parameters of the model ask for no gradients any more, so a training that goes "
                                 "on learns nothing. `torch.no_grad()` keeps none while you measure, and leaves the "
                                 "model alone.")
@@ -513,7 +513,7 @@ def _step_for_each_part(model, optimizer, parts):
         total += loss.item()
     return total
 
-# %% ../../nbs/practice/03_training_loop.ipynb #9facdb8e
+# %% ../../nbs/practice/03_training_loop.ipynb #52155fc3
 @step_in_parts_exercise.mistake("The step is right, but you give back the mean of the parts' means. The mean of the "
                                 "*whole batch* is wanted: weigh each part by its share of the samples.")
 def _mean_of_means_given_back(model, optimizer, parts):
@@ -650,7 +650,7 @@ def _always_that_long(limit):
             p.grad *= limit / length
     return _at("after_backward", stretch)
 
-# %% ../../nbs/practice/03_training_loop.ipynb #39ecdca9
+# %% ../../nbs/practice/03_training_loop.ipynb #cc9a73af
 @clip_gradients_exercise.mistake("You measure the gradients by their largest number. Their *length* is the root of "
                                  "the sum of all squares, which is what `clip_grad_norm_` takes if you do not say "
                                  "otherwise.")
@@ -801,7 +801,7 @@ def _seeded_anew(model, optimizer):
 def _without_memory(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "random": torch.get_rng_state()}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #0ce6e9c8
+# %% ../../nbs/practice/03_training_loop.ipynb #6d03dcbc
 @take_checkpoint_exercise.mistake("You keep the parameters alone. Batch normalisation also has running averages, "
                                   "which are buffers: `state_dict()` has both.")
 def _parameters_alone(model, optimizer):
@@ -934,7 +934,7 @@ def _cleared_no_more(model, optimizer, x, y):
     optimizer.step()
     return loss.item()
 
-# %% ../../nbs/practice/03_training_loop.ipynb #cb334f23
+# %% ../../nbs/practice/03_training_loop.ipynb #a52c2f4e
 @train_step_exercise.mistake("That is the mean squared distance. The cross-entropy of the logits is wanted.")
 def _squares(model, optimizer, x, y):
     return _step_with(lambda logits, y: F.mse_loss(logits.softmax(1), F.one_hot(y, 3).float()), model, optimizer, x, y)
@@ -959,7 +959,8 @@ def _sigmoid(model, optimizer, x, y):
     return _step_with(lambda logits, y: F.cross_entropy(logits.sigmoid(), y), model, optimizer, x, y)
 
 
-@train_step_exercise.mistake("The loss is right, and nothing is learned: no step is taken.")
+@train_step_exercise.mistake("The loss is right, and nothing is learned: no step is taken, or the gradients are cleared "
+                             "before it.")
 def _no_step_is_taken(model, optimizer, x, y):
     return F.cross_entropy(model(x), y).item()
 

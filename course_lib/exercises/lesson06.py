@@ -98,7 +98,7 @@ def _counts_as_floats(predicted, targets, num_classes):
 def _only_those_that_occur(predicted, targets, num_classes):
     return count_confusions(predicted, targets, int(torch.cat([predicted, targets]).max()) + 1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #c314ddfd
+# %% ../../nbs/practice/06_interpretation.ipynb #a9da6da3
 @count_confusions_exercise.mistake("You leave out what was right. A confusion matrix counts every image: the right "
                                    "ones stand on its diagonal.")
 def _mistakes_alone(predicted, targets, num_classes):
@@ -120,7 +120,7 @@ confused_pairs_exercise = Exercise(
     examples=lambda seed: [(torch.tensor([[5, 2], [1, 7]]), 1),
                            (torch.tensor([[9, 3, 0], [2, 8, 1], [0, 4, 6]]), 1),
                            *((torch.tensor([[9, 3, 0], [2, 8, 1], [0, 4, 6]]), least) for least in (4, 5, 6)),
-                           (torch.tensor([[4, 0], [0, 3]]), 1),
+                           (torch.tensor([[4, 0], [0, 3]]), 1), (torch.tensor([[9, 1, 0], [0, 8, 5], [0, 4, 6]]), 1),
                            (torch.randint(0, 4, (5, 5), generator=torch.Generator().manual_seed(seed)), 3)],
     verified="Each pair of classes comes once, with the mistakes of both directions, and what is right is no "
              "confusion.",
@@ -178,7 +178,7 @@ def _more_than(matrix, min_val=1):
 def _not_sorted(matrix, min_val=1):
     return sorted(confused_pairs(matrix, min_val))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #8c3640fc
+# %% ../../nbs/practice/06_interpretation.ipynb #c2bc63e7
 @confused_pairs_exercise.mistake("Of equal pairs the later one comes first: you turn a sorted list round. Sort by "
                                  "minus the count, and equal ones keep their order.")
 def _equal_ones_turned_round(matrix, min_val=1):
@@ -269,7 +269,7 @@ def _best_images(logits, targets, count):
     losses = F.cross_entropy(logits, targets, reduction="none")
     return [(row, losses[row].item()) for row in losses.argsort()[:count].tolist()]
 
-# %% ../../nbs/practice/06_interpretation.ipynb #cb9b350b
+# %% ../../nbs/practice/06_interpretation.ipynb #321802d0
 @worst_images_exercise.mistake("The right images, with their probability in place of their loss: the loss is minus its "
                                "logarithm.")
 def _probability_for_loss(logits, targets, count):
@@ -381,7 +381,7 @@ def _all_classes(maps, head, classes):
 def _relu_before_the_sum(maps, head, classes):
     return (_gradient(maps, head, classes).mean((2, 3), keepdim=True) * maps).relu().sum(1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #1207cc20
+# %% ../../nbs/practice/06_interpretation.ipynb #0d5b5833
 @heat_exercise.mistake("You scale the map so that its largest value is 1. That is for drawing; here the map itself "
                        "is wanted.")
 def _scaled_to_one(maps, head, classes):
@@ -492,7 +492,7 @@ def _signs_cancel(confidence, right, bins):
 def _lower_edge(confidence, right, bins):
     return sum(share * abs(gap) for share, gap in _gaps(confidence, right, bins, upper=False))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #4f57efbb
+# %% ../../nbs/practice/06_interpretation.ipynb #46fc7a9e
 @calibration_error_exercise.mistake("Your bins go from the smallest confidence to the largest. They go from 0 to 1, "
                                     "whatever the confidences are: else two networks cannot be compared.")
 def _range_of_the_data(confidence, right, bins):
@@ -649,7 +649,7 @@ class_numbers_lab = Lab(
            "Then every answer would be right with a chance of one in three: again an error of two thirds.")),
     class_numbers_exercise, ylabel="loss, and error")
 
-# %% ../../nbs/practice/06_interpretation.ipynb #0270de44
+# %% ../../nbs/practice/06_interpretation.ipynb #f5b8197d
 @class_numbers_exercise.mistake("Both lists have the same classes, in the opposite of alphabetical order.")
 def _backwards(names, valid_names):
     classes = sorted(set(names), reverse=True)

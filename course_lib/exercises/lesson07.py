@@ -198,6 +198,7 @@ final_figure_exercise = Exercise(
     "not flatter it. Give back the name of the configuration and the mean error to report.",
     examples=lambda seed: [
         ([_trial("small", 0, 0.20, 0.10), _trial("large", 0, 0.10, 0.30)],),
+        ([_trial("a", 0, 0.20, 0.11), _trial("b", 0, 0.10, 0.30), _trial("c", 0, 0.40, 0.22)],),
         ([_trial("a", 1, 0.10, 0.12), _trial("b", 1, 0.14, 0.17), _trial("a", 2, 0.20, 0.13),
           _trial("b", 2, 0.15, 0.16), _trial("a", 3, 0.21, 0.14)],),
         ([_trial("a", 1, 0.10, 0.12), _trial("a", 2, 0.14, 0.13), _trial("a", 3, 0.15, 0.14), _trial("b", 1, 0.14, 0.1),
@@ -616,15 +617,15 @@ make_training_lab = Lab(
     "noted: the loss on *all* training points, and the rate that the schedule says, as a part of the first one.",
     _train_on_schedule,
     (Cause("The first rate is too high.",
-           "It may well be; that explains a restless beginning. But if the rate had come down to a hundredth, what "
-           "was too high would be over, and the loss would have calmed down with it."),
+           "It may well be; that explains a restless beginning. But by epoch 12 the rate is said to be a twentieth of "
+           "it, and the loss leaps higher there than it was at first: what is too high would be over by then."),
      Cause("The rate of the schedule is not the rate of the optimiser.",
            "The two curves contradict each other: with a rate near zero the weights stand still, and so does the "
-           "loss on the same points. It leaps as at the start, so the steps are as large as at the "
-           "start.", right=True),
+           "loss on the same points. In epoch 12 it doubles, at a rate that is said to be a twentieth, and it rises by "
+           "half again later: such steps are as large as at the start.", right=True),
      Cause("The batches are too small, so the gradient is noisy.",
-           "A noisy gradient moves the weights by rate × noise. At less than a hundredth of the rate they would "
-           "hardly move, and the loss, always on the same points, could not leap any more."),
+           "A noisy gradient moves the weights by rate × noise. At a twentieth of the rate and less they would hardly "
+           "move, and the loss, always on the same points, could not double from one epoch to the next."),
      Cause("The network overfits.",
            "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up.")),
     make_training_exercise, ylabel="loss, and part of the rate")

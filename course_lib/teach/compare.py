@@ -63,7 +63,7 @@ def show_call(given: Sequence[object]) -> str:
         if hasattr(value, "numel") and hasattr(value, "shape") and value.numel() > 4:
             return f"a tensor {tuple(value.shape)}"
         long = isinstance(value, (list, tuple)) and len(show_value(value)) > 50
-        return f"{len(value)} of {kind_of(value[0])}" if long and value else shorten(show_value(value), 70)
+        return kind_of(value) if long else shorten(show_value(value), 70)
 
     return shorten(", ".join(map(short, given)), 110)
 
@@ -103,7 +103,7 @@ def kind_of(value: Any) -> str:
         return f"the class `{value.__name__}` itself"
     if isinstance(value, Iterator):
         return "a generator, which can be read only once: `list(...)` makes a list of it"
-    return "a function" if hasattr(value, "__code__") else f"a `{type(value).__name__}`"
+    return "a function" if hasattr(value, "__code__") else f"one of class `{type(value).__name__}`"
 
 
 def kinds_of(value: Any) -> dict[str, str]:
@@ -169,7 +169,7 @@ def _single_difference(expected: Any, got: Any, tolerance: float, absolute: floa
     if only is not None:
         return f"only what belongs at [{only}] comes back; {len(parts)} things are wanted, with commas between them"
     kinds = type(got).__name__, type(expected).__name__
-    same = alike or kinds[0] == kinds[1] or expected is None or got is None
+    same = alike or kinds[0] == kinds[1] or expected is None or got is None or isinstance(got, Unsent)
     return f"{show_value(got)} in place of {show_value(expected)}" + ("" if same else ", of type {} in place of {}"
                                                                      .format(*kinds))
 

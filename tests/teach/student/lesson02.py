@@ -414,3 +414,80 @@ def grad_off_everywhere(model):
     model.train()
     model.body.eval()
     torch.set_grad_enabled(False)
+
+
+@right("02.conv_parameters")
+def summed_group_by_group(channels_in, channels_out, kernel_size, groups, bias):
+    total = 0
+    for _ in range(groups):
+        total += (channels_in // groups) * (channels_out // groups) * kernel_size * kernel_size
+    return total + (channels_out if bias else 0)
+
+
+@right("02.make_head")
+def averaged_by_two_means(num_features, classes):
+    class Pool(nn.Module):
+        def forward(self, maps):
+            return maps.flatten(2).mean(-1)
+
+    layer = nn.Linear(num_features, len(classes))
+    layer.weight.data = 0.001 * torch.randn(len(classes), num_features)
+    layer.bias.data.zero_()
+    return nn.Sequential(Pool(), layer)
+
+
+@wrong("02.make_head", "TODO")
+def every_weight_a_thousandth(num_features, classes):
+    layer = nn.Linear(num_features, len(classes))
+    nn.init.constant_(layer.weight, 1e-3)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
+
+
+@wrong("02.make_head", "TODO")
+def zero_weights(num_features, classes):
+    layer = nn.Linear(num_features, len(classes))
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
+
+
+@right("02.loss_by_hand")
+def in_numpy(scores, right):
+    shifted = np.array(scores) - np.max(scores)
+    return float(np.log(np.exp(shifted).sum()) - shifted[right])
+
+
+@wrong("02.loss_by_hand", "TODO")
+def logits_in_place_of_probability(scores, right):
+    top = max(scores)
+    return -(scores[right] - top)
+
+
+@wrong("02.convolve", "TODO")
+def pytorchs_own(image, kernel, stride):
+    return F.conv2d(image.unsqueeze(0).unsqueeze(0), kernel.unsqueeze(0).unsqueeze(0), stride=stride).squeeze(0).squeeze(0)
+
+
+@right("02.start_epoch")
+def training_then_body_off(model):
+    model.train(True)
+    for module in model.body.modules():
+        module.training = False
+    for name, p in model.named_parameters():
+        p.requires_grad = not name.startswith("body")
+
+
+@wrong("02.start_epoch", "TODO")
+def everything_off(model):
+    model.eval()
+    for p in model.body.parameters():
+        p.requires_grad_(False)
+
+
+@wrong("02.start_epoch", "TODO")
+def body_learns_again(model):
+    for p in model.parameters():
+        p.requires_grad_(True)
+    model.train()
+    model.body.eval()
