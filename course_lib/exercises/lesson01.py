@@ -98,7 +98,7 @@ def _open_end(name):
 def _no_date(name):
     return _first_group(r"_(.+)_\d+\.png$", name)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #66149d14
+# %% ../../nbs/practice/01_data_prep.ipynb #460e1cd8
 @class_of_name_exercise.mistake("A point in a pattern stands for *any* sign, so `..._0007_png` is taken, too. Write "
                                 "the dot of the ending as `\\.`.")
 def _any_sign_for_the_dot(name):
@@ -227,7 +227,7 @@ def _wrong_order(images, mean, std):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
     return images.permute(0, 3, 1, 2) / 255 / std - mean
 
-# %% ../../nbs/practice/01_data_prep.ipynb #1ac9ffbd
+# %% ../../nbs/practice/01_data_prep.ipynb #82c7b276
 @to_network_exercise.mistake("You divide by 256. There are 256 values, from 0 to *255*: white must become 1 before "
                              "it is normalised.")
 def _by_256(images, mean, std):
@@ -400,7 +400,7 @@ def _shares_rounded_down(names, labels, fraction, seed):
         held_out += members[:int(fraction * len(members))]
     return held_out
 
-# %% ../../nbs/practice/01_data_prep.ipynb #f928b1ac
+# %% ../../nbs/practice/01_data_prep.ipynb #1dccea59
 @hold_out_exercise.mistake("You round up, as `math.ceil` does: 0.3 of 11 photographs is 3.3, and `round` makes 3 of "
                            "it.")
 def _shares_rounded_up(names, labels, fraction, seed):
@@ -516,7 +516,7 @@ def _from_the_left(changes, x, y):
 def _inverted(changes, x, y):
     return look_up([torch.linalg.inv(matrix) for matrix in changes], x, y)
 
-# %% ../../nbs/practice/01_data_prep.ipynb #79a4df5a
+# %% ../../nbs/practice/01_data_prep.ipynb #b175d9d6
 @look_up_exercise.mistake("You write the place as (x, y, 0). With a 0 at the end nothing is moved, as for a "
                           "direction; a place has a 1 there.")
 def _as_a_direction(changes, x, y):
@@ -595,7 +595,7 @@ def _magnified_the_wrong_way(image_size, min_scale, max_ratio, zoom):
 def _ratio_without_root(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom * max_ratio / math.sqrt(min_scale))
 
-# %% ../../nbs/practice/01_data_prep.ipynb #15414627
+# %% ../../nbs/practice/01_data_prep.ipynb #9b9770b0
 @smallest_presize_exercise.mistake("One pixel too many where nothing has to be rounded: `int(...) + 1` is not "
                                    "rounding up. `math.ceil` leaves a whole number as it is.")
 def _one_more(image_size, min_scale, max_ratio, zoom):
@@ -772,7 +772,7 @@ def _objects_to_train_on(groups, fraction, seed):
     chosen = set(hold_out_groups(groups, fraction, seed))
     return [i for i in range(len(groups)) if i not in chosen]
 
-# %% ../../nbs/practice/01_data_prep.ipynb #077dbb18
+# %% ../../nbs/practice/01_data_prep.ipynb #b768fa82
 def _by_hash_of_objects(groups: list[str], fraction: float, seed: int, kind: Callable) -> list[int]:
     objects = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).hexdigest())
     return [i for i, group in enumerate(groups) if group in objects[:kind(fraction * len(objects))]]
@@ -836,21 +836,22 @@ hold_out_groups_lab = Lab(
 
 # %% ../../nbs/practice/01_data_prep.ipynb #cdec1bcc
 QUIZ = Quiz("Lesson 1 in five questions", (
-    Question("A colleague normalises with mean 0.5 and deviation 0.5, and hands the result to a function that does "
-             "it once more. Which values do black and white have now?", (
+    Question("A colleague normalises with mean 0.5 and deviation 0.5, and hands the result to a function that does it "
+             "once more. Which values do black and white have now?", (
         ("-1 and 1, as before.",
          "Normalising is not something that can be done twice for free: (-1 - 0.5) / 0.5 is not -1."),
+        ("-2 and 2.",
+         "Nothing is doubled: work it out for black, which is 0, and for white, which is 1."),
         ("-3 and 1.",
-         "Black: (0 - 0.5) / 0.5 = -1, then (-1 - 0.5) / 0.5 = -3. White stays at 1. No error is raised; the "
-         "histogram of the values shows it."),
-        ("-2 and 2.", "Nothing is doubled: work it out for black, which is 0, and for white, which is 1.")), 1),
+         "Black: (0 - 0.5) / 0.5 = -1, then (-1 - 0.5) / 0.5 = -3. White stays at 1. No error is raised; the histogram"
+         " of the values shows it.")), 2),
     Question("You photograph leaves from above, lying on a table. Which change of `Augmentation` fits?", (
         ("`vertical_flip=True` and `rotate=180`: such a leaf has no up.",
          "An augmentation may do whatever leaves the label right, and a leaf that lies on a table looks as natural "
          "upside down."),
         ("None: augmentation is for animals.",
          "It is for every picture of which you know changes that leave the label as it is."),
-        ("A large `brightness`, so that colour does not matter.",
+        ("A large `brightness` and a large `contrast`, so that colours do not matter.",
          "Careful: colour may be what tells your leaves apart. A change must not change the label.")), 0),
     Question("A photograph is cut out, rotated, magnified and tilted. What keeps the corners from being empty?", (
         ("That it was stored at 256 pixels, not at 224.",
@@ -859,9 +860,10 @@ QUIZ = Quiz("Lesson 1 in five questions", (
         ("That all changes are composed into one look at the photograph.",
          "A rotation that comes after the cut no longer has what the cut removed. Composed, it looks it up in the "
          "photograph. And one interpolation blurs less than four."),
-        ("That the network sees only the middle of the picture.", "It sees all of it, corners included.")), 1),
-    Question("The files lie in folders, one a class, and your loop shows them in the order of the files. What will "
-             "the network say in the end?", (
+        ("That the network sees only the middle of the picture.",
+         "It sees all of it, corners included.")), 1),
+    Question("The files lie in folders, one a class, and your loop shows them in the order of the files. What will the"
+             " network say in the end?", (
         ("It leans towards the classes that it saw last.",
          "The last batches all teach one class, and what came before is forgotten meanwhile."),
         ("The same as when they are shuffled: it sees the same photographs.",
@@ -873,8 +875,8 @@ QUIZ = Quiz("Lesson 1 in five questions", (
          "Frames that follow each other are near-duplicates: the validation set would ask for what was in the "
          "training."),
         ("The first three quarters of every film for training, the rest for validation.",
-         "Frames on the two sides of the cut are near-duplicates still, and every film is on both sides: you "
-         "would measure films that the network knows."),
+         "Frames on the two sides of the cut are near-duplicates still, and every film is on both sides: you would "
+         "measure films that the network knows."),
         ("At random, film by film: all frames of a film stay on one side.",
          "Then the validation set asks about films that the network has never seen, as you will in use.")), 2),
 ))

@@ -77,7 +77,7 @@ def _bias_for_each_kernel(channels_in, channels_out, kernel_size, groups, bias):
 def _one_kernel_each(channels_in, channels_out, kernel_size, groups, bias):
     return channels_out * kernel_size**2 + (channels_out if bias else 0)
 
-# %% ../../nbs/practice/02_model.ipynb #25d878df
+# %% ../../nbs/practice/02_model.ipynb #9e105cf9
 @conv_parameters_exercise.mistake("You add the biases whether there are any or not. Without `bias` there are none.")
 def _always_a_bias(channels_in, channels_out, kernel_size, groups, bias):
     return conv_parameters(channels_in, channels_out, kernel_size, groups, True)
@@ -187,7 +187,7 @@ def _close_together(image, kernel, stride):
 def _transposed(image, kernel, stride):
     return convolve(image, kernel.T, stride)
 
-# %% ../../nbs/practice/02_model.ipynb #e997c942
+# %% ../../nbs/practice/02_model.ipynb #732dbf3f
 @convolve_exercise.mistake("That is PyTorch's own convolution. Here you write one: loops over the places of the "
                            "window.")
 def _with_conv2d(image, kernel, stride):
@@ -339,7 +339,7 @@ def _one_size_only(num_features, classes):
 def _largest_value(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
-# %% ../../nbs/practice/02_model.ipynb #4c8ab904
+# %% ../../nbs/practice/02_model.ipynb #b608189a
 @make_head_exercise.mistake("All your weights are the same number. Then all classes get the same scores and the same "
                             "gradients. Draw them: `nn.init.normal_(linear.weight, std=0.001)`.")
 def _all_weights_the_same(num_features, classes):
@@ -372,8 +372,8 @@ def _sum_over_the_grid(num_features, classes):
 loss_by_hand_exercise = Exercise(
     "02.loss_by_hand", "From scores to a loss",
     "Write the cross-entropy of one photograph; `math` is all you need: from its scores to probabilities by softmax, "
-    "and from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives up: "
-    "subtract the largest score from all of them first. That changes no probability (why?).",
+    "and from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives "
+    "up: subtract the largest score from all of them first. That changes no probability (why?).",
     examples=lambda seed: [([2.0, 1.0, -1.0], 0), ([2.0, 1.0, -1.0], 2), ([0.0] * (4 + seed), 3),
                            ([0.5, -1.5, 3.0 + seed, 0.0], 2), ([800.0, 795.0, 790.0], 1)],
     verified="Your loss is that of `F.cross_entropy` for right and wrong answers, for equal scores, where it is "
@@ -528,7 +528,7 @@ def _sign_kept(body, batches):
 def _one_batch(body, batches):
     return what_moves(body, batches[:1])
 
-# %% ../../nbs/practice/02_model.ipynb #985f67ab
+# %% ../../nbs/practice/02_model.ipynb #deb546fd
 @what_moves_exercise.mistake("You give the *mean* change of each tensor. The largest absolute change is wanted.")
 def _mean_change(body, batches):
     before, after = _pushed(body.train(), batches)
@@ -760,15 +760,15 @@ start_epoch_lab = Lab(
 QUIZ = Quiz("Lesson 2 in five questions", (
     Question("Images of 100 pixels go through a body that halves five times and rounds up where a side is odd. How "
              "large is the grid of its feature map, and what of the number of parameters?", (
+        ("4 x 4, with as many parameters as at 224 pixels.",
+         "100, 50, 25, 13, 7, 4. The same kernels are laid on fewer places."),
         ("3 x 3, and fewer parameters than at 224 pixels.",
          "100, 50, 25, 13, 7, 4: rounding up matters. And kernels do not depend on the size of the image, so the "
          "parameters stay."),
-        ("4 x 4, with as many parameters as at 224 pixels.",
-         "100, 50, 25, 13, 7, 4. The same kernels are laid on fewer places."),
         ("4 x 4, with fewer parameters than at 224 pixels.",
-         "The grid is right, but the same kernels are laid on every place, be they few or many.")), 1),
-    Question("A network that you trained with the right normalisation is called by a program that hands it pixels "
-             "from 0 to 255. What happens?", (
+         "The grid is right, but the same kernels are laid on every place, be they few or many.")), 0),
+    Question("A network that you trained with the right normalisation is called by a program that hands it pixels from"
+             " 0 to 255. What happens?", (
         ("It raises an error about the range of the values.",
          "A network takes any numbers. Nothing tells it that they are in another form."),
         ("Nothing much: the layers adapt.",
@@ -777,11 +777,12 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "That is what the lesson's second column shows. So mean and deviation belong to the body and to its "
          "checkpoint.")), 2),
     Question("Four classes, and the first loss of a new head is 27. What is wrong?", (
+        ("The body was not pretrained, so its features say nothing of these images.",
+         "Then the features say little, and a head that starts near zero still begins at ln 4."),
         ("The head starts with large weights, and is sure of wrong answers.",
          "A head that knows nothing and says so begins at ln 4, about 1.39. Let its last layer start near zero."),
-        ("The body was not pretrained.",
-         "Then the features say little, and a head that starts near zero still begins at ln 4."),
-        ("The learning rate is too high.", "No step was taken before the first loss.")), 0),
+        ("The learning rate is too high.",
+         "No step was taken before the first loss.")), 1),
     Question("The early half of the body is frozen, the late half and the head are trained. Which BatchNorm layers "
              "should be in training mode?", (
         ("All: statistics are no parameters.",
@@ -792,10 +793,10 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "In the late half weights change, so what they give out changes: its statistics must follow.")), 1),
     Question("A network has two linear layers in a row, with many numbers each and nothing between them. Which of its "
              "answers could one linear layer not give?", (
-        ("Those to questions like: do these two pixels differ, whichever is brighter?",
-         "One linear layer cannot ask that, and neither can two in a row: weights times weights are weights."),
         ("None: two linear layers in a row are one linear layer.",
          "Only with a ReLU, or something else that bends, between them can the second layer do more."),
+        ("Those to questions like: do these two pixels differ, whichever is brighter?",
+         "One linear layer cannot ask that, and neither can two in a row: weights times weights are weights."),
         ("Those that need more parameters than one layer has.",
-         "The number of parameters does not matter: their product is one table, as large as that of one layer.")), 1),
+         "The number of parameters does not matter: their product is one table, as large as that of one layer.")), 0),
 ))

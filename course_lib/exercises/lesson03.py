@@ -168,7 +168,7 @@ def _no_train(model, optimizer, batches):
 def _sum_of_losses(model, optimizer, batches):
     return sum(loss * size for loss, size in _one_epoch(model, optimizer, batches))
 
-# %% ../../nbs/practice/03_training_loop.ipynb #9cb94aed
+# %% ../../nbs/practice/03_training_loop.ipynb #1f353fa6
 @train_epoch_exercise.mistake("The training is right, but you give back the loss of the last batch alone. The mean "
                               "over all samples of the epoch is wanted.")
 def _loss_of_the_last(model, optimizer, batches):
@@ -352,7 +352,7 @@ def _right_answers_by_batches(model, batches):
     rows = _per_batch(model, batches)
     return {**_over_samples(rows), "accuracy": sum(right * size for _, right, size in rows) / len(rows)}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #5915e8cb
+# %% ../../nbs/practice/03_training_loop.ipynb #210f4d15
 @measure_model_exercise.mistake("The parameters of the model ask for no gradients any more, so a training that goes "
                                 "on learns nothing. `torch.no_grad()` keeps none while you measure, and leaves the "
                                 "model alone.")
@@ -513,7 +513,7 @@ def _step_for_each_part(model, optimizer, parts):
         total += loss.item()
     return total
 
-# %% ../../nbs/practice/03_training_loop.ipynb #52155fc3
+# %% ../../nbs/practice/03_training_loop.ipynb #9facdb8e
 @step_in_parts_exercise.mistake("The step is right, but you give back the mean of the parts' means. The mean of the "
                                 "*whole batch* is wanted: weigh each part by its share of the samples.")
 def _mean_of_means_given_back(model, optimizer, parts):
@@ -650,7 +650,7 @@ def _always_that_long(limit):
             p.grad *= limit / length
     return _at("after_backward", stretch)
 
-# %% ../../nbs/practice/03_training_loop.ipynb #cc9a73af
+# %% ../../nbs/practice/03_training_loop.ipynb #39ecdca9
 @clip_gradients_exercise.mistake("You measure the gradients by their largest number. Their *length* is the root of "
                                  "the sum of all squares, which is what `clip_grad_norm_` takes if you do not say "
                                  "otherwise.")
@@ -801,7 +801,7 @@ def _seeded_anew(model, optimizer):
 def _without_memory(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "random": torch.get_rng_state()}
 
-# %% ../../nbs/practice/03_training_loop.ipynb #6d03dcbc
+# %% ../../nbs/practice/03_training_loop.ipynb #0ce6e9c8
 @take_checkpoint_exercise.mistake("You keep the parameters alone. Batch normalisation also has running averages, "
                                   "which are buffers: `state_dict()` has both.")
 def _parameters_alone(model, optimizer):
@@ -934,7 +934,7 @@ def _cleared_no_more(model, optimizer, x, y):
     optimizer.step()
     return loss.item()
 
-# %% ../../nbs/practice/03_training_loop.ipynb #a52c2f4e
+# %% ../../nbs/practice/03_training_loop.ipynb #63ec74f3
 @train_step_exercise.mistake("That is the mean squared distance. The cross-entropy of the logits is wanted.")
 def _squares(model, optimizer, x, y):
     return _step_with(lambda logits, y: F.mse_loss(logits.softmax(1), F.one_hot(y, 3).float()), model, optimizer, x, y)
@@ -959,8 +959,8 @@ def _sigmoid(model, optimizer, x, y):
     return _step_with(lambda logits, y: F.cross_entropy(logits.sigmoid(), y), model, optimizer, x, y)
 
 
-@train_step_exercise.mistake("The loss is right, and nothing is learned: no step is taken, or the gradients are cleared "
-                             "before it.")
+@train_step_exercise.mistake("The loss is right, and nothing is learned: no step is taken, or the gradients are "
+                             "cleared before it.")
 def _no_step_is_taken(model, optimizer, x, y):
     return F.cross_entropy(model(x), y).item()
 
@@ -988,37 +988,44 @@ train_step_lab = Lab(
 # %% ../../nbs/practice/03_training_loop.ipynb #0792216e
 QUIZ = Quiz("Lesson 3 in five questions", (
     Question("The accuracy on the validation set changes when you evaluate the same network again. Why?", (
-        ("The validation images are shuffled.", "A mean over all of them does not depend on their order."),
+        ("The validation images are shuffled.",
+         "A mean over all of them does not depend on their order."),
         ("It was measured with dropout on.",
          "In training mode dropout throws away other values each time. Measure in evaluation mode."),
-        ("The learning rate is too high.", "Without a step there is no rate.")), 1),
+        ("The learning rate is too high.",
+         "Without a step there is no rate.")), 1),
     Question("Four classes. You give a network the same batch of 32 photographs 150 times, and the loss stays at 1.4. "
              "What do you do?", (
-        ("Train for longer: 150 steps are few.",
-         "One batch is learned by heart in that time, if anything is learned at all."),
         ("Look for the bug: nothing is learned.",
          "ln 4 = 1.39 is what guessing four classes costs. Perhaps the optimiser does not hold these weights, or they "
          "are frozen."),
+        ("Train for longer: 150 steps are few.",
+         "One batch is learned by heart in that time, if anything is learned at all."),
         ("Check the labels: they must be mixed up.",
-         "A network learns wrong labels of one batch by heart, too: the loss would fall.")), 1),
+         "A network learns wrong labels of one batch by heart, too: the loss would fall.")), 0),
     Question("Is `fit(5)` and then `fit(5)` the same training as `fit(10)`?", (
-        ("No: every `fit` makes a new optimiser, which does not know how the weights moved before.",
-         "AdamW's running means start again at zero. To go on with a training, resume it from a checkpoint."),
-        ("Yes, with the same seed.",
+        ("Yes, as long as both are given the same seed.",
          "The seed fixes the random numbers. The optimiser's memory is something else, and the second fit begins "
          "without it."),
-        ("Yes, the weights are kept.", "They are, but weights are not all that a training remembers.")), 0),
-    Question("The loss becomes nan in the very first batch, at a rate that worked before. Where do you look "
-             "first?", (
-        ("At the learning rate.", "Before the first step the rate has done nothing yet."),
+        ("Yes, the weights are kept.",
+         "They are, but weights are not all that a training remembers."),
+        ("No: every `fit` makes a new optimiser.",
+         "The new one does not know how the weights moved: AdamW's running means start again at zero. To go on with a "
+         "training, resume it from a checkpoint.")), 2),
+    Question("The loss becomes nan in the very first batch, at a rate that worked before. Where do you look first?", (
+        ("At the learning rate.",
+         "Before the first step the rate has done nothing yet."),
+        ("At the number of epochs.",
+         "It has no influence on the first batch."),
         ("At the batch: is there a value in it that is no number?",
-         "A feature that is always the same, divided by its spread, is enough. The learner's message says which of "
-         "the two it was."),
-        ("At the number of epochs.", "It has no influence on the first batch.")), 1),
+         "A feature that is always the same, divided by its spread, is enough. The learner's message says which of the"
+         " two it was.")), 2),
     Question("What does AdamW do otherwise than Adam with the same `weight_decay`?", (
         ("It makes each weight smaller by the same factor, whatever its gradients are.",
          "Adam adds the decay to the gradient, and then divides by the size of the gradients: weights with large "
          "gradients are hardly decayed."),
-        ("It uses a larger learning rate.", "The rate is the one that you give it."),
-        ("It has no momentum.", "It keeps the same two running means as Adam.")), 0),
+        ("It uses a larger learning rate for weights that are large, and a smaller one for the others.",
+         "The rate is the one that you give it."),
+        ("It has no momentum.",
+         "It keeps the same two running means as Adam.")), 0),
 ))

@@ -139,7 +139,7 @@ def _counted_from_zero(losses, beta):
         means.append(mean / (1 - beta**n))
     return means
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #55778b11
+# %% ../../nbs/practice/04_lr_finder.ipynb #e556b927
 @running_mean_exercise.mistake("You divide by 1 - beta every time. After n losses the weights add up to `1 - beta **"
                                " n`.")
 def _always_the_same_correction(losses, beta):
@@ -265,7 +265,7 @@ def _same_batch(model, batches, rates):
 def _one_rate(model, batches, rates):
     return clean_sweep(model, batches, [rates[0]] * len(rates))
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #9998ab36
+# %% ../../nbs/practice/04_lr_finder.ipynb #b2e7398a
 @clean_sweep_exercise.mistake("The parameters are back, the buffers are not: batch normalisation has moved its running "
                               "averages in every forward pass. `state_dict()` has both.")
 def _parameters_alone(model, batches, rates):
@@ -406,7 +406,7 @@ def _from_the_peak(rates, losses, at_least):
         return None
     return suggest_if_it_falls(rates, losses, -1e9)
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #f7c6b748
+# %% ../../nbs/practice/04_lr_finder.ipynb #baf0b45b
 @suggest_if_it_falls_exercise.mistake("You give the *place* in the list. The rate at that place is wanted: "
                                       "`rates[place]`.")
 def _place_of_the_rate(rates, losses, at_least):
@@ -589,32 +589,42 @@ tidy_sweep_lab = Lab(
 # %% ../../nbs/practice/04_lr_finder.ipynb #44204287
 QUIZ = Quiz("Lesson 4 in five questions", (
     Question("Why do the rates of a sweep grow by equal factors and not by equal amounts?", (
-        ("It is faster.", "Both take the same number of batches."),
-        ("Useful rates differ by powers of ten, and equal amounts would leave the small ones out.",
-         "With equal amounts from 1e-7 to 10, 99 of a hundred rates are above 0.1."),
-        ("So that the loss falls evenly.", "How the loss falls is what you want to find out; the spacing cannot make "
-                                           "it even.")), 1),
-    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Which of "
-             "them do you believe?", (
-        ("The smoothed loss: it is less noisy.", "It is calm because it averages over many batches; so it is late."),
-        ("The raw loss, roughly: the smoothed one is late.", "The rise is seen in the raw loss first."),
-        ("Neither; sweep again.", "Another sweep would show the same delay.")), 1),
+        ("It is faster.",
+         "Both take the same number of batches."),
+        ("So that the loss falls by about the same amount each time.",
+         "How the loss falls is what you want to find out; the spacing cannot make it even."),
+        ("Useful rates differ by powers of ten.",
+         "With equal amounts from 1e-7 to 10, 99 of a hundred rates are above 0.1.")), 2),
+    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Which of them do you "
+             "believe?", (
+        ("The smoothed loss: it is less noisy.",
+         "It is calm because it averages over many batches; so it is late."),
+        ("The raw loss, roughly: the smoothed one is late.",
+         "The rise is seen in the raw loss first."),
+        ("Neither; sweep again.",
+         "Another sweep would show the same delay.")), 1),
     Question("The curve is flat, with noise and no slope. `suggest_valley` says 3e-4. What do you do?", (
-        ("Train at 3e-4.", "Every rule gives a number, also on noise. It means nothing here."),
-        ("Take ten times that, to be faster.", "The number you multiply means nothing."),
-        ("Look for the divergence, and take a rate well before it, or sweep another part of the network.",
+        ("Take a rate well before the divergence, if there is one.",
          "A flat curve says that little is left to learn for what is being trained; only the divergence tells you "
-         "something.")), 2),
+         "something; or sweep another part of the network."),
+        ("Train at 3e-4.",
+         "Every rule gives a number, also on noise. It means nothing here."),
+        ("Take ten times that: where the curve is flat, more costs nothing.",
+         "The number you multiply means nothing.")), 0),
     Question("You found 1e-2 with the body frozen. Now you unfreeze it. Is 1e-2 still right?", (
-        ("Yes, the data are the same.", "The rate belongs to what learns, not to the data alone."),
-        ("Not necessarily: ask again.", "Weights that were good before you came can be spoilt by a rate that a new "
-                                        "head takes easily."),
-        ("No, it must be larger, because there are more weights.", "More weights, each moved as far, change the "
-                                                                   "output more: rather smaller.")), 1),
-    Question("A training begins with a loss of 35, for four classes. What is the likeliest reason?", (
-        ("A hard data set.", "Not knowing costs log 4, about 1.4, however hard the data are."),
-        ("Bad luck with the random weights.", "Random weights are unsure, and being unsure costs about 1.4."),
-        ("The weights were spoilt before the first step.", "Only a network that is *sure* of wrong answers has such "
-                                                           "a loss: it was trained, at a rate that was too "
-                                                           "high.")), 2),
+        ("Yes, the data are the same.",
+         "The rate belongs to what learns, not to the data alone."),
+        ("No, it must be larger, because there are more weights.",
+         "More weights, each moved as far, change the output more: rather smaller."),
+        ("Not necessarily: ask again.",
+         "Weights that were good before you came can be spoilt by a rate that a new head takes easily.")), 2),
+    Question("A network has a new head whose weights are near zero. Its training begins with a loss of 35, for four "
+             "classes. What is the likeliest reason?", (
+        ("A hard data set.",
+         "Not knowing costs log 4, about 1.4, however hard the data are."),
+        ("The weights were spoilt before the first step.",
+         "Only a network that is *sure* of wrong answers has such a loss: it was trained, at a rate that was too high."),
+        ("Bad luck with the random weights of the head: others begin lower.",
+         "Near zero, all of them are unsure, and being unsure costs about 1.4. (A head with *large* random weights is "
+         "another matter: lesson 2.)")), 1),
 ))

@@ -72,7 +72,7 @@ def _equal_amounts(highest, count, factor=2.6):
     lowest = highest / factor ** (count - 1)
     return [lowest + (highest - lowest) * k / max(count - 1, 1) for k in range(count - 1)] + [highest]
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #bd17b10d
+# %% ../../nbs/practice/05_transfer_learning.ipynb #32cb1c9a
 @layer_rates_exercise.mistake("You always divide by 2.6. That is the default only: use `factor`.")
 def _always_2_6(highest, count, factor=2.6):
     return layer_rates(highest, count, 2.6)
@@ -174,7 +174,7 @@ def _one_too_late(losses, patience):
 def _equal_counts(losses, patience):
     return _stop(losses, patience, equal_is_better=True)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #23c5bacd
+# %% ../../nbs/practice/05_transfer_learning.ipynb #062eaac7
 @stopped_after_exercise.mistake("You count the epochs from 0. The first one is number 1.")
 def _counted_from_zero(losses, patience):
     stopped = stopped_after(losses, patience)
@@ -276,7 +276,7 @@ def _only_defaults(epochs, num_batches, highest, pct_start, div, div_final):
 def _own_start(epochs, num_batches, highest, pct_start, div, div_final):
     return _cycle(epochs, num_batches, highest, div_factor=div, final_div_factor=div_final / div)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #cd46b9e4
+# %% ../../nbs/practice/05_transfer_learning.ipynb #4cbafff2
 @cycle_rates_exercise.mistake("Your rates go up and down in straight lines. PyTorch's `OneCycleLR` follows a cosine "
                               "if it is not told otherwise; leave `anneal_strategy` alone.")
 def _straight_lines(epochs, num_batches, highest, pct_start, div, div_final):
@@ -394,7 +394,7 @@ def _stacked(body, batches):
         features = torch.stack([body(x) for x, _ in batches])
     return features, torch.stack([y for _, y in batches])
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #571253b9
+# %% ../../nbs/practice/05_transfer_learning.ipynb #86b3fa55
 @features_once_exercise.mistake("The body's parameters ask for no gradients any more: whoever unfreezes it later "
                                 "trains nothing. `torch.no_grad()` does it for the features alone.")
 def _body_frozen_for_good(body, batches):
@@ -526,7 +526,7 @@ def _no_decay(model, batches, lr, weight_decay):
     model.body.eval()
     return _train(model, batches, torch.optim.SGD(model.head.parameters(), lr=lr))
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #9f3366d7
+# %% ../../nbs/practice/05_transfer_learning.ipynb #12994945
 @train_head_exercise.mistake("You use Adam, or momentum. Plain SGD with weight decay is wanted.")
 def _with_adam(model, batches, lr, weight_decay):
     model.train()
@@ -697,7 +697,7 @@ head_step_lab = Lab(
            "the head cannot make up for it.", right=True)),
     head_step_exercise, ylabel="loss, and part of the start")
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #e91b6eb8
+# %% ../../nbs/practice/05_transfer_learning.ipynb #0bb9c626
 @head_step_exercise.mistake("You take parameters away from the optimiser, or change its settings. It is not yours: "
                             "it must be as before when the step is done. Leave the body without gradients.")
 def _optimizer_changed(model, optimizer, x, y):
@@ -720,39 +720,43 @@ def _own_optimizer(model, optimizer, x, y):
 QUIZ = Quiz("Lesson 5 in five questions", (
     Question("You unfreeze in three steps: the head, then the late half of the body too, then everything. What can "
              "`cached_features` keep in the second step?", (
-        ("Nothing: a part of the body learns.", "The early half is still frozen, so what it says is the same in "
-                                                "every epoch and need be computed only once."),
-        ("The feature maps after the early half.", "The late half is trained on them. They are larger than the "
-                                                   "pooled features of the first step; where they do not fit into "
-                                                   "memory, training goes on with images."),
-        ("The same pooled features as in the first step.", "Those come after the late half, which changes now: they "
-                                                           "would be stale after one step.")), 1),
+        ("The feature maps after the early half.",
+         "The late half is trained on them. They are larger than the pooled features of the first step; where they do "
+         "not fit into memory, training goes on with images."),
+        ("Nothing: a part of the body learns.",
+         "The early half is still frozen, so what it says is the same in every epoch and need be computed only once."),
+        ("The same pooled features as in the first step.",
+         "Those come after the late half, which changes now: they would be stale after one step.")), 0),
     Question("In the frozen stage of `fine_tune` the rate rises nearly to the end (`pct_start=0.99`). Why not a full "
              "cycle?", (
-        ("The small steps at its end would settle what the next stage moves anyway.",
+        ("A frozen body cannot stand the small rates at the end of a cycle.",
+         "A frozen body does not notice the rate at all."),
+        ("It saves time.",
+         "Both take the same number of steps."),
+        ("The next stage moves anyway what small steps would settle.",
          "The next stage changes the body, and with it the valley that the head would have settled in. It is enough "
-         "that the head points in the right direction."),
-        ("A frozen body cannot stand small rates.", "A frozen body does not notice the rate at all."),
-        ("It saves time.", "Both take the same number of steps.")), 0),
+         "that the head points in the right direction.")), 2),
     Question("The optimiser was made while the body was frozen, from what could be trained then. Now you call "
              "`unfreeze`, and train on with the same optimiser. What happens?", (
-        ("An error: the optimiser does not know these parameters.", "Nothing checks that, so there is no error."),
-        ("Everything learns, at the head's rate.", "An optimiser moves what it was given, and that is the head."),
-        ("The head learns on, and the body never moves.", "The body gets gradients, but nobody takes a step with "
-                                                          "them. The loss still falls, so it is easy to miss.")), 2),
+        ("An error: the optimiser does not know these parameters.",
+         "Nothing checks that, so there is no error."),
+        ("The head learns on, and the body never moves.",
+         "The body gets gradients, but nobody takes a step with them. The loss still falls, so it is easy to miss."),
+        ("Everything learns, at the head's rate.",
+         "An optimiser moves what it was given, and that is the head.")), 1),
     Question("A cycle of 30 epochs is stopped by early stopping after 12. What do you do?", (
-        ("Keep the weights: early stopping found the best time.", "It stopped while the rate was still high; the "
-                                                                  "small steps at the end of the cycle were never "
-                                                                  "taken."),
-        ("Train again with a cycle of 12 epochs.", "Then the rate has fallen to nearly nothing when the 12 epochs "
-                                                   "are over. Whether it helps, compare over several seeds."),
-        ("Train again for 30 epochs without early stopping.", "Then what made the validation loss rise is still "
-                                                              "there.")), 1),
-    Question("After epoch 20 the validation loss rises while the validation error stays the same. What does that "
-             "say?", (
-        ("The network makes more mistakes.", "The error counts mistakes, and it stays."),
-        ("The validation loss is computed wrongly.", "Loss and error measure different things, and need not move "
-                                                     "together."),
-        ("It grows too sure of the mistakes that it makes.", "The loss punishes a wrong answer the more, the surer "
-                                                             "it is; the error counts it once. Watch both.")), 2),
+        ("Train again with a cycle of 12 epochs.",
+         "Then the rate has fallen to nearly nothing when the 12 epochs are over. Whether it helps, compare over "
+         "several seeds."),
+        ("Keep the weights: early stopping found the best time.",
+         "It stopped while the rate was still high; the small steps at the end of the cycle were never taken."),
+        ("Train again for 30 epochs without early stopping.",
+         "Then what made the validation loss rise is still there.")), 0),
+    Question("After epoch 20 the validation loss rises while the validation error stays the same. What does that say?", (
+        ("The network makes more mistakes.",
+         "The error counts mistakes, and it stays."),
+        ("The validation loss is computed wrongly: the two must move together.",
+         "Loss and error measure different things, and need not move together."),
+        ("It grows too sure of the mistakes that it makes.",
+         "The loss punishes a wrong answer the more, the surer it is; the error counts it once. Watch both.")), 2),
 ))

@@ -98,7 +98,7 @@ def _counts_as_floats(predicted, targets, num_classes):
 def _only_those_that_occur(predicted, targets, num_classes):
     return count_confusions(predicted, targets, int(torch.cat([predicted, targets]).max()) + 1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #a9da6da3
+# %% ../../nbs/practice/06_interpretation.ipynb #c314ddfd
 @count_confusions_exercise.mistake("You leave out what was right. A confusion matrix counts every image: the right "
                                    "ones stand on its diagonal.")
 def _mistakes_alone(predicted, targets, num_classes):
@@ -178,7 +178,7 @@ def _more_than(matrix, min_val=1):
 def _not_sorted(matrix, min_val=1):
     return sorted(confused_pairs(matrix, min_val))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #c2bc63e7
+# %% ../../nbs/practice/06_interpretation.ipynb #8c3640fc
 @confused_pairs_exercise.mistake("Of equal pairs the later one comes first: you turn a sorted list round. Sort by "
                                  "minus the count, and equal ones keep their order.")
 def _equal_ones_turned_round(matrix, min_val=1):
@@ -269,7 +269,7 @@ def _best_images(logits, targets, count):
     losses = F.cross_entropy(logits, targets, reduction="none")
     return [(row, losses[row].item()) for row in losses.argsort()[:count].tolist()]
 
-# %% ../../nbs/practice/06_interpretation.ipynb #321802d0
+# %% ../../nbs/practice/06_interpretation.ipynb #cb9b350b
 @worst_images_exercise.mistake("The right images, with their probability in place of their loss: the loss is minus its "
                                "logarithm.")
 def _probability_for_loss(logits, targets, count):
@@ -381,7 +381,7 @@ def _all_classes(maps, head, classes):
 def _relu_before_the_sum(maps, head, classes):
     return (_gradient(maps, head, classes).mean((2, 3), keepdim=True) * maps).relu().sum(1)
 
-# %% ../../nbs/practice/06_interpretation.ipynb #0d5b5833
+# %% ../../nbs/practice/06_interpretation.ipynb #1207cc20
 @heat_exercise.mistake("You scale the map so that its largest value is 1. That is for drawing; here the map itself "
                        "is wanted.")
 def _scaled_to_one(maps, head, classes):
@@ -492,7 +492,7 @@ def _signs_cancel(confidence, right, bins):
 def _lower_edge(confidence, right, bins):
     return sum(share * abs(gap) for share, gap in _gaps(confidence, right, bins, upper=False))
 
-# %% ../../nbs/practice/06_interpretation.ipynb #46fc7a9e
+# %% ../../nbs/practice/06_interpretation.ipynb #4f57efbb
 @calibration_error_exercise.mistake("Your bins go from the smallest confidence to the largest. They go from 0 to 1, "
                                     "whatever the confidences are: else two networks cannot be compared.")
 def _range_of_the_data(confidence, right, bins):
@@ -649,7 +649,7 @@ class_numbers_lab = Lab(
            "Then every answer would be right with a chance of one in three: again an error of two thirds.")),
     class_numbers_exercise, ylabel="loss, and error")
 
-# %% ../../nbs/practice/06_interpretation.ipynb #f5b8197d
+# %% ../../nbs/practice/06_interpretation.ipynb #0270de44
 @class_numbers_exercise.mistake("Both lists have the same classes, in the opposite of alphabetical order.")
 def _backwards(names, valid_names):
     classes = sorted(set(names), reverse=True)
@@ -664,38 +664,44 @@ def _from_one(names, valid_names):
 # %% ../../nbs/practice/06_interpretation.ipynb #c8a92a95
 QUIZ = Quiz("Lesson 6 in five questions", (
     Question("In the confusion matrix the row of 'owl' holds nothing but zeros. What is the error of 'owl'?", (
-        ("0 %: no owl was classified wrongly.", "No owl was classified rightly, either."),
-        ("100 %: no owl was recognised.", "There was none that could have been."),
-        ("There is none: no image shows an owl.", "A row adds up to the images of a class. Without images the error "
-                                                  "is not available, which is not zero.")), 2),
-    Question("Of five images a network says 60 % and is right in all five; of five others it says 90 % and is right "
-             "in one. The expected calibration error is 0.55 with ten bins and 0.15 with one. Which do you "
-             "believe?", (
-        ("0.15: more images in a bin, so less chance.", "In one bin too modest and too sure cancel out: it compares "
-                                                        "two means, 75 % and 60 %."),
-        ("0.55, with care.", "It keeps the two groups apart. But with many bins and few images, chance alone makes "
-                             "the figure large."),
-        ("Their mean.", "The two figures answer different questions; their mean answers none.")), 1),
+        ("0 %: not a single owl was classified wrongly.",
+         "No owl was classified rightly, either."),
+        ("There is none: no image shows an owl.",
+         "A row adds up to the images of a class. Without images the error is not available, which is not zero."),
+        ("100 %: no owl was recognised.",
+         "There was none that could have been.")), 1),
+    Question("Of five images a network says 60 % and is right in all five; of five others it says 90 % and is right in"
+             " one. The expected calibration error is 0.55 with ten bins and 0.15 with one. Which do you believe?", (
+        ("0.55, with care.",
+         "It keeps the two groups apart. But with many bins and few images, chance alone makes the figure large."),
+        ("0.15: more images in a bin, so less chance.",
+         "In one bin too modest and too sure cancel out: it compares two means, 75 % and 60 %."),
+        ("Their mean.",
+         "The two figures answer different questions; their mean answers none.")), 0),
     Question("All logits are divided by the same temperature. Which of these can change?", (
-        ("The confusion matrix.", "The largest logit stays the largest, so not one prediction changes."),
-        ("The error.", "It counts predictions, and these stay."),
-        ("Which image has the largest loss.", "With more than two classes it can: at a low temperature only the "
-                                              "strongest rival counts, at a high one all of them do.")), 2),
+        ("The confusion matrix.",
+         "The largest logit stays the largest, so not one prediction changes."),
+        ("The error.",
+         "It counts predictions, and these stay."),
+        ("Which image has the largest loss.",
+         "With more than two classes it can: at a low temperature only the strongest rival counts, at a high one all "
+         "of them do.")), 2),
     Question("Twelve pictures stand under 'top losses' of the *training* images, and most labels look wrong. What do "
              "you check first?", (
-        ("Whether picture and loss come from the same pass.", "A training loader shuffles and augments: a second "
-                                                              "pass gives other pictures. Give the picture to the "
-                                                              "network once more; it must say what is written above "
-                                                              "it."),
-        ("Who made the labels.", "That is the second question. First be sure that you look at the right pictures."),
-        ("Whether the network is large enough.", "A large loss on a picture with a wrong label is no fault of the "
-                                                 "network.")), 0),
+        ("Who made the labels, and whether two of those people agree.",
+         "That is the second question. First be sure that you look at the right pictures."),
+        ("Whether picture and loss come from the same pass.",
+         "A training loader shuffles and augments: a second pass gives other pictures. Give the picture to the network"
+         " once more; it must say what is written above it."),
+        ("Whether the network is large enough.",
+         "A large loss on a picture with a wrong label is no fault of the network.")), 1),
     Question("A Grad-CAM map is red on the crack of a solar cell. What would show that the network really uses that "
              "place?", (
-        ("The same map at a higher resolution.", "It would be the same claim, only sharper."),
         ("The score falls more when this place is covered than when another is.",
          "If the place carries the evidence, covering it must cost something; compare with places drawn at random, "
          "over many images."),
-        ("An expert who agrees that cracks matter.", "The expert speaks of solar cells, the map should speak of the "
-                                                     "network.")), 1),
+        ("The same map at a higher resolution, from a layer whose feature maps are larger.",
+         "It would be the same claim, only sharper."),
+        ("An expert who agrees that cracks matter.",
+         "The expert speaks of solar cells, the map should speak of the network.")), 0),
 ))

@@ -84,7 +84,7 @@ def _half_range(errors):
 def _fails_on_one(errors):
     return statistics.fmean(errors), statistics.stdev(errors)
 
-# %% ../../nbs/practice/07_tuning.ipynb #180c8f37
+# %% ../../nbs/practice/07_tuning.ipynb #9ca103c2
 @mean_and_spread_exercise.mistake("You give the median, the one in the middle. The mean is wanted.")
 def _median(errors):
     return statistics.median(errors), mean_and_std(errors)[1]
@@ -160,7 +160,7 @@ def _counts_anew(steps, warm_up, highest):
 def _no_warm_up(steps, warm_up, highest):
     return [highest * min(1.0, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
 
-# %% ../../nbs/practice/07_tuning.ipynb #1c0a261d
+# %% ../../nbs/practice/07_tuning.ipynb #b6ed87fc
 @root_rates_exercise.mistake("Your rate stays highest after the warm-up. From there it falls, as 1 / √step.")
 def _stays_highest(steps, warm_up, highest):
     return [highest * min(n / warm_up, 1.0) for n in range(1, steps + 1)]
@@ -273,7 +273,7 @@ def _highest(trials):
 def _mean_of_all(trials):
     return _choose_and_report(trials, "valid", "test")[0], statistics.fmean(trial["test"] for trial in trials)
 
-# %% ../../nbs/practice/07_tuning.ipynb #5bf7d7bb
+# %% ../../nbs/practice/07_tuning.ipynb #020f7ce1
 @final_figure_exercise.mistake("You mix both errors before you choose. Then the test images have a part in the "
                                "choice: choose by `valid` alone, report `test` alone.")
 def _both_errors_together(trials):
@@ -403,7 +403,7 @@ def _population_spread(first, second):
 def _turned_round(first, second):
     return _interval([-difference for difference in _by_seed(first, second)])
 
-# %% ../../nbs/practice/07_tuning.ipynb #74b2b7fd
+# %% ../../nbs/practice/07_tuning.ipynb #84b3f771
 @paired_interval_exercise.mistake("Your t has one degree of freedom too many: of n differences it is n - 1, since "
                                   "their mean was taken from them.")
 def _degrees_of_freedom(first, second):
@@ -487,7 +487,7 @@ def _best_to_worst(count, spread, repeats):
 def _spread_of_the_best(count, spread, repeats):
     return (spread * torch.randn(repeats, count)).amin(dim=1).std().item()
 
-# %% ../../nbs/practice/07_tuning.ipynb #0a80721f
+# %% ../../nbs/practice/07_tuning.ipynb #69854e4a
 @winners_luck_exercise.mistake("`spread` never reaches your numbers: they are as if it were 1.")
 def _spread_forgotten(count, spread, repeats):
     return winners_luck(count, 1.0, repeats)
@@ -630,7 +630,7 @@ make_training_lab = Lab(
            "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up.")),
     make_training_exercise, ylabel="loss, and part of the rate")
 
-# %% ../../nbs/practice/07_tuning.ipynb #7728b394
+# %% ../../nbs/practice/07_tuning.ipynb #e8f84889
 @make_training_exercise.mistake("The rate falls once and never again. It is multiplied by `gamma` after *every* "
                                 "`every` steps.")
 def _only_once(parameters, lr, every, gamma):
@@ -654,38 +654,45 @@ QUIZ = Quiz("Lesson 7 in five questions", (
     Question("All seeds share one division of the images, so the plain t interval is right. Two configurations differ "
              "by 1 point, and the differences within seeds have a standard deviation of 1 point. With how many seeds "
              "is zero outside the 95 % interval?", (
-        ("3", "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
-        ("5", "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
-        ("7", "2.45 / √7 = 0.92: less than 1. With six it is 1.05. If each seed drew a new quarter, no number of seeds "
-              "would be enough: the corrected interval never reaches less than 1.96 · √(1/3) = 1.13 points.")), 2),
-    Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -0.9 to +1.3, 3 "
-             "seeds). What do you know?", (
-        ("The two are equally good.", "A difference of a whole point, one way or the other, fits these runs as "
-                                      "well."),
-        ("The first is better, by a little.", "Zero is inside the interval, and so is minus half a point."),
+        ("3",
+         "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
+        ("5",
+         "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
+        ("7",
+         "2.45 / √7 = 0.92: less than 1. With six it is 1.05. If each seed drew a new quarter, no number of seeds "
+         "would be enough: the corrected interval never reaches less than 1.96 · √(1/3) = 1.13 points.")), 2),
+    Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -1.1 to +1.5, 3 seeds). What do you "
+             "know?", (
         ("That three seeds cannot tell, and how large a difference could still be there.",
-         "That is a result: it says what would be worth more seeds.")), 2),
-    Question("You compare twenty options with the base, each by its own 95 % interval. None of them does anything. "
-             "How many will look clear?", (
-        ("None: they do nothing.", "Each interval leaves out the truth in about five of a hundred cases."),
-        ("About one.", "Twenty times five of a hundred. So repeat what looks clear on new seeds before you "
-                       "believe it."),
-        ("About half of them.", "Half of them have a lower mean than the base; clear is something else.")), 1),
-    Question("Rate, hidden width and label smoothing with four values each and three seeds are 192 trainings. A "
-             "first look says that the width explains next to nothing. What do you do?", (
-        ("Run the grid anyway, to be complete.", "Three quarters of its trainings differ from others in the width "
-                                                 "alone."),
+         "That is a result: it says what would be worth more seeds."),
+        ("The two are equally good: zero lies inside of the interval, and not far from its middle.",
+         "A difference of a whole point, one way or the other, fits these runs as well."),
+        ("The first is better, by a little.",
+         "Zero is inside the interval, and so is minus half a point.")), 0),
+    Question("You compare twenty options with the base, each by its own 95 % interval. None of them does anything. How"
+             " many will look clear?", (
+        ("None: they do nothing.",
+         "Each interval leaves out the truth in about five of a hundred cases."),
+        ("About one.",
+         "Twenty times five of a hundred. So repeat what looks clear on new seeds before you believe it."),
+        ("About half of them.",
+         "Half of them have a lower mean than the base; clear is something else.")), 1),
+    Question("Rate, hidden width and label smoothing with four values each and three seeds are 192 trainings. A first "
+             "look says that the width explains next to nothing. What do you do?", (
+        ("Run the grid anyway, to be complete.",
+         "Three quarters of its trainings differ from others in the width alone."),
+        ("Leave out two of the three seeds.",
+         "Then the grid is as coarse as before, and nothing has a spread any more."),
         ("Fix the width at its cheapest value, and try more rates.",
          "Eight rates, four smoothings and three seeds are 96 trainings: twice as fine where it matters, at half the "
-         "cost."),
-        ("Leave out two of the three seeds.", "Then the grid is as coarse as before, and nothing has a spread any "
-                                              "more.")), 1),
-    Question("Two processes call the same `search` for 20 trials with the same `path`; one is stopped in the middle "
-             "of a trial. How many trials are finished in the end?", (
+         "cost.")), 2),
+    Question("Two processes call the same `search` for 20 trials with the same `path`; one is stopped in the middle of"
+             " a trial. How many trials are finished in the end?", (
+        ("40: each process runs its own 20.",
+         "They share one file, and the number is that of the search."),
         ("20: the one that was stopped is tried again.",
-         "Each process asks the file for the next trial. What was stopped stays in the file as failed, does not "
-         "count, and its parameters are tried again."),
-        ("40: each process runs its own 20.", "They share one file, and the number is that of the search."),
-        ("19: one is lost.", "It is marked as failed, and what it was about to try is put in front of the "
-                             "queue.")), 0),
+         "Each process asks the file for the next trial. What was stopped stays in the file as failed, does not count,"
+         " and its parameters are tried again."),
+        ("19: one is lost.",
+         "It is marked as failed, and what it was about to try is put in front of the queue.")), 1),
 ))

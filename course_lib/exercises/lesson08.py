@@ -97,7 +97,7 @@ def _large_kernel_twice(inputs, outputs, kernel, height, width, separable):
     weights = inputs * kernel**2 + inputs * outputs * kernel**2 if separable else inputs * outputs * kernel**2
     return weights + outputs, weights * height * width
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #dc662a80
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #01ba9ab1
 @conv_cost_exercise.mistake("Both halves of your separable convolution have biases. The first one has none.")
 def _biases_in_both_halves(inputs, outputs, kernel, height, width, separable):
     parameters, multiply_adds = conv_cost(inputs, outputs, kernel, height, width, separable)
@@ -219,7 +219,7 @@ def _cuts_off(values, calibration):
 def _scale_of_the_values(values, calibration):
     return _in_range(values, values.abs().max() / 127)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #afa4d4e5
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #af8eb50a
 @to_int8_exercise.mistake("You stop at -127. int8 has -128, too, and what lies beyond the range takes the nearest "
                           "number that there is.")
 def _stops_at_minus_127(values, calibration):
@@ -330,7 +330,7 @@ def _not_sorted(costs, errors):
     front = unbeaten(costs, errors)
     return [name for name in costs if name in front]
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #0eb423d5
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #3cad0163
 @unbeaten_exercise.mistake("The names are the right ones, but in the order of their errors. Put the cheapest first.")
 def _sorted_by_error(costs, errors):
     return sorted(unbeaten(costs, errors), key=lambda name: errors[name])
@@ -481,7 +481,7 @@ def _all_in_memory(model, parts):
 def _sum_of_sums(model, parts):
     _add_up(model, parts, float)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #0208c8a0
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #a3f96f2f
 @add_up_gradients_exercise.mistake("You take every part for as large as the first. The last one may be smaller: "
                                    "count its labels.")
 def _all_as_large_as_the_first(model, parts):
@@ -591,7 +591,7 @@ def _one_delay(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
     return _steps(lambda n: step_seconds / n + 2 * (n - 1) * 4 * parameters / n / rate + delay * (n > 1), at_most)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #613b453d
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #0f886429
 @parallel_steps_exercise.mistake("You count 2 n rounds. There are 2 (n - 1): one process alone sends nothing.")
 def _two_n_rounds(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
@@ -793,7 +793,7 @@ def _autocast_as_it_is(model, lr):
 
     return step
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #3337836c
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #daf7d5a1
 def _mixed(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable:
     """Steps in which the layers compute in fp16, and all else is in 32 bits."""
     def step(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -875,40 +875,42 @@ half_trainer_lab = Lab(
 QUIZ = Quiz("Lesson 8 in five questions", (
     Question("The first dense layer of VGG-16 has 103 million weights, its second convolution 37 thousand. Which of "
              "the two makes more multiply-adds for an image of 224 × 224?", (
+        ("The convolution: it uses each weight at 224 · 224 places.",
+         "37 thousand weights at 50 thousand places are 1.85 billion multiply-adds, the dense layer makes 0.1 billion."),
         ("The dense layer, by far: it has 2,800 times as many weights.",
          "It uses each of its weights once. How often does a convolution use one of its own?"),
-        ("The convolution: it uses each weight at 224 · 224 places.",
-         "37 thousand weights at 50 thousand places are 1.85 billion multiply-adds, the dense layer makes 0.1 "
-         "billion."),
         ("Both the same: the number of weights is the number of multiply-adds.",
-         "That holds for dense layers alone.")), 1),
+         "That holds for dense layers alone.")), 0),
     Question("You cut a trained network to a tenth of its filters and do not train on. What do you expect?", (
-        ("A little more error: the strongest filters are still there.",
+        ("A little more error: the strongest filters, which matter most, are all still there.",
          "They are, but every layer was trained to hear all the filters before it."),
-        ("Little better than guessing: each layer's sums are now too small, and more so with every layer.",
-         "The cut keeps which filters there are; a few epochs set the sums right again."),
+        ("Little better than guessing: each layer's sums are too small now.",
+         "More so with every layer. A few epochs set the sums right again."),
         ("The same error: weak filters do nothing.",
          "Only filters that give nothing at all can be cut without a trace.")), 1),
-    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What stays in memory from the "
-             "first step on, besides activations?", (
-        ("Its weights, half a gigabyte.", "That would do for predicting. A training needs more for each weight."),
-        ("Weights, gradients and two numbers a weight for AdamW: four times the weights, 2.1 GB.",
-         "16 bytes for each of 134 million parameters. Only what is left is for activations."),
+    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What stays in memory from the"
+             " first step on, besides activations?", (
+        ("Its weights, half a gigabyte.",
+         "That would do for predicting. A training needs more for each weight."),
         ("Nothing to speak of beside the activations.",
-         "For EfficientNet-Lite2 that is nearly true. VGG-16 has 134 million parameters.")), 1),
+         "For EfficientNet-Lite2 that is nearly true. VGG-16 has 134 million parameters."),
+        ("Four numbers for each weight: 2.1 GB.",
+         "Weights, gradients, and two numbers that AdamW keeps: 16 bytes for each of 134 million parameters. Only what"
+         " is left is for activations.")), 2),
     Question("You train with `GradientAccumulation(4)` on batches of 8 in place of batches of 32. What is *not* the "
              "same as before?", (
-        ("The learning rate that suits it.", "The step is that of a batch of 32, so the rate stays right."),
-        ("What batch normalisation sees.", "It normalises within each batch of 8; everything else adds up to the "
-                                           "step of 32."),
-        ("The time: it takes a quarter.", "The memory falls to about a quarter. The same images go through as "
-                                          "before, so the time stays.")), 1),
-    Question("Lite2 at its 260 pixels errs less than Lite0 at 224, by more than the bars are long. Was it the "
-             "larger network?", (
+        ("What batch normalisation sees.",
+         "It normalises within each batch of 8; everything else adds up to the step of 32."),
+        ("The learning rate that suits it.",
+         "The step is that of a batch of 32, so the rate stays right."),
+        ("The time: it takes a quarter.",
+         "The memory falls to about a quarter. The same images go through as before, so the time stays.")), 0),
+    Question("Lite2 at its 260 pixels errs less than Lite0 at 224, by more than the bars are long. Was it the larger "
+             "network?", (
         ("Yes: that is what the bars are for.",
          "The bars say that there is a difference, not where it comes from: two things were changed."),
-        ("No: the difference will vanish with more seeds.", "Perhaps, but then the bars would be longer. There is "
-                                                            "something else that was changed."),
         ("That cannot be said yet: train Lite0 at 260 pixels, too.",
-         "If it is as good as Lite2 there, it was the pixels.")), 2),
+         "If it is as good as Lite2 there, it was the pixels."),
+        ("No: the difference will vanish with more seeds.",
+         "Perhaps, but then the bars would be longer. There is something else that was changed.")), 1),
 ))

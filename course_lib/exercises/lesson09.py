@@ -97,7 +97,7 @@ def _two_letters_for_places(x):
 def _divided_by_channels(x):
     return pool_products(x) * x.shape[2] * x.shape[3] / x.shape[1]
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #477a16e8
+# %% ../../nbs/practice/09_fine_grained.ipynb #a641fb7b
 @pool_products_exercise.mistake("You take the mean of each channel away first. The products of the maps as they are "
                                 "are wanted.")
 def _means_removed(x):
@@ -214,7 +214,7 @@ def _divides_by_zero(x, eps):
 def _sum_of_sizes(x, eps):
     return F.normalize(_root(x, eps), p=1.0, dim=1)
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #c2b6c724
+# %% ../../nbs/practice/09_fine_grained.ipynb #1ba67c80
 @normalise_exercise.mistake("The roots are right; that each row has length 1 is missing.")
 def _roots_alone(x, eps):
     return _root(x, eps)
@@ -310,7 +310,7 @@ def _too_short(x, buckets, signs, dim):
 def _sign_of_the_bucket(x, buckets, signs, dim):
     return count_sketch(x, buckets, signs[buckets % len(signs)], dim)
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #1c6c339b
+# %% ../../nbs/practice/09_fine_grained.ipynb #34727608
 @count_sketch_exercise.mistake("The rows are added up, too. Each row has a sketch of its own.")
 def _all_rows_together(x, buckets, signs, dim):
     return count_sketch(x, buckets, signs, dim).sum(0, keepdim=True).expand(len(x), -1)
@@ -406,7 +406,7 @@ def _correlation(first, second):
     product = torch.fft.rfft(first).conj() * torch.fft.rfft(second)
     return torch.fft.irfft(product.mean(1), n=first.shape[-1])
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #be86cd6b
+# %% ../../nbs/practice/09_fine_grained.ipynb #8e6cd5e7
 @tensor_sketch_exercise.mistake("You add the transforms. A product of polynomials is a product, number by number.")
 def _transforms_added(first, second):
     return torch.fft.irfft((torch.fft.rfft(first) + torch.fft.rfft(second)).mean(1), n=first.shape[-1])
@@ -536,7 +536,7 @@ def _the_longest(x, y, tables, lengths, goal):
     spreads = shortest_sketch(x, y, tables, lengths, goal)[0]
     return spreads, max((n for n, spread in zip(lengths, spreads, strict=True) if spread <= goal), default=None)
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #d9bf7e08
+# %% ../../nbs/practice/09_fine_grained.ipynb #0d61c726
 @shortest_sketch_exercise.mistake("You divide by the number of estimates. `torch.std` divides by one less: these "
                                   "tables are a sample.")
 def _population(x, y, tables, lengths, goal):
@@ -710,7 +710,7 @@ def _only_the_buckets(channels, dim, seed):
     tables = make_tables(channels, dim, seed)
     return [(buckets, torch.randint(2, (channels,)).float() * 2 - 1) for buckets, _ in tables]
 
-# %% ../../nbs/practice/09_fine_grained.ipynb #0777d21e
+# %% ../../nbs/practice/09_fine_grained.ipynb #7a0c38c4
 @make_tables_exercise.mistake("Your signs are 0 and 1. They are -1 and 1: times two, minus one.")
 def _zeros_and_ones(channels, dim, seed):
     return [(buckets, (signs + 1) / 2) for buckets, signs in make_tables(channels, dim, seed)]
@@ -765,9 +765,10 @@ make_tables_lab = Lab(
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #3324926f
 QUIZ = Quiz("Lesson 9 in five questions", (
-    Question("In a Tensor Sketch somebody uses the same buckets and signs for both count sketches. What becomes of "
-             "the estimates of ⟨x, y⟩²?", (
-        ("Nothing: random is random.", "The two must be drawn independently of each other, and these are one draw."),
+    Question("In a Tensor Sketch somebody uses the same buckets and signs for both count sketches. What becomes of the"
+             " estimates of ⟨x, y⟩²?", (
+        ("Nothing: random is random.",
+         "The two must be drawn independently of each other, and these are one draw."),
         ("They are wrong on average; here they come out too large.",
          "The products of i with j and of j with i always meet in one bucket with one sign, so each such pair counts "
          "four times in place of twice."),
@@ -775,32 +776,36 @@ QUIZ = Quiz("Lesson 9 in five questions", (
          "They would be, if only accidents met in a bucket. Here i with j and j with i meet every time.")), 1),
     Question("The table of products of 1,280 channels is symmetric. How many different numbers are in it, and what "
              "must be done to keep inner products if each is stored once?", (
-        ("819,200, and nothing has to be done.", "The diagonal is not there twice, and what was there twice must "
-                                                 "still count twice."),
-        ("819,840, and those off the diagonal are multiplied by 2.",
+        ("819,200, and nothing has to be done.",
+         "The diagonal is not there twice, and what was there twice must still count twice."),
+        ("819,840, and all of those that lie off the diagonal are multiplied by 2.",
          "In an inner product both vectors have the factor, so it would count four times."),
         ("819,840, and those off the diagonal are multiplied by the root of 2.",
          "1280 · 1281 / 2; in an inner product the root comes twice, which makes the 2 of before.")), 2),
     Question("With 64 channels, a sketch of 64 numbers has a spread of 0.1. You want 0.01. What do you take?", (
-        ("A sketch of 640 numbers.", "The spread falls as one over the *root* of the length."),
-        ("A sketch of 6,400 numbers.", "That has the spread, but look at how many products there are in all."),
         ("Full bilinear pooling: 4,096 numbers.",
          "The sketch would need 6,400, more than all 64² products, which have no spread at all. Sketches pay where "
-         "there are many channels.")), 2),
+         "there are many channels."),
+        ("A sketch of 640 numbers.",
+         "The spread falls as one over the *root* of the length."),
+        ("A sketch of 6,400 numbers.",
+         "That has the spread, but look at how many products there are in all.")), 0),
     Question("In place of a sketch you put a 1 × 1 convolution from 1,280 to 128 channels before full bilinear "
              "pooling. What changes?", (
         ("Nothing: 128² is a vector of moderate length, too.",
          "The length is not all: a sketch has nothing to learn, and the convolution has."),
-        ("There are weights to learn before the pooling, so features can be kept only up to there.",
-         "1,280 · 128 weights and something new to overfit with; a sketch is fixed, and what comes after it can be "
-         "kept."),
-        ("The vector becomes longer than that of full pooling without it.", "128² is a hundredth of 1,280².")), 1),
-    Question("Average and bilinear pooling are trained at the same learning rate, and bilinear wins clearly. What "
-             "does that show?", (
+        ("There are weights to learn before the pooling.",
+         "1,280 · 128 of them, something new to overfit with; and features can be kept only up to there. A sketch is "
+         "fixed."),
+        ("The vector becomes longer than that of full pooling without it.",
+         "128² is a hundredth of 1,280².")), 1),
+    Question("Average and bilinear pooling are trained at the same learning rate, and bilinear wins clearly. What does"
+             " that show?", (
+        ("Little: each should have its own best rate, found on other seeds.",
+         "A difference between two rates passes easily for one between two ways of pooling."),
         ("Bilinear pooling is better on these images.",
          "Perhaps. But averages and unit-length sketches have very different sizes, so a rate suits one and starves "
          "the other."),
-        ("Little: each should have its own best rate, found on other seeds.",
-         "A difference between two rates passes easily for one between two ways of pooling."),
-        ("That the rate was too high.", "It was right for the one that won; more is not known.")), 1),
+        ("That the rate was too high.",
+         "It was right for the one that won; more is not known.")), 0),
 ))

@@ -131,7 +131,7 @@ def _sum_over_the_batch(y, num_classes, amount):
     targets, smallest = smooth(y, num_classes, amount)
     return targets, smallest * len(y)
 
-# %% ../../nbs/practice/10_tricks.ipynb #30119fc9
+# %% ../../nbs/practice/10_tricks.ipynb #350fda46
 @smooth_exercise.mistake("The targets are right. But your loss is one with the *hard* labels: put the targets "
                          "themselves in for what is said and for what is wanted.")
 def _loss_with_hard_labels(y, num_classes, amount):
@@ -261,7 +261,7 @@ def _largest_gamma(rates, step, final_lr, gammas, within):
     parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
     return parts, max((g for g, part in zip(gammas, parts, strict=True) if part <= within), default=None)
 
-# %% ../../nbs/practice/10_tricks.ipynb #bceb5ab3
+# %% ../../nbs/practice/10_tricks.ipynb #4d77030f
 @closing_gamma_exercise.mistake("A part that is exactly `within` is good enough: 'at most'.")
 def _less_than_within(rates, step, final_lr, gammas, within):
     parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
@@ -428,7 +428,7 @@ def _rows_alone(x, y, order, top, left, bottom, right):
     share = (down.stop - down.start) / x.shape[2]
     return paste(x, y, order, top, left, bottom, right)[0], (1 - share) * y + share * y[order]
 
-# %% ../../nbs/practice/10_tricks.ipynb #bb075925
+# %% ../../nbs/practice/10_tricks.ipynb #27c42fde
 @paste_exercise.mistake("You take the partner the other way round: image i gets a piece of image `order[i]`.")
 def _partner_the_other_way(x, y, order, top, left, bottom, right):
     return paste(x, y, order.argsort(), top, left, bottom, right)
@@ -574,7 +574,7 @@ def _one_after_the_other(model, x, axes):
 def _highest_of_the_views(model, x, axes):
     return _logits_of_views(model, x, axes).softmax(2).amax(0)
 
-# %% ../../nbs/practice/10_tricks.ipynb #35fbe31e
+# %% ../../nbs/practice/10_tricks.ipynb #0e1684ce
 @answer_from_views_exercise.mistake("You use a sigmoid. Of several classes one is right: it is a softmax along the "
                                     "classes.")
 def _sigmoid(model, x, axes):
@@ -757,7 +757,7 @@ def _a_softmax_too_many(student, teacher, y, temperature, weight):
     soft = _soft(student, teacher, temperature)
     return (1 - weight) * F.cross_entropy(student.softmax(1), y) + weight * temperature**2 * soft
 
-# %% ../../nbs/practice/10_tricks.ipynb #3ece1e5b
+# %% ../../nbs/practice/10_tricks.ipynb #5902f4e1
 @distil_exercise.mistake("Your soft part is the squared distance of the logits. The divergence of the softened "
                          "answers is wanted.")
 def _squared_distance(student, teacher, y, temperature, weight):
@@ -951,7 +951,7 @@ def _worst_decay(pages, decays, loss):
     losses, best = best_average(pages, decays, loss)
     return losses, None if best is None else decays[losses.index(max(losses))]
 
-# %% ../../nbs/practice/10_tricks.ipynb #e2fdb0b0
+# %% ../../nbs/practice/10_tricks.ipynb #c37c25f2
 @best_average_exercise.mistake("You take the first page in twice. The average *begins* as the first page, and takes "
                                "in the further ones.")
 def _first_page_twice(pages, decays, loss):
@@ -1088,7 +1088,7 @@ def _mixed_in_place(x, y, share, order):
     targets = share * y + (1 - share) * y[order]
     return x.mul_(share).add_((1 - share) * x[order]), targets
 
-# %% ../../nbs/practice/10_tricks.ipynb #b41f8634
+# %% ../../nbs/practice/10_tricks.ipynb #6371c813
 @mix_exercise.mistake("Your targets are mixed twice, or with the square of the share. Once, with the share of the "
                       "pictures.")
 def _mixed_twice(x, y, share, order):
@@ -1142,8 +1142,8 @@ QUIZ = Quiz("Lesson 10 in five questions", (
          "The right class has 0.9 and its share of the 0.1, and each *single* other class has a quarter of the 0.1."),
         ("By log(0.925 / 0.025), about 3.6.",
          "The best answer is the target itself, and logits differ as logarithms do.")), 2),
-    Question("A data loader forgets to shuffle, and its images are sorted by class. What does mixup with the neighbour "
-             "in the batch do?", (
+    Question("A data loader forgets to shuffle, and its images are sorted by class. What does mixup with the neighbour"
+             " in the batch do?", (
         ("It works as always: the share is drawn anew for each batch.",
          "The share is, but look at the partner: which class does the neighbour have?"),
         ("It mixes pictures, and nearly never labels.",
@@ -1151,29 +1151,30 @@ QUIZ = Quiz("Lesson 10 in five questions", (
          "does not help either where a whole batch has one class: shuffle."),
         ("It fails, because the targets are no probabilities any more.",
          "A mixture of two probabilities is one, also when both are the same.")), 1),
-    Question("You let mixup run on kept features of a frozen network, where it costs next to nothing. Is that the same "
-             "trick?", (
-        ("Yes: mixing is linear.", "Mixing is; what lies between the image and the features is not."),
+    Question("You let mixup run on kept features of a frozen network, where it costs next to nothing. Is that the same"
+             " trick?", (
         ("No: the features of a mixed image are not the mixed features of the two.",
          "It is a trick of its own (manifold mixup, in a way): it asks only the *last* layers to be straight between "
          "classes, and may help or not."),
-        ("Yes, as long as the network is in evaluation mode.",
-         "That keeps the features fixed; it does not make the network linear.")), 1),
+        ("Yes: mixing is linear.",
+         "Mixing is; what lies between the image and the features is not."),
+        ("Yes, as long as the network is in evaluation mode, where its features are fixed.",
+         "That keeps the features fixed; it does not make the network linear.")), 0),
     Question("At temperature 1 a teacher's answer is a soft target, so you write it as a batch trick. Where does it "
              "stand in the list of tricks?", (
         ("Before mixup: a teacher knows whole pictures best.",
          "Its answers about whole pictures would then be mixed by shares. The lesson lets it look at the very image "
          "that the student has to judge."),
-        ("After mixup: it must see what the student sees.",
-         "Tricks that change images come first; then the teacher answers about the same pixels as the student."),
         ("It does not matter: the loss is linear in the target.",
-         "The loss is, the teacher is not: its answer about a mixture is not the mixture of its answers.")), 1),
+         "The loss is, the teacher is not: its answer about a mixture is not the mixture of its answers."),
+        ("After mixup: it must see what the student sees.",
+         "Tricks that change images come first; then the teacher answers about the same pixels as the student.")), 2),
     Question("In a table of fourteen tricks, one interval at 95 % only just leaves zero out; the others hold it. What "
              "do you do?", (
         ("Take that trick: 95 % is 95 %.",
          "For one comparison. With fourteen, the odds are about even that at least one looks clear by luck."),
-        ("Take none: the table proves that tricks do nothing.",
-         "An interval that holds zero says how much there might still be; it proves no zero."),
         ("Run that row again on new seeds.",
-         "Seeds that had no part in choosing it can tell luck from effect.")), 2),
+         "Seeds that had no part in choosing it can tell luck from effect."),
+        ("Take none: the table proves that tricks do nothing.",
+         "An interval that holds zero says how much there might still be; it proves no zero.")), 1),
 ))

@@ -88,5 +88,5 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
             points = points or len(values)
     ax.set(title=lab.title, xlabel="epoch" if points < 40 else "step", ylabel=lab.ylabel)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, edgecolor="none", fontsize="small")  # hides no curve
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, edgecolor="none", fontsize="small")
     return ax
