@@ -139,7 +139,7 @@ def _counted_from_zero(losses, beta):
         means.append(mean / (1 - beta**n))
     return means
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #e556b927
+# %% ../../nbs/practice/04_lr_finder.ipynb #55778b11
 @running_mean_exercise.mistake("You divide by 1 - beta every time. After n losses the weights add up to `1 - beta **"
                                " n`.")
 def _always_the_same_correction(losses, beta):
@@ -265,7 +265,7 @@ def _same_batch(model, batches, rates):
 def _one_rate(model, batches, rates):
     return clean_sweep(model, batches, [rates[0]] * len(rates))
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #b2e7398a
+# %% ../../nbs/practice/04_lr_finder.ipynb #9998ab36
 @clean_sweep_exercise.mistake("The parameters are back, the buffers are not: batch normalisation has moved its running "
                               "averages in every forward pass. `state_dict()` has both.")
 def _parameters_alone(model, batches, rates):
@@ -406,7 +406,7 @@ def _from_the_peak(rates, losses, at_least):
         return None
     return suggest_if_it_falls(rates, losses, -1e9)
 
-# %% ../../nbs/practice/04_lr_finder.ipynb #baf0b45b
+# %% ../../nbs/practice/04_lr_finder.ipynb #f7c6b748
 @suggest_if_it_falls_exercise.mistake("You give the *place* in the list. The rate at that place is wanted: "
                                       "`rates[place]`.")
 def _place_of_the_rate(rates, losses, at_least):
@@ -623,7 +623,8 @@ QUIZ = Quiz("Lesson 4 in five questions", (
         ("A hard data set.",
          "Not knowing costs log 4, about 1.4, however hard the data are."),
         ("The weights were spoilt before the first step.",
-         "Only a network that is *sure* of wrong answers has such a loss: it was trained, at a rate that was too high."),
+         "Only a network that is *sure* of wrong answers has such a loss: it was trained, at a rate that was too "
+         "high."),
         ("Bad luck with the random weights of the head: others begin lower.",
          "Near zero, all of them are unsure, and being unsure costs about 1.4. (A head with *large* random weights is "
          "another matter: lesson 2.)")), 1),

@@ -72,7 +72,7 @@ def _equal_amounts(highest, count, factor=2.6):
     lowest = highest / factor ** (count - 1)
     return [lowest + (highest - lowest) * k / max(count - 1, 1) for k in range(count - 1)] + [highest]
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #32cb1c9a
+# %% ../../nbs/practice/05_transfer_learning.ipynb #bd17b10d
 @layer_rates_exercise.mistake("You always divide by 2.6. That is the default only: use `factor`.")
 def _always_2_6(highest, count, factor=2.6):
     return layer_rates(highest, count, 2.6)
@@ -174,7 +174,7 @@ def _one_too_late(losses, patience):
 def _equal_counts(losses, patience):
     return _stop(losses, patience, equal_is_better=True)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #062eaac7
+# %% ../../nbs/practice/05_transfer_learning.ipynb #23c5bacd
 @stopped_after_exercise.mistake("You count the epochs from 0. The first one is number 1.")
 def _counted_from_zero(losses, patience):
     stopped = stopped_after(losses, patience)
@@ -276,7 +276,7 @@ def _only_defaults(epochs, num_batches, highest, pct_start, div, div_final):
 def _own_start(epochs, num_batches, highest, pct_start, div, div_final):
     return _cycle(epochs, num_batches, highest, div_factor=div, final_div_factor=div_final / div)
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #4cbafff2
+# %% ../../nbs/practice/05_transfer_learning.ipynb #cd46b9e4
 @cycle_rates_exercise.mistake("Your rates go up and down in straight lines. PyTorch's `OneCycleLR` follows a cosine "
                               "if it is not told otherwise; leave `anneal_strategy` alone.")
 def _straight_lines(epochs, num_batches, highest, pct_start, div, div_final):
@@ -394,7 +394,7 @@ def _stacked(body, batches):
         features = torch.stack([body(x) for x, _ in batches])
     return features, torch.stack([y for _, y in batches])
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #86b3fa55
+# %% ../../nbs/practice/05_transfer_learning.ipynb #571253b9
 @features_once_exercise.mistake("The body's parameters ask for no gradients any more: whoever unfreezes it later "
                                 "trains nothing. `torch.no_grad()` does it for the features alone.")
 def _body_frozen_for_good(body, batches):
@@ -526,7 +526,7 @@ def _no_decay(model, batches, lr, weight_decay):
     model.body.eval()
     return _train(model, batches, torch.optim.SGD(model.head.parameters(), lr=lr))
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #12994945
+# %% ../../nbs/practice/05_transfer_learning.ipynb #9f3366d7
 @train_head_exercise.mistake("You use Adam, or momentum. Plain SGD with weight decay is wanted.")
 def _with_adam(model, batches, lr, weight_decay):
     model.train()
@@ -697,7 +697,7 @@ head_step_lab = Lab(
            "the head cannot make up for it.", right=True)),
     head_step_exercise, ylabel="loss, and part of the start")
 
-# %% ../../nbs/practice/05_transfer_learning.ipynb #0bb9c626
+# %% ../../nbs/practice/05_transfer_learning.ipynb #e91b6eb8
 @head_step_exercise.mistake("You take parameters away from the optimiser, or change its settings. It is not yours: "
                             "it must be as before when the step is done. Leave the body without gradients.")
 def _optimizer_changed(model, optimizer, x, y):
@@ -752,7 +752,8 @@ QUIZ = Quiz("Lesson 5 in five questions", (
          "It stopped while the rate was still high; the small steps at the end of the cycle were never taken."),
         ("Train again for 30 epochs without early stopping.",
          "Then what made the validation loss rise is still there.")), 0),
-    Question("After epoch 20 the validation loss rises while the validation error stays the same. What does that say?", (
+    Question("After epoch 20 the validation loss rises while the validation error stays the same. What does that "
+             "say?", (
         ("The network makes more mistakes.",
          "The error counts mistakes, and it stays."),
         ("The validation loss is computed wrongly: the two must move together.",

@@ -97,7 +97,7 @@ def _large_kernel_twice(inputs, outputs, kernel, height, width, separable):
     weights = inputs * kernel**2 + inputs * outputs * kernel**2 if separable else inputs * outputs * kernel**2
     return weights + outputs, weights * height * width
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #01ba9ab1
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #dc662a80
 @conv_cost_exercise.mistake("Both halves of your separable convolution have biases. The first one has none.")
 def _biases_in_both_halves(inputs, outputs, kernel, height, width, separable):
     parameters, multiply_adds = conv_cost(inputs, outputs, kernel, height, width, separable)
@@ -219,7 +219,7 @@ def _cuts_off(values, calibration):
 def _scale_of_the_values(values, calibration):
     return _in_range(values, values.abs().max() / 127)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #af8eb50a
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #afa4d4e5
 @to_int8_exercise.mistake("You stop at -127. int8 has -128, too, and what lies beyond the range takes the nearest "
                           "number that there is.")
 def _stops_at_minus_127(values, calibration):
@@ -330,7 +330,7 @@ def _not_sorted(costs, errors):
     front = unbeaten(costs, errors)
     return [name for name in costs if name in front]
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #3cad0163
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #0eb423d5
 @unbeaten_exercise.mistake("The names are the right ones, but in the order of their errors. Put the cheapest first.")
 def _sorted_by_error(costs, errors):
     return sorted(unbeaten(costs, errors), key=lambda name: errors[name])
@@ -481,7 +481,7 @@ def _all_in_memory(model, parts):
 def _sum_of_sums(model, parts):
     _add_up(model, parts, float)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #a3f96f2f
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #0208c8a0
 @add_up_gradients_exercise.mistake("You take every part for as large as the first. The last one may be smaller: "
                                    "count its labels.")
 def _all_as_large_as_the_first(model, parts):
@@ -591,7 +591,7 @@ def _one_delay(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
     return _steps(lambda n: step_seconds / n + 2 * (n - 1) * 4 * parameters / n / rate + delay * (n > 1), at_most)
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #0f886429
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #613b453d
 @parallel_steps_exercise.mistake("You count 2 n rounds. There are 2 (n - 1): one process alone sends nothing.")
 def _two_n_rounds(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
@@ -793,7 +793,7 @@ def _autocast_as_it_is(model, lr):
 
     return step
 
-# %% ../../nbs/practice/08_deeper_backbones.ipynb #daf7d5a1
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #3337836c
 def _mixed(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable:
     """Steps in which the layers compute in fp16, and all else is in 32 bits."""
     def step(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -876,7 +876,8 @@ QUIZ = Quiz("Lesson 8 in five questions", (
     Question("The first dense layer of VGG-16 has 103 million weights, its second convolution 37 thousand. Which of "
              "the two makes more multiply-adds for an image of 224 × 224?", (
         ("The convolution: it uses each weight at 224 · 224 places.",
-         "37 thousand weights at 50 thousand places are 1.85 billion multiply-adds, the dense layer makes 0.1 billion."),
+         "37 thousand weights at 50 thousand places are 1.85 billion multiply-adds, the dense layer makes 0.1 "
+         "billion."),
         ("The dense layer, by far: it has 2,800 times as many weights.",
          "It uses each of its weights once. How often does a convolution use one of its own?"),
         ("Both the same: the number of weights is the number of multiply-adds.",

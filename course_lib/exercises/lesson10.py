@@ -131,7 +131,7 @@ def _sum_over_the_batch(y, num_classes, amount):
     targets, smallest = smooth(y, num_classes, amount)
     return targets, smallest * len(y)
 
-# %% ../../nbs/practice/10_tricks.ipynb #350fda46
+# %% ../../nbs/practice/10_tricks.ipynb #30119fc9
 @smooth_exercise.mistake("The targets are right. But your loss is one with the *hard* labels: put the targets "
                          "themselves in for what is said and for what is wanted.")
 def _loss_with_hard_labels(y, num_classes, amount):
@@ -261,7 +261,7 @@ def _largest_gamma(rates, step, final_lr, gammas, within):
     parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
     return parts, max((g for g, part in zip(gammas, parts, strict=True) if part <= within), default=None)
 
-# %% ../../nbs/practice/10_tricks.ipynb #4d77030f
+# %% ../../nbs/practice/10_tricks.ipynb #bceb5ab3
 @closing_gamma_exercise.mistake("A part that is exactly `within` is good enough: 'at most'.")
 def _less_than_within(rates, step, final_lr, gammas, within):
     parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
@@ -428,7 +428,7 @@ def _rows_alone(x, y, order, top, left, bottom, right):
     share = (down.stop - down.start) / x.shape[2]
     return paste(x, y, order, top, left, bottom, right)[0], (1 - share) * y + share * y[order]
 
-# %% ../../nbs/practice/10_tricks.ipynb #27c42fde
+# %% ../../nbs/practice/10_tricks.ipynb #bb075925
 @paste_exercise.mistake("You take the partner the other way round: image i gets a piece of image `order[i]`.")
 def _partner_the_other_way(x, y, order, top, left, bottom, right):
     return paste(x, y, order.argsort(), top, left, bottom, right)
@@ -574,7 +574,7 @@ def _one_after_the_other(model, x, axes):
 def _highest_of_the_views(model, x, axes):
     return _logits_of_views(model, x, axes).softmax(2).amax(0)
 
-# %% ../../nbs/practice/10_tricks.ipynb #0e1684ce
+# %% ../../nbs/practice/10_tricks.ipynb #35fbe31e
 @answer_from_views_exercise.mistake("You use a sigmoid. Of several classes one is right: it is a softmax along the "
                                     "classes.")
 def _sigmoid(model, x, axes):
@@ -757,7 +757,7 @@ def _a_softmax_too_many(student, teacher, y, temperature, weight):
     soft = _soft(student, teacher, temperature)
     return (1 - weight) * F.cross_entropy(student.softmax(1), y) + weight * temperature**2 * soft
 
-# %% ../../nbs/practice/10_tricks.ipynb #5902f4e1
+# %% ../../nbs/practice/10_tricks.ipynb #3ece1e5b
 @distil_exercise.mistake("Your soft part is the squared distance of the logits. The divergence of the softened "
                          "answers is wanted.")
 def _squared_distance(student, teacher, y, temperature, weight):
@@ -806,8 +806,8 @@ best_average_exercise = Exercise(
     "Find out by experiment whether an average of the weights is better than the last weights, and with which decay. "
     "`pages` are the weights after each step of a training. The average begins as the first page. Each further page is "
     "taken in with the decay `d = min(decay, (1 + t) / (10 + t))`, where `t` is how many pages came before it: 1 for "
-    "the second page. `d` of the average stays, the rest is the new page.\n\nGive back the `loss` of the final average for "
-    "each of `decays`, and the decay with the smallest; but `None` if the last page alone has a loss that is no "
+    "the second page. `d` of the average stays, the rest is the new page.\n\nGive back the `loss` of the final average "
+    "for each of `decays`, and the decay with the smallest; but `None` if the last page alone has a loss that is no "
     "larger.",
     examples=lambda seed: [([torch.tensor([0.0]), torch.tensor([11.0])], [0.9, 0.1], _SquaredDistance(8.0)),
                            ([torch.tensor([2.0, 3.0])], [0.5], _SquaredDistance(2.0)),
@@ -951,7 +951,7 @@ def _worst_decay(pages, decays, loss):
     losses, best = best_average(pages, decays, loss)
     return losses, None if best is None else decays[losses.index(max(losses))]
 
-# %% ../../nbs/practice/10_tricks.ipynb #c37c25f2
+# %% ../../nbs/practice/10_tricks.ipynb #e2fdb0b0
 @best_average_exercise.mistake("You take the first page in twice. The average *begins* as the first page, and takes "
                                "in the further ones.")
 def _first_page_twice(pages, decays, loss):
@@ -1088,7 +1088,7 @@ def _mixed_in_place(x, y, share, order):
     targets = share * y + (1 - share) * y[order]
     return x.mul_(share).add_((1 - share) * x[order]), targets
 
-# %% ../../nbs/practice/10_tricks.ipynb #6371c813
+# %% ../../nbs/practice/10_tricks.ipynb #b41f8634
 @mix_exercise.mistake("Your targets are mixed twice, or with the square of the share. Once, with the share of the "
                       "pictures.")
 def _mixed_twice(x, y, share, order):

@@ -130,7 +130,7 @@ def _numbers(value: Any) -> torch.Tensor | None:
         try:
             return torch.tensor(float(value), dtype=torch.float64)
         except OverflowError:  # a whole number of more than 308 digits
-            return torch.tensor(math.inf if value > 0 else -math.inf, dtype=torch.float64)
+            return torch.tensor(math.inf if value > 0 else -math.inf, dtype=torch.float64)  # type: ignore[operator]
     if hasattr(value, "__array__") and getattr(getattr(value, "dtype", None), "kind", "") in set("biuf"):
         return torch.from_numpy(value.astype("float64")) if value.ndim else torch.tensor(float(value)).double()
     return None

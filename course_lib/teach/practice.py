@@ -35,8 +35,8 @@ def exercise_lessons() -> list[str]:
 
 def lesson_number(lesson: object) -> object:
     """Lesson 4, "4" or "04" as "04"; anything else as it is."""
-    plain = isinstance(lesson, (int, str)) and not isinstance(lesson, bool)
-    return f"{int(lesson):02}" if plain and str(lesson).isdecimal() and len(str(lesson)) < 3 else lesson
+    plain = isinstance(lesson, (int, str)) and not isinstance(lesson, bool) and str(lesson).isdecimal()
+    return str(lesson).zfill(2) if plain and len(str(lesson)) < 3 else lesson
 
 
 def _lesson_module(lesson: str) -> ModuleType:
@@ -161,13 +161,14 @@ def progress_table(events: Sequence[Mapping], lesson: str | None = None) -> str:
     lines, found = [], {"exercises solved": [0, 0], "causes of labs named": [0, 0]}
     for number in [lesson] if lesson else exercise_lessons():
         exercises, labs = load_exercises(number), load_labs(number)
-        done = {one.id: [event["did"] for event in events if event["id"] == one.id] for one in (*exercises, *labs)}
+        both: list[Exercise | Lab] = [*exercises, *labs]
+        done = {one.id: [event["did"] for event in events if event["id"] == one.id] for one in both}
         solved = sum("passed" in done[one.id] for one in exercises)
         lines.append(f"lesson {lesson_number(number)}: {solved} of {len(exercises)} solved")
         lines += [f"  [{'x' if 'passed' in done[one.id] else ' '}] {one.id:<28} {one.title}"
-                  f"{_effort(done[one.id], len(_hints_of(one.id, events)))}" for one in (*exercises, *labs)]
-        for words, some in zip(found, (exercises, labs), strict=True):
-            found[words][0] += sum("passed" in done[one.id] for one in some)
-            found[words][1] += len(some)
-    ends = [f"{solved} of {total} {words}" for words, (solved, total) in found.items()]
+                  f"{_effort(done[one.id], len(_hints_of(one.id, events)))}" for one in both]
+        named = sum("passed" in done[one.id] for one in labs)
+        for count, more in zip(found.values(), ((solved, len(exercises)), (named, len(labs))), strict=True):
+            count[:] = count[0] + more[0], count[1] + more[1]
+    ends = [f"{count[0]} of {count[1]} {words}" for words, count in found.items()]
     return "\n".join([*lines, "", f"{', '.join(ends)}."])

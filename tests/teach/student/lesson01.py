@@ -376,7 +376,8 @@ def with_arrays_and_moveaxis(images, mean, std):
 
 @right("01.hold_out")
 def lots_by_dictionary(names, labels, fraction, seed):
-    lot = {name: int.from_bytes(hashlib.blake2b(name.encode(), key=str(seed).encode()).digest(), "big") for name in names}
+    digest = lambda name: hashlib.blake2b(name.encode(), key=str(seed).encode()).digest()
+    lot = {name: int.from_bytes(digest(name), "big") for name in names}
     by_class = {}
     for name, label in zip(names, labels, strict=False):
         by_class.setdefault(label, []).append(name)

@@ -466,7 +466,8 @@ def logits_in_place_of_probability(scores, right):
 
 @wrong("02.convolve", "TODO")
 def pytorchs_own(image, kernel, stride):
-    return F.conv2d(image.unsqueeze(0).unsqueeze(0), kernel.unsqueeze(0).unsqueeze(0), stride=stride).squeeze(0).squeeze(0)
+    image, kernel = (some.unsqueeze(0).unsqueeze(0) for some in (image, kernel))
+    return F.conv2d(image, kernel, stride=stride).squeeze(0).squeeze(0)
 
 
 @right("02.start_epoch")

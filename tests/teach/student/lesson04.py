@@ -407,3 +407,9 @@ def optimizer_only(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10
     losses = _sweep(model, optimizer, x, y, rates)
     optimizer.load_state_dict(memory)
     return losses
+
+
+@wrong("04.lr_sweep", "count - 1")
+def root_of_the_count(start, stop, count):
+    factor = (stop / start) ** (1 / count)
+    return [start * factor**k for k in range(count)]

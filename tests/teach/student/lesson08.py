@@ -394,7 +394,8 @@ def gradients_collected(model, parts):
     weights, n = list(model.parameters()), sum(len(y) for _, y in parts)
     sums = [torch.zeros_like(p) for p in weights]
     for x, y in parts:
-        for s, g in zip(sums, torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), weights), strict=False):
+        loss = F.cross_entropy(model(x), y, reduction="sum")
+        for s, g in zip(sums, torch.autograd.grad(loss, weights), strict=True):
             s += g
     for p, s in zip(weights, sums, strict=False):
         p.grad = s / n
@@ -434,7 +435,8 @@ def torch_steps(step_seconds, parameters, gigabits, delay, at_most):
 
 @wrong("08.parallel_steps", "TODO")
 def bits_for_bytes(step_seconds, parameters, gigabits, delay, at_most):
-    s = [step_seconds / n + 2 * (n - 1) * (delay + 4 * parameters / n / (gigabits * 1e9)) for n in range(1, at_most + 1)]
+    each = range(1, at_most + 1)
+    s = [step_seconds / n + 2 * (n - 1) * (delay + 4 * parameters / n / (gigabits * 1e9)) for n in each]
     return s, s.index(min(s)) + 1
 
 
