@@ -42,7 +42,7 @@ def empty_text(name):
     return found.group(1) if found else ""
 
 
-@wrong("01.class_of_name", "Match in place of str")
+@wrong("01.class_of_name", "`class_of_name` gives back one of class `Match`. Wanted: a")
 def the_match_itself(name):
     return re.search(r"^[\d-]+_(.+)_\d+\.png$", name)
 
@@ -319,7 +319,7 @@ def the_objects_not_the_photographs(groups, fraction, seed):
     return objects[:round(fraction * len(objects))]
 
 
-@wrong("01.hold_out_groups", "at 'groups held out': 4 in place of 2")
+@wrong("01.hold_out_groups", "You add objects until the share of the *photographs* is")
 def share_of_the_photographs(groups, fraction, seed):
     """Adds whole objects until the share of the photographs is reached."""
     chosen = []
@@ -361,7 +361,7 @@ def cut_piece_by_piece(name):
     return kind if whole else None
 
 
-@wrong("01.class_of_name", "TODO")
+@wrong("01.class_of_name", "A half-finished download, `.png.part`, is taken for a")
 def match_without_end(name):
     found = re.match(r"[\d-]+_(.+)_\d+[.]png", name)
     return found and found.group(1)
@@ -385,7 +385,7 @@ def lots_by_dictionary(names, labels, fraction, seed):
             for n in sorted(own, key=lot.get, reverse=True)[:round(fraction * len(own))]]
 
 
-@wrong("01.hold_out", "TODO")
+@wrong("01.hold_out", "depends on ")
 def drawn_from_a_set(names, labels, fraction, seed):
     rng, out = random.Random(seed), []
     for label in sorted(set(labels)):
@@ -394,7 +394,7 @@ def drawn_from_a_set(names, labels, fraction, seed):
     return out
 
 
-@wrong("01.hold_out", "TODO")
+@wrong("01.hold_out", "You draw from the sorted list, so who is drawn depends on")
 def drawn_after_sorting(names, labels, fraction, seed):
     out = []
     for label in set(labels):
@@ -404,7 +404,7 @@ def drawn_after_sorting(names, labels, fraction, seed):
     return out
 
 
-@wrong("01.hold_out", "TODO")
+@wrong("01.hold_out", "You round up, as `math.ceil` does: 0.3 of 11 photographs")
 def rounded_up(names, labels, fraction, seed):
     out = []
     for label in set(labels):
@@ -422,14 +422,14 @@ def matrix_by_matrix_in_double(changes, x, y):
     return (float(point[0] / point[2]), float(point[1] / point[2]))
 
 
-@wrong("01.look_up", "TODO")
+@wrong("01.look_up", " in place of ")
 def adds_the_changes(changes, x, y):
     whole = sum(changes, torch.zeros(3, 3)) if changes else torch.eye(3)
     a, b, w = whole @ torch.tensor([x, y, 1.0])
     return a.item() / w.item(), b.item() / w.item()
 
 
-@wrong("01.look_up", "TODO")
+@wrong("01.look_up", "in the opposite order")
 def y_before_x(changes, x, y):
     place = torch.tensor([x, y, 1.0])
     for change in reversed(changes):
@@ -442,17 +442,17 @@ def negative_floor(image_size, min_scale, max_ratio, zoom):
     return int(-(-image_size * zoom // math.sqrt(min_scale / max_ratio)))
 
 
-@wrong("01.smallest_presize", "TODO")
+@wrong("01.smallest_presize", "The ratio counts once in your formula, but an oblong crop")
 def ratio_squared(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom * max_ratio / math.sqrt(min_scale))
 
 
-@wrong("01.smallest_presize", "TODO")
+@wrong("01.smallest_presize", " in place of ")
 def image_size_divided_by_share(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom * max_ratio / min_scale)
 
 
-@wrong("01.hold_out_groups", "TODO")
+@wrong("01.hold_out_groups", "You round down, as `int` does: 0.27 of 10 objects is 2.7,")
 def floor_of_the_share(groups, fraction, seed):
     objects = sorted(set(groups), key=lambda g: hashlib.md5(f"{g}-{seed}".encode()).hexdigest())
     kept = objects[:int(len(objects) * fraction)]

@@ -84,7 +84,7 @@ def four_loops(image, kernel, stride):
     return result
 
 
-@wrong("02.convolve", "the shape is (1, 1, 2, 2) and should be (2, 2)")
+@wrong("02.convolve", "That is PyTorch's own convolution. Here you write one:")
 def with_two_dimensions_more(image, kernel, stride):
     return F.conv2d(image[None, None], kernel[None, None], stride=stride)
 
@@ -436,7 +436,7 @@ def averaged_by_two_means(num_features, classes):
     return nn.Sequential(Pool(), layer)
 
 
-@wrong("02.make_head", "TODO")
+@wrong("02.make_head", "All your weights are the same number. Then all classes get")
 def every_weight_a_thousandth(num_features, classes):
     layer = nn.Linear(num_features, len(classes))
     nn.init.constant_(layer.weight, 1e-3)
@@ -444,7 +444,7 @@ def every_weight_a_thousandth(num_features, classes):
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
 
 
-@wrong("02.make_head", "TODO")
+@wrong("02.make_head", "Your weights start at zero exactly. The task asks for")
 def zero_weights(num_features, classes):
     layer = nn.Linear(num_features, len(classes))
     for p in layer.parameters():
@@ -458,13 +458,13 @@ def in_numpy(scores, right):
     return float(np.log(np.exp(shifted).sum()) - shifted[right])
 
 
-@wrong("02.loss_by_hand", "TODO")
+@wrong("02.loss_by_hand", " in place of ")
 def logits_in_place_of_probability(scores, right):
     top = max(scores)
     return -(scores[right] - top)
 
 
-@wrong("02.convolve", "TODO")
+@wrong("02.convolve", "That is PyTorch's own convolution. Here you write one:")
 def pytorchs_own(image, kernel, stride):
     image, kernel = (some.unsqueeze(0).unsqueeze(0) for some in (image, kernel))
     return F.conv2d(image, kernel, stride=stride).squeeze(0).squeeze(0)
@@ -479,14 +479,14 @@ def training_then_body_off(model):
         p.requires_grad = not name.startswith("body")
 
 
-@wrong("02.start_epoch", "TODO")
+@wrong("02.start_epoch", "Nothing in the body moves, but the head is in evaluation")
 def everything_off(model):
     model.eval()
     for p in model.body.parameters():
         p.requires_grad_(False)
 
 
-@wrong("02.start_epoch", "TODO")
+@wrong("02.start_epoch", "The running statistics stay, but the body's weights are")
 def body_learns_again(model):
     for p in model.parameters():
         p.requires_grad_(True)

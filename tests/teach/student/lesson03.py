@@ -195,7 +195,7 @@ def other_keys(model, batches):
     return {"valid_loss": figures["loss"], "accuracy": figures["accuracy"]}
 
 
-@wrong("03.measure_model", "at 'figures': (tensor(0.9135), tensor(0.6667)) in place")
+@wrong("03.measure_model", "`measure_model` gives back a tuple of 2. Wanted: a")
 def as_a_pair(model, batches):
     figures = decorated(model, batches)
     return figures["loss"], figures["accuracy"]
@@ -351,7 +351,7 @@ def misspelt(limit):
     return Clip()
 
 
-@wrong("03.clip_gradients", "TypeError")
+@wrong("03.clip_gradients", "It runs, but what `clip_gradients` gives back or leaves")
 def self_forgotten(limit):
     class Clip(Callback):
         def after_backward(learner):
@@ -360,7 +360,7 @@ def self_forgotten(limit):
     return Clip()
 
 
-@wrong("03.clip_gradients", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.clip_gradients", "`clip_gradients` gives back the class `Clip` itself.")
 def the_class_itself(limit):
     class Clip(Callback):
         def after_backward(self, learner):
@@ -423,19 +423,19 @@ def shallow(model, optimizer):
             "random": torch.get_rng_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['random'] a")
 def a_seed(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": torch.initial_seed()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "`take_checkpoint` gives back a dictionary with 'weights',")
 def other_names(model, optimizer):
     return {"weights": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": torch.get_rng_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['model'] one of")
 def the_objects(model, optimizer):
     return {"model": copy.deepcopy(model), "optimizer": copy.deepcopy(optimizer), "random": torch.get_rng_state()}
 
@@ -447,7 +447,7 @@ def seeded_anew(model, optimizer):
             "random": torch.Generator().manual_seed(0).get_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['random'] a")
 def numpy_state(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": np.random.get_state()}
@@ -578,7 +578,7 @@ def cloned_one_by_one(model, optimizer):
             "random": torch.get_rng_state()}
 
 
-@wrong("03.take_checkpoint", "TODO")
+@wrong("03.take_checkpoint", "You keep the parameters alone. Batch normalisation also")
 def parameters_only(model, optimizer):
     return {"model": {n: p.clone().detach() for n, p in model.named_parameters()},
             "optimizer": copy.deepcopy(optimizer.state_dict()), "random": torch.get_rng_state()}
@@ -594,7 +594,7 @@ def one_line_loss(model, optimizer, x, y):
     return loss.detach().numpy()
 
 
-@wrong("03.train_step", "TODO")
+@wrong("03.train_step", "The loss is right, and nothing is learned: no step is")
 def zero_grad_after_backward(model, optimizer, x, y):
     loss = F.cross_entropy(model(x), y)
     loss.backward()
@@ -603,7 +603,7 @@ def zero_grad_after_backward(model, optimizer, x, y):
     return loss.item()
 
 
-@wrong("03.measure_model", "TODO")
+@wrong("03.measure_model", "The parameters of the model ask for no gradients any more,")
 def frozen_to_save_memory(model, batches):
     modes = [m.training for m in model.modules()]
     model.eval()

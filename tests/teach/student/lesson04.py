@@ -255,7 +255,7 @@ def new_optimizer_inside(model, optimizer, x, y, rates=(1e-4, 10.0)):
     return losses
 
 
-@wrong("04.lr_sweep", "TODO")
+@wrong("04.lr_sweep", "Your rates grow by equal *amounts*. Then nearly all of")
 def equal_steps(start, stop, count):
     return np.linspace(start, stop, count).tolist()
 
@@ -270,7 +270,7 @@ def recursion_on_the_sum(losses, beta):
     return np.array(out)
 
 
-@wrong("04.running_mean", "TODO")
+@wrong("04.running_mean", "You go on with the *divided* mean, so the correction is")
 def correction_inside(losses, beta):
     out, m = [], 0.0
     for i, x in enumerate(losses):
@@ -279,12 +279,12 @@ def correction_inside(losses, beta):
     return out
 
 
-@wrong("04.running_mean", "TODO")
+@wrong("04.running_mean", "That is the plain mean of all losses so far. The running")
 def average_so_far(losses, beta):
     return list(np.cumsum(losses) / np.arange(1, len(losses) + 1))
 
 
-@wrong("04.running_mean", "TODO")
+@wrong("04.running_mean", "`beta` and `1 - beta` are exchanged: with beta = 0.9 the")
 def beta_for_the_new_one(losses, beta):
     out, m = [], 0.0
     for n, x in enumerate(losses, 1):
@@ -325,14 +325,14 @@ def with_optimiser_and_groups(model, batches, rates):
     return torch.tensor(losses)
 
 
-@wrong("04.clean_sweep", "TODO")
+@wrong("04.clean_sweep", "You leave the model in another mode, or with parameters")
 def evaluated_first(model, batches, rates):
     losses = state_loaded_again(model, batches, rates)
     model.eval()
     return losses
 
 
-@wrong("04.clean_sweep", "TODO")
+@wrong("04.clean_sweep", "The gradients are never cleared, so each step follows the")
 def adds_gradients_up(model, batches, rates):
     saved, losses = copy.deepcopy(model.state_dict()), []
     model.zero_grad()
@@ -356,7 +356,7 @@ def in_torch(rates, losses, at_least):
     return rates[int((values[1:] - values[:-1]).argmin())]
 
 
-@wrong("04.suggest_if_it_falls", "TODO")
+@wrong("04.suggest_if_it_falls", "You divide the fall by the step of the *rate*, so the")
 def divided_by_the_rates(rates, losses, at_least):
     if 1 - min(losses) / losses[0] < at_least:
         return None
@@ -383,7 +383,7 @@ def by_hand_and_deep(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 
     return np.array(losses)
 
 
-@wrong("04.tidy_sweep", "TODO")
+@wrong("04.tidy_sweep", "Weights and rate are back, but not what the optimiser")
 def weights_and_rate(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
     kept, lr = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.param_groups[0]["lr"]
     losses = _sweep(model, optimizer, x, y, rates)
@@ -393,7 +393,7 @@ def weights_and_rate(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 
     return losses
 
 
-@wrong("04.tidy_sweep", "TODO")
+@wrong("04.tidy_sweep", "This still does what the one you were given does. Which")
 def copied_after_the_loop(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
     losses = _sweep(model, optimizer, x, y, rates)
     model.load_state_dict(copy.deepcopy(model.state_dict()))
@@ -401,7 +401,7 @@ def copied_after_the_loop(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 
     return losses
 
 
-@wrong("04.tidy_sweep", "TODO")
+@wrong("04.tidy_sweep", "The rate is put back, but the weights stay where the last")
 def optimizer_only(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
     memory = copy.deepcopy(optimizer.state_dict())
     losses = _sweep(model, optimizer, x, y, rates)

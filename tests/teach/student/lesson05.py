@@ -111,7 +111,7 @@ def in_straight_lines(epochs, num_batches, highest, pct_start, div, div_final):
     return rates
 
 
-@wrong("05.cycle_rates", "It raised ValueError in the line `schedule.step()`.")
+@wrong("05.cycle_rates", "It raised ValueError in the line `schedule.step()`: Tried")
 def one_step_too_many(epochs, num_batches, highest, pct_start, div, div_final):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0, momentum=0.9)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=epochs * num_batches)
@@ -143,7 +143,7 @@ def mode_put_back(body, batches):
     return found
 
 
-@wrong("05.features_once", "It runs, but what it gives back or leaves behind does not")
+@wrong("05.features_once", "What `features_once` gives back has at [0] a list of 1.")
 def lists_of_batches(body, batches):
     body.eval()
     with torch.no_grad():
@@ -182,7 +182,7 @@ def body_without_gradients(model, batches, lr, weight_decay):
     return losses
 
 
-@wrong("05.train_head", "at 'losses': tensor(0.7031) in place of [0.703091], of")
+@wrong("05.train_head", "`train_head` gives back a number. Wanted: a list of 1.")
 def loss_tensors_summed(model, batches, lr, weight_decay):
     losses = body_without_gradients(model, batches, lr, weight_decay)
     return sum(losses) / len(losses)
@@ -283,17 +283,17 @@ def from_the_last_one(highest, count, factor=2.6):
     return torch.tensor(rates)
 
 
-@wrong("05.layer_rates", "TODO")
+@wrong("05.layer_rates", "Your rates are in the wrong order: the *first* layer is")
 def first_is_highest(highest, count, factor=2.6):
     return [highest * factor ** -k for k in range(count)]
 
 
-@wrong("05.layer_rates", "TODO")
+@wrong("05.layer_rates", " in place of ")
 def lowest_is_highest_over_factor(highest, count, factor=2.6):
     return np.geomspace(highest / factor, highest, count).tolist()
 
 
-@wrong("05.layer_rates", "TODO")
+@wrong("05.layer_rates", "Your last layer is slower than `highest`: you divide once")
 def last_one_too_slow(highest, count, factor=2.6):
     return [highest / factor ** (count - k) for k in range(count)]
 
@@ -309,7 +309,7 @@ def with_running_minimum(losses, patience):
     return len(losses)
 
 
-@wrong("05.stopped_after", "TODO")
+@wrong("05.stopped_after", "You compare each loss with the one *before* it. After a")
 def compares_neighbours(losses, patience):
     bad = 0
     for i in range(1, len(losses)):
@@ -319,7 +319,7 @@ def compares_neighbours(losses, patience):
     return len(losses)
 
 
-@wrong("05.stopped_after", "TODO")
+@wrong("05.stopped_after", "You give the epoch of the lowest loss. But who stops early")
 def best_epoch(losses, patience):
     return int(np.argmin(losses)) + 1
 
@@ -348,7 +348,7 @@ def by_formula(epochs, num_batches, highest, pct_start, div, div_final):
                   cosine(highest, highest / div_final, (k - top) / (steps - 1 - top))) for k in range(steps)]
 
 
-@wrong("05.cycle_rates", "TODO")
+@wrong("05.cycle_rates", "Your last rate is `div` times too small. PyTorch's")
 def final_div_as_given(epochs, num_batches, highest, pct_start, div, div_final):
     opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=highest, momentum=0.9)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, highest, epochs=epochs, steps_per_epoch=num_batches,
@@ -361,7 +361,7 @@ def final_div_as_given(epochs, num_batches, highest, pct_start, div, div_final):
     return out
 
 
-@wrong("05.cycle_rates", "TODO")
+@wrong("05.cycle_rates", "You note the rate *after* the schedule has moved it, so")
 def after_the_step(epochs, num_batches, highest, pct_start, div, div_final):
     opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=highest, momentum=0.9)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, highest, total_steps=epochs * num_batches,
@@ -374,7 +374,7 @@ def after_the_step(epochs, num_batches, highest, pct_start, div, div_final):
     return out
 
 
-@wrong("05.cycle_rates", "TODO")
+@wrong("05.cycle_rates", "All of it is the same number")
 def constant_rate(epochs, num_batches, highest, pct_start, div, div_final):
     return [highest] * (epochs * num_batches)
 
@@ -391,13 +391,13 @@ def row_by_row(body, batches):
     return torch.stack(features), torch.stack(targets)
 
 
-@wrong("05.features_once", "TODO")
+@wrong("05.features_once", "The body is still in training mode. Then batch")
 def mode_forgotten(body, batches):
     with torch.no_grad():
         return torch.cat([body(x) for x, y in batches]), torch.cat([y for x, y in batches])
 
 
-@wrong("05.features_once", "TODO")
+@wrong("05.features_once", "The body's parameters ask for no gradients any more:")
 def freezes_the_body(body, batches):
     body.eval()
     for p in body.parameters():
@@ -438,7 +438,7 @@ def steps_by_hand(model, batches, lr, weight_decay):
     return losses
 
 
-@wrong("05.train_head", "TODO")
+@wrong("05.train_head", "You put the *whole* model into evaluation mode. The body")
 def whole_model_in_eval(model, batches, lr, weight_decay):
     model.eval()
     opt, losses = torch.optim.SGD(model.head.parameters(), lr=lr, weight_decay=weight_decay), []
@@ -451,7 +451,7 @@ def whole_model_in_eval(model, batches, lr, weight_decay):
     return losses
 
 
-@wrong("05.train_head", "TODO")
+@wrong("05.train_head", "Nothing decays: `weight_decay` never reaches the")
 def decay_forgotten(model, batches, lr, weight_decay):
     return body_set_apart(model, batches, lr, 0.0)
 
@@ -477,7 +477,7 @@ def grads_set_to_none(model, optimizer, x, y):
     return loss.item()
 
 
-@wrong("05.head_step", "TODO")
+@wrong("05.head_step", "You take parameters away from the optimiser, or change its")
 def body_thrown_out(model, optimizer, x, y):
     optimizer.param_groups[0]["params"] = list(model.head.parameters())
     optimizer.zero_grad()
@@ -487,7 +487,7 @@ def body_thrown_out(model, optimizer, x, y):
     return loss.item()
 
 
-@wrong("05.head_step", "TODO")
+@wrong("05.head_step", "Now nothing decays, the head neither: you switched weight")
 def decay_switched_off(model, optimizer, x, y):
     for group in optimizer.param_groups:
         group["weight_decay"] = 0

@@ -63,7 +63,7 @@ def count_first(matrix, min_val=1):
     return [(n, i, j) for i, j, n in loops(matrix, min_val)]
 
 
-@wrong("06.confused_pairs", "6 elements in place of 7")
+@wrong("06.confused_pairs", "You ask for `min_val` in *one* direction. Both directions")
 def each_direction_enough(matrix, min_val=1):
     return [row for row in loops(matrix) if max(matrix[row[0], row[1]], matrix[row[1], row[0]]) >= min_val]
 
@@ -173,7 +173,7 @@ def edges_in_a_loop(confidence, right, bins):
     return error
 
 
-@wrong("06.calibration_error", "nan in place of 0.55")
+@wrong("06.calibration_error", "A number in it is none (`nan`): it comes of 0 / 0, of")
 def mean_of_no_images(confidence, right, bins):
     error = 0.0
     for k in range(bins):
@@ -229,7 +229,7 @@ def backwards(names, valid_names):
     return [classes.index(name) for name in names], [classes.index(name) for name in valid_names]
 
 
-@wrong("06.class_numbers", "It runs, but what it gives back or leaves behind does not")
+@wrong("06.class_numbers", "`class_numbers` gives back a list of 4. Wanted: a tuple of")
 def one_list(names, valid_names):
     first, second = a_dictionary(names, valid_names)
     return [*first, *second]
@@ -247,7 +247,7 @@ def masks(predicted, targets, num_classes):
                          for i in range(num_classes)])
 
 
-@wrong("06.count_confusions", "TODO")
+@wrong("06.count_confusions", "Rows and columns are exchanged: a row must be what the")
 def said_in_the_rows(predicted, targets, num_classes):
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.long)
     for p, t in zip(predicted, targets, strict=False):
@@ -255,14 +255,14 @@ def said_in_the_rows(predicted, targets, num_classes):
     return matrix
 
 
-@wrong("06.count_confusions", "TODO")
+@wrong("06.count_confusions", "Every field is 0 or 1: `matrix[targets, predicted] += 1`")
 def plus_equals_on_indices(predicted, targets, num_classes):
     matrix = torch.zeros((num_classes, num_classes), dtype=torch.int64)
     matrix[targets, predicted] = matrix[targets, predicted] + 1
     return matrix
 
 
-@wrong("06.count_confusions", "TODO")
+@wrong("06.count_confusions", "It is a whole number of times too small: 2 times here. Is")
 def normalised(predicted, targets, num_classes):
     matrix = one_hot_product(predicted, targets, num_classes)
     return matrix / matrix.sum()
@@ -284,7 +284,7 @@ def as_an_array(matrix, min_val=1):
     return sorted(rows, key=lambda row: -row[2])
 
 
-@wrong("06.confused_pairs", "TODO")
+@wrong("06.confused_pairs", "The diagonal is among your pairs, twice as large as it is.")
 def with_the_right_ones(matrix, min_val=1):
     both = matrix + matrix.T
     rows = [(i, j, int(both[i, j])) for i in range(len(both)) for j in range(i, len(both)) if both[i, j] >= min_val]
@@ -297,7 +297,7 @@ def sorted_pairs(logits, targets, count):
     return sorted(enumerate(losses), key=lambda pair: pair[1], reverse=True)[:count]
 
 
-@wrong("06.worst_images", "TODO")
+@wrong("06.worst_images", "You give the *smallest* losses: these are the images that")
 def smallest_first(logits, targets, count):
     losses = F.cross_entropy(logits, targets, reduction="none")
     order = losses.argsort()[-count:]
@@ -322,7 +322,7 @@ def as_numpy(maps, head, classes):
     return np.maximum(np.einsum("nc,nchw->nhw", g.mean((-1, -2)).numpy(), x.detach().numpy()), 0)
 
 
-@wrong("06.heat", "TODO")
+@wrong("06.heat", " in place of ")
 def highest_class(maps, head, classes):
     x = maps.clone().requires_grad_(True)
     head(x).max(1).values.sum().backward()
@@ -340,7 +340,7 @@ def bucketized(confidence, right, bins):
     return total / len(confidence)
 
 
-@wrong("06.calibration_error", "TODO")
+@wrong("06.calibration_error", "Your bins go from the smallest confidence to the largest.")
 def bins_over_the_data(confidence, right, bins):
     edges = np.linspace(confidence.min(), confidence.max(), bins + 1)
     place = np.clip(np.digitize(confidence, edges, right=True), 1, bins)
@@ -348,7 +348,7 @@ def bins_over_the_data(confidence, right, bins):
                      for k in set(place)))
 
 
-@wrong("06.calibration_error", "TODO")
+@wrong("06.calibration_error", "Every bin counts the same, also one with a single image.")
 def bins_counted_alike(confidence, right, bins):
     gaps = []
     for k in range(bins):
@@ -364,12 +364,12 @@ def as_tensors(names, valid_names):
     return torch.tensor([classes.index(n) for n in names]), torch.tensor([classes.index(n) for n in valid_names])
 
 
-@wrong("06.class_numbers", "TODO")
+@wrong("06.class_numbers", " in place of ")
 def any_order_of_a_set(names, valid_names):
     classes = list(set(names))
     return [classes.index(n) for n in names], [classes.index(n) for n in valid_names]
 
 
-@wrong("06.class_numbers", "TODO")
+@wrong("06.class_numbers", "You sort the classes, but those of each list by")
 def sorted_apart(names, valid_names):
     return tuple([sorted(set(some)).index(name) for name in some] for some in (names, valid_names))

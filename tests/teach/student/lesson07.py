@@ -215,12 +215,12 @@ def one_milestone(parameters, lr, every, gamma):
     return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [every], gamma)
 
 
-@wrong("07.make_training", "It runs, but what it gives back or leaves behind does not")
+@wrong("07.make_training", "What `make_training` gives back has at [0] one of class")
 def exchanged(parameters, lr, every, gamma):
     return milestones(parameters, lr, every, gamma)[::-1]
 
 
-@wrong("07.make_training", "It runs, but what it gives back or leaves behind does not")
+@wrong("07.make_training", "`make_training` gives back one of class `MultiStepLR`.")
 def the_plan_given_back(parameters, lr, every, gamma):
     optimizer, schedule = milestones(parameters, lr, every, gamma)
     return schedule
@@ -241,7 +241,7 @@ def by_hand(errors):
     return mean, (sum((e - mean) ** 2 for e in errors) / (n - 1)) ** 0.5
 
 
-@wrong("07.mean_and_std", "TODO")
+@wrong("07.mean_and_std", "You give the variance, in squared points. Take its root.")
 def variance_of_the_sample(errors):
     return np.mean(errors), np.var(errors, ddof=1) if len(errors) > 1 else 0.0
 
@@ -257,17 +257,17 @@ def loop_with_if(steps, warm_up, highest):
     return rates
 
 
-@wrong("07.root_rates", "TODO")
+@wrong("07.root_rates", "You count the steps from 0. Then the rate of the first")
 def steps_from_zero(steps, warm_up, highest):
     return [highest * (s / warm_up if s < warm_up else (warm_up / s) ** 0.5) for s in range(steps)]
 
 
-@wrong("07.root_rates", "TODO")
+@wrong("07.root_rates", "Your rate falls as 1 / step: after four times the warm-up")
 def one_over_step(steps, warm_up, highest):
     return [highest * s / warm_up if s <= warm_up else highest * warm_up / s for s in range(1, steps + 1)]
 
 
-@wrong("07.root_rates", "TODO")
+@wrong("07.root_rates", "The two parts do not meet: after the warm-up the rate")
 def falls_without_meeting(steps, warm_up, highest):
     return [highest * s / warm_up if s <= warm_up else highest / s**0.5 for s in range(1, steps + 1)]
 
@@ -290,7 +290,7 @@ def running_sums(trials):
     return name, s / n
 
 
-@wrong("07.final_figure", "TODO")
+@wrong("07.final_figure", "You choose by the *test* error. Then the test images have")
 def best_on_test(trials):
     groups = defaultdict(list)
     for t in trials:
@@ -299,7 +299,7 @@ def best_on_test(trials):
     return best, np.mean(groups[best])
 
 
-@wrong("07.final_figure", "TODO")
+@wrong("07.final_figure", "The choice is right, but you report the error by which it")
 def valid_reported(trials):
     groups = defaultdict(list)
     for t in trials:
@@ -316,7 +316,7 @@ def bounds_as_array(first, second):
     return d.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, d.size - 1) * d.std(ddof=1) / np.sqrt(d.size)
 
 
-@wrong("07.paired_interval", "TODO")
+@wrong("07.paired_interval", "You use 1.96, which is for many differences. With three of")
 def quantile_of_the_normal(first, second):
     from scipy.stats import norm
 
@@ -325,7 +325,7 @@ def quantile_of_the_normal(first, second):
     return d.mean() - half, d.mean() + half
 
 
-@wrong("07.paired_interval", "TODO")
+@wrong("07.paired_interval", "You compare two means with two spreads, as if the runs had")
 def two_samples(first, second):
     from scipy.stats import t
 
@@ -346,7 +346,7 @@ def normal_order_statistic(count, spread, repeats):
     return -spread * float((x * density).sum() * (x[1] - x[0]))
 
 
-@wrong("07.winners_luck", "TODO")
+@wrong("07.winners_luck", "Your sign is wrong: 'by how much below' is a positive")
 def negative(count, spread, repeats):
     return np.random.default_rng(0).normal(0, spread, (repeats, count)).min(1).mean()
 
@@ -357,13 +357,13 @@ def step_written_out(parameters, lr, every, gamma):
     return [opt, torch.optim.lr_scheduler.StepLR(opt, step_size=every, gamma=gamma)]
 
 
-@wrong("07.make_training", "TODO")
+@wrong("07.make_training", "This still does what the one you were given does. Which")
 def two_optimisers(parameters, lr, every, gamma):
     a, b = (torch.optim.SGD(parameters, lr=lr, momentum=0.9) for _ in range(2))
     return a, torch.optim.lr_scheduler.StepLR(b, every, gamma)
 
 
-@wrong("07.make_training", "TODO")
+@wrong("07.make_training", "What `make_training` gives back has at [0] one of class")
 def adam_for_sgd(parameters, lr, every, gamma):
     opt = torch.optim.Adam(parameters, lr=lr)
     return opt, torch.optim.lr_scheduler.StepLR(opt, every, gamma)

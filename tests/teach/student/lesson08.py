@@ -137,7 +137,7 @@ def losses_added_up(model, parts):
     sum(F.cross_entropy(model(x), y, reduction="sum") / n for x, y in parts).backward()
 
 
-@wrong("08.add_up_gradients", "changes one of its arguments")
+@wrong("08.add_up_gradients", "You take a step, so the weights move. Only the gradients")
 def with_a_step(model, parts):
     sums_then_divided(model, parts)
     torch.optim.SGD(model.parameters(), lr=0.1).step()
@@ -244,7 +244,7 @@ def bfloat16_layers(model, lr):
     return steps_of(optimizer, scores_of)
 
 
-@wrong("08.half_trainer", "It runs, but what it gives back or leaves behind does not")
+@wrong("08.half_trainer", "`half_trainer` gives back a number. Wanted: a function.")
 def one_step_at_once(model, lr):
     return float(lr)
 
@@ -318,13 +318,13 @@ def with_ifs(inputs, outputs, kernel, height, width, separable):
     return (outputs + per_place, per_place * (height * width))
 
 
-@wrong("08.conv_cost", "TODO")
+@wrong("08.conv_cost", "The biases are missing among your parameters: one for each")
 def without_biases(inputs, outputs, kernel, height, width, separable):
     w = inputs * kernel**2 + inputs * outputs if separable else inputs * outputs * kernel**2
     return w, w * height * width
 
 
-@wrong("08.conv_cost", "TODO")
+@wrong("08.conv_cost", "You count multiply-adds for the biases. A bias is only")
 def biases_multiplied(inputs, outputs, kernel, height, width, separable):
     w = inputs * kernel**2 + inputs * outputs if separable else inputs * outputs * kernel**2
     return w + outputs, (w + outputs) * height * width
@@ -344,7 +344,7 @@ def through_numpy(values, calibration):
     return torch.from_numpy(q), scale
 
 
-@wrong("08.to_int8", "TODO")
+@wrong("08.to_int8", "Your scale comes from the largest value, but the largest")
 def signed_maximum(values, calibration):
     scale = calibration.max() / 127
     return (values / scale).round().clamp(-128, 127).to(torch.int8), scale
@@ -375,7 +375,7 @@ def numpy_names(costs, errors):
     return list(names[front][np.argsort(c[front], kind="stable")])
 
 
-@wrong("08.unbeaten", "TODO")
+@wrong("08.unbeaten", "You let a network be beaten only by one that is better in")
 def strictly_better_in_both(costs, errors):
     kept = [n for n in costs if not any(costs[o] < costs[n] and errors[o] < errors[n] for o in costs)]
     return sorted(kept, key=lambda n: costs[n])
@@ -401,14 +401,14 @@ def gradients_collected(model, parts):
         p.grad = s / n
 
 
-@wrong("08.add_up_gradients", "TODO")
+@wrong("08.add_up_gradients", "You divide by the number of parts. That is right where all")
 def mean_of_the_means(model, parts):
     model.zero_grad()
     for x, y in parts:
         (F.cross_entropy(model(x), y) / len(parts)).backward()
 
 
-@wrong("08.add_up_gradients", "TODO")
+@wrong("08.add_up_gradients", "The gradients of the step before are still in the sum.")
 def old_gradients_stay(model, parts):
     n = sum(len(y) for _, y in parts)
     for x, y in parts:
@@ -433,14 +433,14 @@ def torch_steps(step_seconds, parameters, gigabits, delay, at_most):
     return t, t.argmin() + 1
 
 
-@wrong("08.parallel_steps", "TODO")
+@wrong("08.parallel_steps", "You take bits for bytes. Cables are sold in bits: divide")
 def bits_for_bytes(step_seconds, parameters, gigabits, delay, at_most):
     each = range(1, at_most + 1)
     s = [step_seconds / n + 2 * (n - 1) * (delay + 4 * parameters / n / (gigabits * 1e9)) for n in each]
     return s, s.index(min(s)) + 1
 
 
-@wrong("08.parallel_steps", "TODO")
+@wrong("08.parallel_steps", "The seconds are right, but the best number is one too")
 def index_of_the_best(step_seconds, parameters, gigabits, delay, at_most):
     s = written_out(step_seconds, parameters, gigabits, delay, at_most)[0]
     return s, s.index(min(s))

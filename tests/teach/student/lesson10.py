@@ -27,7 +27,7 @@ def by_hand_in_numpy(y, num_classes, amount):
     return rows, entropy
 
 
-@wrong("10.smooth", "2 things are wanted, with commas between them")
+@wrong("10.smooth", "`smooth` gives back a tensor of shape (1, 4). Wanted: a")
 def targets_alone(y, num_classes, amount):
     return F.one_hot(y, num_classes) * (1 - amount) + amount / num_classes
 
@@ -162,7 +162,7 @@ def each_at_its_own_border(x, y, order, top, left, bottom, right):
     return mixed, torch.lerp(y, y[order], part)
 
 
-@wrong("10.paste", "only what belongs at [0] comes back")
+@wrong("10.paste", "`paste` gives back a tensor of shape (2, 1, 2, 3). Wanted:")
 def images_alone(x, y, order, top, left, bottom, right):
     return with_a_mask(x, y, order, top, left, bottom, right)[0]
 
@@ -426,7 +426,7 @@ def entropy_of_a_distribution(y, num_classes, amount):
     return targets, torch.distributions.Categorical(probs=targets).entropy().mean()
 
 
-@wrong("10.smooth", "TODO")
+@wrong("10.smooth", "You share `amount` among the *other* classes. That is")
 def shared_by_the_others(y, num_classes, amount):
     targets = torch.full((len(y), num_classes), amount / (num_classes - 1))
     targets[range(len(y)), y] = 1 - amount
@@ -444,7 +444,7 @@ def coordinates_by_list(x, y, order, top, left, bottom, right):
     return out, y * (1 - part) + y[order] * part
 
 
-@wrong("10.paste", "TODO")
+@wrong("10.paste", "The images are right. But your share is that of the whole")
 def share_before_cutting(x, y, order, top, left, bottom, right):
     images, _ = coordinates_by_list(x, y, order, top, left, bottom, right)
     part = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
@@ -459,7 +459,7 @@ def weighed_mean(model, x, axes):
     return (sum(answers) / len(answers)).detach().numpy()
 
 
-@wrong("10.answer_from_views", "TODO")
+@wrong("10.answer_from_views", "You average the logits and take the softmax of their mean.")
 def softmax_of_the_mean(model, x, axes):
     views = [x] + [x.flip(a) for a in axes]
     return sum(model(v) for v in views).div(len(views)).softmax(1)
@@ -473,7 +473,7 @@ def kl_of_distributions(student, teacher, y, temperature, weight):
     return (1 - weight) * F.cross_entropy(student, y) + weight * temperature**2 * soft
 
 
-@wrong("10.distil", "TODO")
+@wrong("10.distil", "The square of the temperature is missing: at a temperature")
 def square_left_out(student, teacher, y, temperature, weight):
     soft = F.kl_div(F.log_softmax(student / temperature, 1), F.softmax(teacher.detach() / temperature, 1),
                     reduction="batchmean")
@@ -493,7 +493,7 @@ def in_double(pages, decays, loss):
     return losses, None if loss(pages[-1]) <= best else decays[losses.index(best)]
 
 
-@wrong("10.best_average", "TODO")
+@wrong("10.best_average", "You count from 0: when the second page comes, the average")
 def t_from_zero(pages, decays, loss):
     losses = []
     for decay in decays:
@@ -505,7 +505,7 @@ def t_from_zero(pages, decays, loss):
     return losses, decays[int(np.argmin(losses))] if min(losses) < loss(pages[-1]) else None
 
 
-@wrong("10.best_average", "TODO")
+@wrong("10.best_average", "Your decay is the same from the start, so the first")
 def fixed_decay(pages, decays, loss):
     losses = []
     for decay in decays:
@@ -523,7 +523,7 @@ def with_views(x, y, share, order):
     return [mixed, keep[:, None] * y + (1 - keep)[:, None] * y.index_select(0, order)]
 
 
-@wrong("10.mix", "TODO")
+@wrong("10.mix", "Your targets are half and half, whatever the share. Use")
 def half_of_each(x, y, share, order):
     return share * x + (1 - share) * x[order], (y + y[order]) / 2
 
