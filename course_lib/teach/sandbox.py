@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import functools
 import inspect
 import io
@@ -184,7 +185,7 @@ def run_answer(exercise: Exercise, answer: Callable, index: int, seed: int = 0,
     line = _line_of(error, answer) if error else ""
     return Run(value, error, output.getvalue(), changed, tuple(returned), "".join(called), line)
 
-# %% ../../nbs/library/teach/sandbox.ipynb #f3aa1aa0
+# %% ../../nbs/library/teach/sandbox.ipynb #9312cc17
 class _Sender(pickle.Pickler):
     """Writes values that another process can read although it does not have the classes of this one."""
 
@@ -234,7 +235,7 @@ def received(run: dict, load: Callable[[bytes], object] = pickle.loads) -> Run:
     return Run(value, error if run["failed"] else None, run["said"], run["changed"], tuple(run["returned"]),
                run["call"], run["line"])
 
-# %% ../../nbs/library/teach/sandbox.ipynb #578b2b67
+# %% ../../nbs/library/teach/sandbox.ipynb #6e723293
 MEMORY = 4 * 2**30  # bytes that an answer may take
 
 
@@ -264,6 +265,7 @@ def _in_the_copy(exercise: Exercise, answer: Callable, seed: int, count: int, pi
     import torch
 
     os.setsid()
+    faulthandler.disable()  # who crashes is told so in words
     for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     for stream in (1, 2):

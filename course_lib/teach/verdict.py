@@ -144,7 +144,7 @@ def _shares(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run], see
         shares.append(sum(looked_at) / len(looked_at) if proof else 0.0)
     return shares
 
-# %% ../../nbs/library/teach/verdict.ipynb #6b68b78c
+# %% ../../nbs/library/teach/verdict.ipynb #1fbef86e
 def _steps(code: CodeType) -> tuple:
     """What a function does, whatever its lines and names of files are."""
     return code.co_code, code.co_names, tuple(_steps(c) if isinstance(c, CodeType) else c for c in code.co_consts)
@@ -205,15 +205,15 @@ def _cause(exercise: Exercise, answer: Callable | None, expected: Sequence[Run],
         return _raised(run, name), None
     if run.changed and not expected[index].changed:
         return "It changes one of its arguments, so the caller's value is no longer what it was. Work on a copy.", None
+    if GRAPH in _differs(exercise, expected[index], run):
+        return "You give back a tensor that still holds all that it was computed from, and keeps that in memory for " \
+               "as long as it lives. A number is wanted: `.item()`.", None
     wrong = [pair for pair in zip(expected, got, strict=True) if _differs(exercise, *pair)]
     if not any(one.error or other.error for one, other in wrong):
         if words := common_relation([(one.value, other.value) for one, other in wrong]):
             return words, None
     if best is not None and shares[best] > 0.5:
         return exercise.mistakes[best].says, best
-    if GRAPH in _differs(exercise, expected[index], run):
-        return "You give back a tensor that still holds all that it was computed from, and keeps that in memory for " \
-               "as long as it lives. A number is wanted: `.item()`.", None
     if words := _other_kind(expected[index], run, name):
         return words, None
     return (_raised(run, name) if run.error is not None else ""), None
