@@ -198,13 +198,13 @@ def timing_plan(lessons: Sequence[str]) -> str:
 
 
 def misconceptions(lessons: Sequence[str]) -> str:
-    """What students get wrong, exercise by exercise, as the checks say it, with the wrong answer."""
+    """What students get wrong, exercise by exercise, as the checks say it; about a page for each lesson."""
     parts = ["# What students get wrong"]
     for lesson in lessons:
+        parts.append(f"## Lesson {lesson}")
         for exercise in load_exercises(lesson):
-            parts.append(f"## {exercise.id}: {exercise.title}")
-            parts += [f"{number}. {mistake.says}\n\n```python\n{function_source(mistake.answer)}\n```"
-                      for number, mistake in enumerate(exercise.mistakes, start=1)]
+            says = "\n".join(f"- {mistake.says}" for mistake in exercise.mistakes)
+            parts.append(f"**{exercise.id}: {exercise.title}**\n\n{says}")
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/library/teach/pack.ipynb #f811c1a2
