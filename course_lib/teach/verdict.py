@@ -144,7 +144,7 @@ def _shares(exercise: Exercise, expected: Sequence[Run], got: Sequence[Run], see
         shares.append(sum(looked_at) / len(looked_at) if proof else 0.0)
     return shares
 
-# %% ../../nbs/library/teach/verdict.ipynb #1fbef86e
+# %% ../../nbs/library/teach/verdict.ipynb #6b68b78c
 def _steps(code: CodeType) -> tuple:
     """What a function does, whatever its lines and names of files are."""
     return code.co_code, code.co_names, tuple(_steps(c) if isinstance(c, CodeType) else c for c in code.co_consts)
@@ -243,11 +243,13 @@ def examine(exercise: Exercise, answer: Callable, seed: int = 0) -> Verdict:
                        f'check("{exercise.id}", {name}) and not check("{exercise.id}", {name}(...)).')
     if wrong := _same_signature(exercise, answer):
         return Verdict(exercise.id, False, wrong)
+    passed = {}
     for once in (seed, seed + 1 + secrets.randbelow(50)):  # the second is one that nobody knows
         expected, got = _runs(exercise, exercise.answer, once), run_apart(exercise, answer, once)
         if not _same(exercise, expected, got):
             return _explain(exercise, answer, expected, got, once)
-    if any(_does(exercise, mistake.answer, expected, once) for mistake in exercise.mistakes):
+        passed[once] = expected
+    if any(_does(exercise, mistake.answer, passed[seed], seed) for mistake in exercise.mistakes):
         return Verdict(exercise.id, False, "The check no longer tells right from wrong: something that it uses was "
                        "replaced. Restart the kernel, run your cell again, and check once more.")
     return Verdict(exercise.id, True, exercise.verified, printed=got[0].printed)
