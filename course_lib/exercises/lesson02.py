@@ -77,7 +77,7 @@ def _bias_for_each_kernel(channels_in, channels_out, kernel_size, groups, bias):
 def _one_kernel_each(channels_in, channels_out, kernel_size, groups, bias):
     return channels_out * kernel_size**2 + (channels_out if bias else 0)
 
-# %% ../../nbs/practice/02_model.ipynb #9e105cf9
+# %% ../../nbs/practice/02_model.ipynb #25d878df
 @conv_parameters_exercise.mistake("You add the biases whether there are any or not. Without `bias` there are none.")
 def _always_a_bias(channels_in, channels_out, kernel_size, groups, bias):
     return conv_parameters(channels_in, channels_out, kernel_size, groups, True)
@@ -187,7 +187,7 @@ def _close_together(image, kernel, stride):
 def _transposed(image, kernel, stride):
     return convolve(image, kernel.T, stride)
 
-# %% ../../nbs/practice/02_model.ipynb #732dbf3f
+# %% ../../nbs/practice/02_model.ipynb #e997c942
 @convolve_exercise.mistake("That is PyTorch's own convolution. Here you write one: loops over the places of the "
                            "window.")
 def _with_conv2d(image, kernel, stride):
@@ -234,8 +234,9 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
         weights = torch.cat([p.flatten() for p in head.parameters() if p.ndim > 1])
         biases = [p for p in head.parameters() if p.ndim == 1]
         facts["weights at the start"] = _start_of(weights)
-        facts["biases at the start"] = "none" if not biases else "not zero" if any(b.any() for b in biases) else "zero"
         if facts["weights at the start"] == "small and random":
+            spoilt = any(b.any() for b in biases)
+            facts["biases at the start"] = "none" if not biases else "not zero" if spoilt else "zero"
             guessing = torch.log(torch.tensor(float(len(classes)))).item()
             first = F.cross_entropy(scores[0], torch.arange(6) % len(classes)).item()
             facts["first loss"] = "that of guessing" if abs(first - guessing) < 0.1 else "far from that of guessing"
@@ -339,7 +340,7 @@ def _one_size_only(num_features, classes):
 def _largest_value(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
-# %% ../../nbs/practice/02_model.ipynb #b608189a
+# %% ../../nbs/practice/02_model.ipynb #4c8ab904
 @make_head_exercise.mistake("All your weights are the same number. Then all classes get the same scores and the same "
                             "gradients. Draw them: `nn.init.normal_(linear.weight, std=0.001)`.")
 def _all_weights_the_same(num_features, classes):
@@ -528,7 +529,7 @@ def _sign_kept(body, batches):
 def _one_batch(body, batches):
     return what_moves(body, batches[:1])
 
-# %% ../../nbs/practice/02_model.ipynb #deb546fd
+# %% ../../nbs/practice/02_model.ipynb #985f67ab
 @what_moves_exercise.mistake("You give the *mean* change of each tensor. The largest absolute change is wanted.")
 def _mean_change(body, batches):
     before, after = _pushed(body.train(), batches)

@@ -342,6 +342,7 @@ def bucketized(confidence, right, bins):
 
 @wrong("06.calibration_error", "Your bins go from the smallest confidence to the largest.")
 def bins_over_the_data(confidence, right, bins):
+    confidence, right = confidence.numpy(), right.numpy()
     edges = np.linspace(confidence.min(), confidence.max(), bins + 1)
     place = np.clip(np.digitize(confidence, edges, right=True), 1, bins)
     return float(sum(abs(right[place == k].mean() - confidence[place == k].mean()) * (place == k).mean()
