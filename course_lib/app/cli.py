@@ -180,7 +180,8 @@ def _progress(arguments: argparse.Namespace) -> int:
 
     path = progress_path(settings_from(arguments))
     print(progress_table(read_progress(path), arguments.lesson))
-    print(f"Kept in {path}.")
+    if path.is_file():
+        print(f"Kept in {path}.")
     return 0
 
 

@@ -35,9 +35,11 @@ class_of_name_exercise = Exercise(
                            (f"2024-05-0{1 + seed % 9}_dark_roast_{8 + seed:04}.png",),
                            (f"2024-06-1{seed % 9}_light_roast_2_{31 + seed:04}.png",),
                            ("2024-05-01_dark_roast.png",), ("2024-05-01_dark_roast_0007.png.part",),
-                           ("shopping_list_3.png",)],
+                           ("shopping_list_3.png",), (f"copy_of_2024-05-01_green_{7 + seed:04}.png",),
+                           (f"2024-05-01_green_{7 + seed:04}_png",), (f"2024-05-01_green_{7 + seed:04}-png",)],
     verified="Your pattern finds classes of one word and of several, also with a number in them, and refuses a name "
-             "without a number, one without a date, and half a download.",
+             "without a number, one without a date, one with something before it, one without a dot, and half a "
+             "download.",
     hints=("Say it piece by piece: digits and hyphens, an underscore, the class, an underscore, digits, the ending. "
            "Which piece is missing in yours?",
            "`^` is where the name begins and `$` where it ends; `[\\d-]+` is a row of digits and hyphens.",
@@ -64,13 +66,13 @@ def _first_group(pattern: str, name: str) -> str | None:
 @class_of_name_exercise.mistake("The date has become part of the class, so every day makes a class of its own. Match "
                                 "the date before the brackets open, and say with `^` that the name begins there.")
 def _date_too(name):
-    return _first_group(r"(.+)_\d+.png$", name)
+    return _first_group(r"(.+)_\d+\.png$", name)
 
 
 @class_of_name_exercise.mistake("The number has become part of the class, so every photograph is a class of its own. "
                                 "Match `_` and digits behind the brackets.")
 def _number_too(name):
-    return _first_group(r"^[\d-]+_(.+).png$", name)
+    return _first_group(r"^[\d-]+_(.+)\.png$", name)
 
 
 @class_of_name_exercise.mistake("Your class ends at the first underscore, so dark_roast becomes dark. The class may "
@@ -94,7 +96,43 @@ def _open_end(name):
 @class_of_name_exercise.mistake("A name without a date is taken, too: shopping_list_3.png becomes the class list. "
                                 "Ask for the date at the beginning, with `^`.")
 def _no_date(name):
-    return _first_group(r"_(.+)_\d+.png$", name)
+    return _first_group(r"_(.+)_\d+\.png$", name)
+
+# %% ../../nbs/practice/01_data_prep.ipynb #460e1cd8
+@class_of_name_exercise.mistake("A point in a pattern stands for *any* sign, so `..._0007_png` is taken, too. Write "
+                                "the dot of the ending as `\\.`.")
+def _any_sign_for_the_dot(name):
+    return _first_group(r"^[\d-]+_(.+)_\d+.png$", name)
+
+
+@class_of_name_exercise.mistake("A name with something before its date is taken, too. Say with `^` that the name "
+                                "begins with the date.")
+def _text_before(name):
+    return _first_group(r"[\d-]+_(.+)_\d+\.png$", name)
+
+
+@class_of_name_exercise.mistake("The sign before the class and the one after it belong to it in your pattern: leave "
+                                "the underscores outside of the brackets.")
+def _with_underscores(name):
+    return _first_group(r"^[\d-]+(_.+_)\d+\.png$", name)
+
+
+@class_of_name_exercise.mistake("You give back all that the pattern found. `group(1)` is what stands in its first "
+                                "brackets.")
+def _all_that_was_found(name):
+    return name if class_of_name(name) else None
+
+
+@class_of_name_exercise.mistake("A class may have digits of its own: light_roast_2 is one, and your pattern does not"
+                                " find it. Let the class be anything, `.+`.")
+def _letters_alone(name):
+    return _first_group(r"^[\d-]+_([A-Za-z_]+)_\d+\.png$", name)
+
+
+@class_of_name_exercise.mistake("You cut the name at its underscores and look at nothing else, so names without a "
+                                "date, or of half a download, are taken, too. `None` is wanted for those.")
+def _cut_at_underscores(name):
+    return "_".join(name.split("_")[1:-1])
 
 # %% ../../nbs/practice/01_data_prep.ipynb #baeb7c35
 LITE, IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
@@ -189,6 +227,39 @@ def _wrong_order(images, mean, std):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
     return images.permute(0, 3, 1, 2) / 255 / std - mean
 
+# %% ../../nbs/practice/01_data_prep.ipynb #82c7b276
+@to_network_exercise.mistake("You divide by 256. There are 256 values, from 0 to *255*: white must become 1 before "
+                             "it is normalised.")
+def _by_256(images, mean, std):
+    return to_network(images.float() * 255 / 256, mean, std)
+
+
+@to_network_exercise.mistake("Rows and columns are exchanged: your picture lies on its side. From (B, H, W, 3) to "
+                             "(B, 3, H, W) it is `permute(0, 3, 1, 2)`.")
+def _on_its_side(images, mean, std):
+    return to_network(images, mean, std).transpose(2, 3)
+
+
+@to_network_exercise.mistake("You use the mean and the deviation of these very pictures. Those of the task are "
+                             "wanted: a network must see the same picture in the same way, whatever stands beside "
+                             "it.")
+def _own_statistics(images, mean, std):
+    x = images.permute(0, 3, 1, 2).float() / 255
+    return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+
+
+@to_network_exercise.mistake("The brackets are missing: you divide the *mean* by the deviation, and subtract that. "
+                             "Python divides first.")
+def _without_brackets(images, mean, std):
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    return images.permute(0, 3, 1, 2) / 255 - mean / std
+
+
+@to_network_exercise.mistake("You multiply by the deviation. To normalise is to divide by it.")
+def _times_the_deviation(images, mean, std):
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (images.permute(0, 3, 1, 2) / 255 - mean) * std
+
 # %% ../../nbs/practice/01_data_prep.ipynb #7bb79553
 def _photographs(seed: int, sizes: dict[str, int]) -> tuple[list[str], list[str]]:
     """Names and labels of so many photographs a class, the classes mixed, the names in no order."""
@@ -223,29 +294,43 @@ def _facts_of_split(answer: Callable, names: list[str], labels: list[str], fract
     draw = lambda *given: sorted(answer(*given))
     held_out = draw(names, labels, fraction, seed)
     counts = Counter(of.get(name, "no photograph") for name in held_out)
-    wanted = Counter({label: round(size * fraction) for label, size in sizes.items()})
+    wanted, low, high = (Counter({label: kind(size * fraction) for label, size in sizes.items()})
+                         for kind in (round, math.floor, math.ceil))
     if not held_out:
         return {"held out": "nothing"}
     if counts != wanted or len(set(held_out)) < len(held_out):
-        return {"held out": "the rest" if counts == sizes - wanted else "another share of the classes"}
+        found = {"rounded down": low, "rounded up": high, "the rest": sizes - wanted}
+        return {"held out": next((words for words, other in found.items() if +counts == +other), "another share of the "
+                                                                                                  "classes")}
+    more = [*names, *(f"new_{k}.jpg" for k in range(2 * len(sizes)))], [*labels, *sorted(sizes), *sorted(sizes)]
+    later = set(draw(*more, fraction, seed)) & set(names)
     return {"held out": "the right share of each class",
             "the same when the list is in another order": draw(names[::-1], labels[::-1], fraction, seed) == held_out,
             "the same on another computer": _elsewhere(answer, names, labels, fraction, seed) == [held_out] * 5,
-            "others with another seed": any(draw(names, labels, fraction, seed + k) != held_out for k in (1, 2, 3))}
+            "others with another seed": any(draw(names, labels, fraction, seed + k) != held_out for k in (1, 2, 3)),
+            "a photograph's number is its own": _nested(later, set(held_out), of)}
+
+
+def _nested(one: set[str], other: set[str], of: dict[str, str]) -> bool:
+    """Whether in each class one of two choices holds the other: where each has a number of its own, they do."""
+    parts = [({n for n in one if of[n] == label}, {n for n in other if of[n] == label}) for label in set(of.values())]
+    return all(a <= b or b <= a for a, b in parts)
 
 # %% ../../nbs/practice/01_data_prep.ipynb #17cc3cbc
 hold_out_exercise = Exercise(
     "01.hold_out", "A validation set that does not depend on the list",
     "Choose the photographs of the validation set: of each class `round(fraction * n)`, where n is how many "
     "photographs it has. Give each photograph a pseudo-random number that depends on `seed` and its own name alone, "
-    "so that your list and your friend's give the same validation set in whatever order they are. Another seed must "
-    "give another one. Give back the names.",
+    "not on the other photographs: your list and your friend's then give the same validation set in whatever order "
+    "they are, and photographs that are added later do not move the old ones. Another seed must give another set. Give "
+    "back the names.",
     examples=lambda seed: [(*_photographs(seed, dict.fromkeys("abcdef", 4)), 0.25, 42),
                            (*_photographs(seed + 1, dict.fromkeys("abcde", 8)), 0.5, 7 + seed),
                            (*_photographs(seed + 2, {"rare": 1, "a": 4, "b": 8, "c": 12, "d": 16}), 0.25, 42),
-                           (*_photographs(seed + 3, {"a": 6, "b": 3, "c": 9}), 0.3, 42)],
+                           (*_photographs(seed + 3, {"a": 6, "b": 4, "c": 11}), 0.3, 42),
+                           (*_photographs(seed + 4, {"a": 40, "b": 30}), 0.5, 3)],
     verified="You hold out the right share of every class, also where a class has one photograph only; the order of "
-             "the list does not matter, and the seed does.",
+             "the list does not matter, the seed does, and new photographs do not mix up the old ones.",
     hints=("Go class by class. Within a class: sort by the numbers, and take the first ones.",
            "A number that is the same on every computer: `hashlib.sha256(f\"{seed}/{name}\".encode()).hexdigest()`.",
            "For each label: `members = sorted((n for n, l in zip(names, labels) if l == label), key=number)`, "
@@ -314,6 +399,24 @@ def _shares_rounded_down(names, labels, fraction, seed):
         members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=number)
         held_out += members[:int(fraction * len(members))]
     return held_out
+
+# %% ../../nbs/practice/01_data_prep.ipynb #1dccea59
+@hold_out_exercise.mistake("You round up, as `math.ceil` does: 0.3 of 11 photographs is 3.3, and `round` makes 3 of "
+                           "it.")
+def _shares_rounded_up(names, labels, fraction, seed):
+    number, held_out = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest(), []
+    for label in set(labels):
+        members = sorted((n for n, its in zip(names, labels, strict=True) if its == label), key=number)
+        held_out += members[:math.ceil(fraction * len(members))]
+    return held_out
+
+
+@hold_out_exercise.mistake("You draw from the sorted list, so who is drawn depends on all the names in it: when one "
+                           "photograph is added, others move from training to validation. Give each photograph a "
+                           "number that depends on the seed and its own name alone.")
+def _drawn_from_the_sorted(names, labels, fraction, seed):
+    chance = random.Random(seed)
+    return _class_by_class(names, labels, fraction, lambda members: chance.sample(sorted(members), len(members)))
 
 # %% ../../nbs/practice/01_data_prep.ipynb #34a90ef2
 @hold_out_exercise.mistake("You hold out at least one photograph of every class. That can be wise, but the task asks "
@@ -413,6 +516,15 @@ def _from_the_left(changes, x, y):
 def _inverted(changes, x, y):
     return look_up([torch.linalg.inv(matrix) for matrix in changes], x, y)
 
+# %% ../../nbs/practice/01_data_prep.ipynb #b175d9d6
+@look_up_exercise.mistake("You write the place as (x, y, 0). With a 0 at the end nothing is moved, as for a "
+                          "direction; a place has a 1 there.")
+def _as_a_direction(changes, x, y):
+    place = torch.tensor([x, y, 0.0])
+    for matrix in reversed(changes):
+        place = matrix @ place
+    return place[0].item(), place[1].item()
+
 # %% ../../nbs/practice/01_data_prep.ipynb #7a8644b7
 smallest_presize_exercise = Exercise(
     "01.smallest_presize", "Never enlarged",
@@ -422,7 +534,7 @@ smallest_presize_exercise = Exercise(
     "ever enlarged? Think, or find out by trying `draw_matrices` of the lesson.",
     examples=lambda seed: [(224, 1.0, 1.0, 1.0), (224, 0.75, 1.0, 1.0), (224, 0.75, 1.0, 1.1), (224, 0.75, 4 / 3, 1.0),
                            (224, 0.75, 4 / 3, 1.1), (128, 0.35, 1.5, 1.25),
-                           (138 + 10 * seed, 0.35, 1.5, 1.25)],
+                           (138 + 10 * seed, 0.35, 1.5, 1.25), (100, 0.8, 2.0, 1.4)],
     verified="Your presize is right for whole pictures, square crops, oblong crops and magnified ones.",
     hints=("A square crop with three quarters of the area: how long is its side, as a share of the whole side?",
            "A crop of area a and width / height r has the sides √(a r) and √(a / r). Which is the shorter, at worst?",
@@ -483,6 +595,29 @@ def _magnified_the_wrong_way(image_size, min_scale, max_ratio, zoom):
 def _ratio_without_root(image_size, min_scale, max_ratio, zoom):
     return math.ceil(image_size * zoom * max_ratio / math.sqrt(min_scale))
 
+# %% ../../nbs/practice/01_data_prep.ipynb #9b9770b0
+@smallest_presize_exercise.mistake("One pixel too many where nothing has to be rounded: `int(...) + 1` is not "
+                                   "rounding up. `math.ceil` leaves a whole number as it is.")
+def _one_more(image_size, min_scale, max_ratio, zoom):
+    return math.floor(image_size * zoom / math.sqrt(min_scale / max_ratio)) + 1
+
+
+@smallest_presize_exercise.mistake("That is a fraction of a pixel: whole pixels are wanted, rounded up.")
+def _not_rounded(image_size, min_scale, max_ratio, zoom):
+    return image_size * zoom / math.sqrt(min_scale / max_ratio)
+
+
+@smallest_presize_exercise.mistake("You look at the *longer* side of an oblong crop. The shorter one is enlarged "
+                                   "first.")
+def _longer_side(image_size, min_scale, max_ratio, zoom):
+    return math.ceil(image_size * zoom / math.sqrt(min_scale * max_ratio))
+
+
+@smallest_presize_exercise.mistake("You round up in between. A fraction of a pixel more is then multiplied with what "
+                                   "follows: round once, at the end.")
+def _rounded_in_between(image_size, min_scale, max_ratio, zoom):
+    return math.ceil(math.ceil(image_size / math.sqrt(min_scale / max_ratio)) * zoom)
+
 # %% ../../nbs/practice/01_data_prep.ipynb #0fdea865
 def _objects(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Objects as 12 numbers each; the label depends on them, but for one object in five it is wrong."""
@@ -540,28 +675,29 @@ def _facts_of_groups(answer: Callable, groups: list[str], fraction: float, seed:
     if any(isinstance(i, bool | str) or i not in range(len(groups)) for i in given_back):
         return {"given back": "something else than numbers of photographs"}
     held_out, others = draw(groups, seed)
-    divided = len(held_out & others)
+    divided, later = len(held_out & others), draw([*groups, "new 1", "new 2", "new 3", "new 3"], seed)[0] & set(groups)
     if divided:
         return {"groups on both sides": "one" if divided == 1 else "several"}
     return {"groups on both sides": "none", "groups held out": len(held_out),
             "the same when the list is in another order": draw(groups[::-1], seed)[0] == held_out,
             "the same on another computer": all({groups[i] for i in chosen} == held_out
                                                 for chosen in _elsewhere(answer, groups, fraction, seed)),
-            "others with another seed": any(draw(groups, seed + k)[0] != held_out for k in (1, 2, 3))}
+            "others with another seed": any(draw(groups, seed + k)[0] != held_out for k in (1, 2, 3)),
+            "an object's number is its own": _nested(later, held_out, dict.fromkeys(groups, ""))}
 
 # %% ../../nbs/practice/01_data_prep.ipynb #4dad0f62
 hold_out_groups_exercise = Exercise(
     "01.hold_out_groups", "Mend it",
     "This is the split of the run above. `groups[i]` says which object is on photograph i. Mend it so that all "
     "photographs of an object land on the same side: of the objects, `round(fraction * number of objects)` are held "
-    "out, by pseudo-random numbers that depend on the seed and the object's name. Give back the numbers of the "
-    "photographs in the validation set.",
+    "out, by pseudo-random numbers. An object's number depends on the seed and on its own name alone, not on the other "
+    "objects. Give back the numbers of the photographs in the validation set.",
     examples=lambda seed: [(_groups(seed, [2] * 8), 0.25, 42),
-                           (_groups(seed + 1, [3, 2, 4, 2, 3, 2, 5, 3, 2, 4]), 0.3, 7),
-                           (_groups(seed + 2, [4] * 12), 0.5, 1 + seed),
+                           (_groups(seed + 1, [3, 2, 4, 2, 3, 2, 5, 3, 2, 4]), 0.27, 7),
+                           (_groups(seed + 2, [4] * 12), 0.28, 1 + seed), (_groups(seed + 4, [2] * 40), 0.5, 3),
                            *((_groups(seed + 3, [30, 3, 3, 3, 3]), 0.4, chance) for chance in (1, 2, 3))],
     verified="No object is on both sides, the right number of them is held out, the order of the list does not "
-             "matter, and the seed does.",
+             "matter, the seed does, and new objects do not mix up the old ones.",
     hints=("What gets the pseudo-random number: the photograph or the object?",
            "First a list of the objects, each once. Sort *them*, and then collect their photographs.",
            "`objects = sorted(set(groups), key=number)`, `chosen = set(objects[:round(fraction * len(objects))])`, "
@@ -636,6 +772,42 @@ def _objects_to_train_on(groups, fraction, seed):
     chosen = set(hold_out_groups(groups, fraction, seed))
     return [i for i in range(len(groups)) if i not in chosen]
 
+# %% ../../nbs/practice/01_data_prep.ipynb #b768fa82
+def _by_hash_of_objects(groups: list[str], fraction: float, seed: int, kind: Callable) -> list[int]:
+    objects = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).hexdigest())
+    return [i for i, group in enumerate(groups) if group in objects[:kind(fraction * len(objects))]]
+
+
+@hold_out_groups_exercise.mistake("You round down, as `int` does: 0.27 of 10 objects is 2.7, and `round` makes 3 of "
+                                  "it.")
+def _objects_rounded_down(groups, fraction, seed):
+    return _by_hash_of_objects(groups, fraction, seed, int)
+
+
+@hold_out_groups_exercise.mistake("You round up, as `math.ceil` does: 0.28 of 12 objects is 3.36, and `round` makes 3.")
+def _objects_rounded_up(groups, fraction, seed):
+    return _by_hash_of_objects(groups, fraction, seed, math.ceil)
+
+
+@hold_out_groups_exercise.mistake("You add objects until the share of the *photographs* is reached. The share is one"
+                                  " of the objects: `round(fraction * number of objects)`.")
+def _share_of_the_photographs(groups, fraction, seed):
+    objects, chosen = sorted(set(groups), key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).hexdigest()), set()
+    for group in objects:
+        if sum(its in chosen for its in groups) < fraction * len(groups):
+            chosen.add(group)
+    return [i for i, group in enumerate(groups) if group in chosen]
+
+
+@hold_out_groups_exercise.mistake("You draw from the sorted objects, so who is drawn depends on all of them: when "
+                                  "one is added, others move from training to validation. Give each object a number "
+                                  "that depends on the seed and its own name alone.")
+def _objects_drawn_from_the_sorted(groups, fraction, seed):
+    objects = sorted(set(groups))
+    random.Random(seed).shuffle(objects)
+    chosen = objects[:round(fraction * len(objects))]
+    return [i for i, group in enumerate(groups) if group in chosen]
+
 # %% ../../nbs/practice/01_data_prep.ipynb #b057ea18
 hold_out_groups_lab = Lab(
     "01.lab", "Too good to be true",
@@ -664,21 +836,22 @@ hold_out_groups_lab = Lab(
 
 # %% ../../nbs/practice/01_data_prep.ipynb #cdec1bcc
 QUIZ = Quiz("Lesson 1 in five questions", (
-    Question("A colleague normalises with mean 0.5 and deviation 0.5, and hands the result to a function that does "
-             "it once more. Which values do black and white have now?", (
+    Question("A colleague normalises with mean 0.5 and deviation 0.5, and hands the result to a function that does it "
+             "once more. Which values do black and white have now?", (
         ("-1 and 1, as before.",
          "Normalising is not something that can be done twice for free: (-1 - 0.5) / 0.5 is not -1."),
+        ("-2 and 2.",
+         "Nothing is doubled: work it out for black, which is 0, and for white, which is 1."),
         ("-3 and 1.",
-         "Black: (0 - 0.5) / 0.5 = -1, then (-1 - 0.5) / 0.5 = -3. White stays at 1. No error is raised; the "
-         "histogram of the values shows it."),
-        ("-2 and 2.", "Nothing is doubled: work it out for black, which is 0, and for white, which is 1.")), 1),
+         "Black: (0 - 0.5) / 0.5 = -1, then (-1 - 0.5) / 0.5 = -3. White stays at 1. No error is raised; the histogram"
+         " of the values shows it.")), 2),
     Question("You photograph leaves from above, lying on a table. Which change of `Augmentation` fits?", (
         ("`vertical_flip=True` and `rotate=180`: such a leaf has no up.",
          "An augmentation may do whatever leaves the label right, and a leaf that lies on a table looks as natural "
          "upside down."),
         ("None: augmentation is for animals.",
          "It is for every picture of which you know changes that leave the label as it is."),
-        ("A large `brightness`, so that colour does not matter.",
+        ("A large `brightness` and a large `contrast`, so that colours do not matter.",
          "Careful: colour may be what tells your leaves apart. A change must not change the label.")), 0),
     Question("A photograph is cut out, rotated, magnified and tilted. What keeps the corners from being empty?", (
         ("That it was stored at 256 pixels, not at 224.",
@@ -687,9 +860,10 @@ QUIZ = Quiz("Lesson 1 in five questions", (
         ("That all changes are composed into one look at the photograph.",
          "A rotation that comes after the cut no longer has what the cut removed. Composed, it looks it up in the "
          "photograph. And one interpolation blurs less than four."),
-        ("That the network sees only the middle of the picture.", "It sees all of it, corners included.")), 1),
-    Question("The files lie in folders, one a class, and your loop shows them in the order of the files. What will "
-             "the network say in the end?", (
+        ("That the network sees only the middle of the picture.",
+         "It sees all of it, corners included.")), 1),
+    Question("The files lie in folders, one a class, and your loop shows them in the order of the files. What will the"
+             " network say in the end?", (
         ("It leans towards the classes that it saw last.",
          "The last batches all teach one class, and what came before is forgotten meanwhile."),
         ("The same as when they are shuffled: it sees the same photographs.",
@@ -701,8 +875,8 @@ QUIZ = Quiz("Lesson 1 in five questions", (
          "Frames that follow each other are near-duplicates: the validation set would ask for what was in the "
          "training."),
         ("The first three quarters of every film for training, the rest for validation.",
-         "Frames on the two sides of the cut are near-duplicates still, and every film is on both sides: you "
-         "would measure films that the network knows."),
+         "Frames on the two sides of the cut are near-duplicates still, and every film is on both sides: you would "
+         "measure films that the network knows."),
         ("At random, film by film: all frames of a film stay on one side.",
          "Then the validation set asks about films that the network has never seen, as you will in use.")), 2),
 ))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,9 +77,47 @@ def _bias_for_each_kernel(channels_in, channels_out, kernel_size, groups, bias):
 def _one_kernel_each(channels_in, channels_out, kernel_size, groups, bias):
     return channels_out * kernel_size**2 + (channels_out if bias else 0)
 
+# %% ../../nbs/practice/02_model.ipynb #25d878df
+@conv_parameters_exercise.mistake("You add the biases whether there are any or not. Without `bias` there are none.")
+def _always_a_bias(channels_in, channels_out, kernel_size, groups, bias):
+    return conv_parameters(channels_in, channels_out, kernel_size, groups, True)
+
+
+@conv_parameters_exercise.mistake("You count one bias for the whole layer. Each output channel has its own.")
+def _one_bias_in_all(channels_in, channels_out, kernel_size, groups, bias):
+    return conv_parameters(channels_in, channels_out, kernel_size, groups, False) + bias
+
+
+@conv_parameters_exercise.mistake("You divide the output channels by the groups as well. All of them are there; each"
+                                  " looks at fewer *input* channels.")
+def _outputs_divided_too(channels_in, channels_out, kernel_size, groups, bias):
+    return conv_parameters(channels_in, channels_out // groups, kernel_size, groups, False) + bias * channels_out
+
+
+@conv_parameters_exercise.mistake("With groups there are *fewer* kernels: you multiply by their number. Divide the "
+                                  "input channels by it.")
+def _times_groups(channels_in, channels_out, kernel_size, groups, bias):
+    return conv_parameters(channels_in * groups**2, channels_out, kernel_size, groups, bias)
+
 # %% ../../nbs/practice/02_model.ipynb #523588b2
 def _random(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _by_loops(answer: Callable, *given: object) -> dict:
+    """The result, unless PyTorch's own convolution was used for it."""
+    kept, used = (F.conv2d, torch.conv2d), []
+
+    def noted(*given: Any, **named: Any) -> torch.Tensor:
+        used.append(1)
+        return kept[0](*given, **named)
+
+    F.conv2d = torch.conv2d = noted  # type: ignore[assignment]
+    try:
+        result = answer(*given)
+    finally:
+        F.conv2d, torch.conv2d = kept  # type: ignore[assignment]
+    return {"made with": "PyTorch's convolution"} if used else {"made with": "loops", "result": result}
 
 
 convolve_exercise = Exercise(
@@ -91,8 +130,8 @@ convolve_exercise = Exercise(
                            (_random(seed + 1, 5, 7), _random(5, 2, 3), 1),
                            (_random(seed + 2, 7, 5), _random(6, 3, 3), 2),
                            (_random(seed + 3, 8, 6), _random(7, 3, 2), 3)],
-    verified="Your convolution has the right size and the right values for square and oblong kernels, for a single "
-             "number, and for strides of 1, 2 and 3.",
+    verified="Your convolution, by loops, has the right size and the right values for square and oblong kernels, for a "
+             "single number, and for strides of 1, 2 and 3.",
     hints=("At how many places does a window of 3 fit into 7 pixels, if it moves by 2? Mark them on paper.",
            "The height of the result is `(height - kernel height) // stride + 1`. Where is the window for row i of "
            "the result?",
@@ -100,7 +139,7 @@ convolve_exercise = Exercise(
            "with the kernel and sum."),
     why="The last place of the window counts, too: hence the + 1. The kernel is not flipped, as in `F.conv2d`, which "
         "strictly speaking is a cross-correlation.",
-    needs="import torch", difficulty=2, minutes=12)
+    needs="import torch", outcome=_by_loops, difficulty=2, minutes=12)
 
 
 @convolve_exercise.reference
@@ -148,7 +187,40 @@ def _close_together(image, kernel, stride):
 def _transposed(image, kernel, stride):
     return convolve(image, kernel.T, stride)
 
+# %% ../../nbs/practice/02_model.ipynb #e997c942
+@convolve_exercise.mistake("That is PyTorch's own convolution. Here you write one: loops over the places of the "
+                           "window.")
+def _with_conv2d(image, kernel, stride):
+    return F.conv2d(image[None, None], kernel[None, None], stride=stride)[0, 0]
+
+
+@convolve_exercise.mistake("You take the mean of what is under the window. A convolution adds up.")
+def _mean_of_the_window(image, kernel, stride):
+    return convolve(image, kernel / kernel.numel(), stride)
+
+
+@convolve_exercise.mistake("Your window goes beyond the edge of the image. It never leaves it: the result is smaller"
+                           " than the image.")
+def _padded(image, kernel, stride):
+    return convolve(F.pad(image, (0, kernel.shape[1] - 1, 0, kernel.shape[0] - 1)), kernel, stride)
+
+
+@convolve_exercise.mistake("Only the rows are visited with the stride; the columns lie one pixel apart. The window "
+                           "moves by `stride` to the right, too.")
+def _stride_down_alone(image, kernel, stride):
+    return convolve(image, kernel, 1)[::stride]
+
 # %% ../../nbs/practice/02_model.ipynb #f18c3ca9
+def _start_of(weights: torch.Tensor) -> str:
+    """What the weights of a layer are like before anything was learned."""
+    std = weights.std().item()
+    if std < 1e-5:
+        return "all zero" if not weights.any() else "all the same"
+    if not 0.0007 < std < 0.0014:
+        return "nearly all the same" if std <= 0.0007 else "larger than asked" if std < 0.04 else "large"
+    return "small and random" if weights.mean().abs() < 0.0005 else "shifted to one side"
+
+
 def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> dict:
     """The shapes that a head gives; where they are right, its first loss, and its scores with other weights."""
     head = answer(num_features, classes).eval()
@@ -159,15 +231,15 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
         facts: dict[str, object] = {"shapes": [tuple(each.shape) for each in scores]}
         if facts["shapes"] != [(6, len(classes))] * 2:
             return facts
-        guessing = torch.log(torch.tensor(float(len(classes)))).item()
-        first = F.cross_entropy(scores[0], torch.arange(6) % len(classes)).item()
-        facts["first loss"] = "that of guessing" if abs(first - guessing) < 0.1 else "far from that of guessing"
-        sizes = {kind: [p.abs().max().item() for p in head.parameters() if (p.ndim > 1) == (kind == "weights")]
-                 for kind in ("weights", "biases")}
-        if facts["first loss"] == "that of guessing":
-            facts["weights at the start"] = "near zero" if max(sizes["weights"]) < 0.006 else "larger than 0.001 allows"
-            biases = "not zero" if any(sizes["biases"]) else "zero"
-            facts["biases at the start"] = biases if sizes["biases"] else "none"
+        weights = torch.cat([p.flatten() for p in head.parameters() if p.ndim > 1])
+        biases = [p for p in head.parameters() if p.ndim == 1]
+        facts["weights at the start"] = _start_of(weights)
+        if facts["weights at the start"] == "small and random":
+            spoilt = any(b.any() for b in biases)
+            facts["biases at the start"] = "none" if not biases else "not zero" if spoilt else "zero"
+            guessing = torch.log(torch.tensor(float(len(classes)))).item()
+            first = F.cross_entropy(scores[0], torch.arange(6) % len(classes)).item()
+            facts["first loss"] = "that of guessing" if abs(first - guessing) < 0.1 else "far from that of guessing"
         facts["a row adds up to 1"] = bool(torch.allclose(scores[0].sum(1), torch.ones(6)))
         for parameter in head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=chance))
@@ -177,11 +249,11 @@ def _facts_of_head(answer: Callable, num_features: int, classes: list[str]) -> d
 make_head_exercise = Exercise(
     "02.make_head", "A new head",
     "Build a head, as an `nn.Sequential`: the average of each channel over its whole grid, whatever the grid's "
-    "height and width, then one linear layer with a bias to one *logit* for each class. Its weights start near zero "
-    "(a standard deviation of 0.001), its biases at zero.",
-    examples=lambda seed: [(4, ["cat", "dog"]), (8, ["mono", "poly", "thin film"]), (5 + seed, list("abcde"))],
+    "height and width, then one linear layer with a bias to one *logit* for each class. Its weights start at random "
+    "and near zero (a standard deviation of 0.001 around 0), its biases at zero.",
+    examples=lambda seed: [(64, ["cat", "dog"]), (96, ["mono", "poly", "thin film"]), (80 + seed, list("abcde"))],
     verified="Your head takes grids of any size, has one output for each class, also for two classes, gives logits, "
-             "and begins with the loss of guessing.",
+             "and begins with small random weights and the loss of guessing.",
     hints=("Say what the shape is after each layer: (N, C, h, w), then (N, C, 1, 1), then (N, C), then?",
            "`nn.AdaptiveAvgPool2d(1)` averages a grid of any size, `nn.Flatten()` drops what is left of it. The "
            "softmax is not part of the head: the cross-entropy does it.",
@@ -268,12 +340,41 @@ def _one_size_only(num_features, classes):
 def _largest_value(num_features, classes):
     return _head(num_features, len(classes), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
+# %% ../../nbs/practice/02_model.ipynb #4c8ab904
+@make_head_exercise.mistake("All your weights are the same number. Then all classes get the same scores and the same "
+                            "gradients. Draw them: `nn.init.normal_(linear.weight, std=0.001)`.")
+def _all_weights_the_same(num_features, classes):
+    head = make_head(num_features, classes)
+    nn.init.constant_(head[-1].weight, 0.001)
+    return head
+
+
+@make_head_exercise.mistake("Your weights start at zero exactly. The task asks for small random ones: "
+                            "`nn.init.normal_(linear.weight, std=0.001)`.")
+def _all_weights_zero(num_features, classes):
+    head = make_head(num_features, classes)
+    nn.init.zeros_(head[-1].weight)
+    return head
+
+
+@make_head_exercise.mistake("Your layer has no bias; the task asks for one, which starts at zero.")
+def _without_bias_at_all(num_features, classes):
+    linear = nn.Linear(num_features, len(classes), bias=False)
+    nn.init.normal_(linear.weight, std=0.001)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+
+
+@make_head_exercise.mistake("You add up over the grid, so a larger image gives larger numbers, and the first loss is"
+                            " far from that of guessing. Take the average.")
+def _sum_over_the_grid(num_features, classes):
+    return nn.Sequential(nn.LPPool2d(1, 7, ceil_mode=True), *make_head(num_features, classes))
+
 # %% ../../nbs/practice/02_model.ipynb #2ad277d6
 loss_by_hand_exercise = Exercise(
     "02.loss_by_hand", "From scores to a loss",
-    "Write the cross-entropy of one photograph with `math` alone: from its scores to probabilities by softmax, and "
-    "from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives up: "
-    "subtract the largest score from all of them first. That changes no probability (why?).",
+    "Write the cross-entropy of one photograph; `math` is all you need: from its scores to probabilities by softmax, "
+    "and from the probability of the right class to the loss. Scores may be as large as 800, where `math.exp` gives "
+    "up: subtract the largest score from all of them first. That changes no probability (why?).",
     examples=lambda seed: [([2.0, 1.0, -1.0], 0), ([2.0, 1.0, -1.0], 2), ([0.0] * (4 + seed), 3),
                            ([0.5, -1.5, 3.0 + seed, 0.0], 2), ([800.0, 795.0, 790.0], 1)],
     verified="Your loss is that of `F.cross_entropy` for right and wrong answers, for equal scores, where it is "
@@ -284,7 +385,7 @@ loss_by_hand_exercise = Exercise(
     why="A factor that all powers share, here e to minus the largest score, cancels in the fraction. PyTorch does the "
         "same, which is why `F.cross_entropy` takes scores: from a probability that was rounded to 0 there is no way "
         "back.",
-    needs="import math", difficulty=1, minutes=8)
+    needs="import math", absolute=1e-6, difficulty=1, minutes=8)
 
 
 @loss_by_hand_exercise.reference
@@ -427,6 +528,32 @@ def _sign_kept(body, batches):
 @what_moves_exercise.mistake("Only one batch passes through the body. Push all of them through it.")
 def _one_batch(body, batches):
     return what_moves(body, batches[:1])
+
+# %% ../../nbs/practice/02_model.ipynb #985f67ab
+@what_moves_exercise.mistake("You give the *mean* change of each tensor. The largest absolute change is wanted.")
+def _mean_change(body, batches):
+    before, after = _pushed(body.train(), batches)
+    return {name: (after[name] - before[name]).abs().float().mean().item() for name in before}
+
+
+@what_moves_exercise.mistake("You give only the buffers, or only what moved. All tensors are wanted, with a change "
+                             "of 0 where there is none: that parameters do not move is what the experiment shows.")
+def _buffers_only(body, batches):
+    moved = what_moves(body, batches)
+    return {name: moved[name] for name, _ in body.named_buffers()}
+
+
+@what_moves_exercise.mistake("All batches pass as one large batch, so the statistics move once. Push them through "
+                             "one by one.")
+def _all_as_one_batch(body, batches):
+    return what_moves(body, [torch.cat(batches)])
+
+
+@what_moves_exercise.mistake("You give the change that the last batch made. Compare with what was there before the "
+                             "first.")
+def _last_change(body, batches):
+    what_moves(body, batches[:-1])
+    return what_moves(body, batches[-1:])
 
 # %% ../../nbs/practice/02_model.ipynb #f18be751
 class BodyAndHead(nn.Module):
@@ -634,15 +761,15 @@ start_epoch_lab = Lab(
 QUIZ = Quiz("Lesson 2 in five questions", (
     Question("Images of 100 pixels go through a body that halves five times and rounds up where a side is odd. How "
              "large is the grid of its feature map, and what of the number of parameters?", (
+        ("4 x 4, with as many parameters as at 224 pixels.",
+         "100, 50, 25, 13, 7, 4. The same kernels are laid on fewer places."),
         ("3 x 3, and fewer parameters than at 224 pixels.",
          "100, 50, 25, 13, 7, 4: rounding up matters. And kernels do not depend on the size of the image, so the "
          "parameters stay."),
-        ("4 x 4, with as many parameters as at 224 pixels.",
-         "100, 50, 25, 13, 7, 4. The same kernels are laid on fewer places."),
         ("4 x 4, with fewer parameters than at 224 pixels.",
-         "The grid is right, but the same kernels are laid on every place, be they few or many.")), 1),
-    Question("A network that you trained with the right normalisation is called by a program that hands it pixels "
-             "from 0 to 255. What happens?", (
+         "The grid is right, but the same kernels are laid on every place, be they few or many.")), 0),
+    Question("A network that you trained with the right normalisation is called by a program that hands it pixels from"
+             " 0 to 255. What happens?", (
         ("It raises an error about the range of the values.",
          "A network takes any numbers. Nothing tells it that they are in another form."),
         ("Nothing much: the layers adapt.",
@@ -651,11 +778,12 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "That is what the lesson's second column shows. So mean and deviation belong to the body and to its "
          "checkpoint.")), 2),
     Question("Four classes, and the first loss of a new head is 27. What is wrong?", (
+        ("The body was not pretrained, so its features say nothing of these images.",
+         "Then the features say little, and a head that starts near zero still begins at ln 4."),
         ("The head starts with large weights, and is sure of wrong answers.",
          "A head that knows nothing and says so begins at ln 4, about 1.39. Let its last layer start near zero."),
-        ("The body was not pretrained.",
-         "Then the features say little, and a head that starts near zero still begins at ln 4."),
-        ("The learning rate is too high.", "No step was taken before the first loss.")), 0),
+        ("The learning rate is too high.",
+         "No step was taken before the first loss.")), 1),
     Question("The early half of the body is frozen, the late half and the head are trained. Which BatchNorm layers "
              "should be in training mode?", (
         ("All: statistics are no parameters.",
@@ -666,10 +794,10 @@ QUIZ = Quiz("Lesson 2 in five questions", (
          "In the late half weights change, so what they give out changes: its statistics must follow.")), 1),
     Question("A network has two linear layers in a row, with many numbers each and nothing between them. Which of its "
              "answers could one linear layer not give?", (
-        ("Those to questions like: do these two pixels differ, whichever is brighter?",
-         "One linear layer cannot ask that, and neither can two in a row: weights times weights are weights."),
         ("None: two linear layers in a row are one linear layer.",
          "Only with a ReLU, or something else that bends, between them can the second layer do more."),
+        ("Those to questions like: do these two pixels differ, whichever is brighter?",
+         "One linear layer cannot ask that, and neither can two in a row: weights times weights are weights."),
         ("Those that need more parameters than one layer has.",
-         "The number of parameters does not matter: their product is one table, as large as that of one layer.")), 1),
+         "The number of parameters does not matter: their product is one table, as large as that of one layer.")), 0),
 ))

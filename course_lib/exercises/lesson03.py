@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import nn
 
 from ..learner import Callback, Learner
 from ..teach import Cause, Exercise, Lab, Question, Quiz
+from ..teach.compare import difference
 
 # %% auto #0
 __all__ = ['train_epoch_exercise', 'measure_model_exercise', 'step_in_parts_exercise', 'clip_gradients_exercise',
@@ -167,6 +168,45 @@ def _no_train(model, optimizer, batches):
 def _sum_of_losses(model, optimizer, batches):
     return sum(loss * size for loss, size in _one_epoch(model, optimizer, batches))
 
+# %% ../../nbs/practice/03_training_loop.ipynb #1f353fa6
+@train_epoch_exercise.mistake("The training is right, but you give back the loss of the last batch alone. The mean "
+                              "over all samples of the epoch is wanted.")
+def _loss_of_the_last(model, optimizer, batches):
+    return _one_epoch(model, optimizer, batches)[-1][0]
+
+
+@train_epoch_exercise.mistake("The training is right, but the losses are those *after* each step, from a second look"
+                              " at the batch. The training loss is the one that the step was made from.")
+def _losses_after_the_steps(model, optimizer, batches):
+    losses = []
+    for x, y in batches:
+        _one_epoch(model, optimizer, [(x, y)])
+        losses.append((F.cross_entropy(model(x), y).item(), len(y)))
+    return _mean_of_samples(losses)
+
+
+@train_epoch_exercise.mistake("You take one step for all batches together. One step for *each* batch is wanted.")
+def _one_step_for_all(model, optimizer, batches):
+    model.train()
+    losses = []
+    for x, y in batches:
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        losses.append((loss.item(), len(y)))
+    optimizer.step()
+    return _mean_of_samples(losses)
+
+
+@train_epoch_exercise.mistake("You weigh the losses by the size of their batches, and divide by the number of "
+                              "*batches*. Divide by the number of samples.")
+def _divided_by_batches(model, optimizer, batches):
+    return sum(loss * size for loss, size in _one_epoch(model, optimizer, batches)) / len(batches)
+
+
+@train_epoch_exercise.mistake("Your loop ends with its first batch: `return` stands inside of it. Move it to the left.")
+def _returns_in_the_loop(model, optimizer, batches):
+    return _mean_of_samples(_one_epoch(model, optimizer, batches[:1]))
+
 # %% ../../nbs/practice/03_training_loop.ipynb #aed63306
 def _to_measure(seed: int, *sizes: int, frozen: bool = False) -> tuple[nn.Module, list]:
     """A network with dropout and batch normalisation, in training mode, perhaps with a part that is not."""
@@ -178,7 +218,8 @@ def _to_measure(seed: int, *sizes: int, frozen: bool = False) -> tuple[nn.Module
 
 def _facts_of_measuring(answer: Callable, model: nn.Sequential, batches: list) -> dict:
     """The first of these that is wrong: the mode while measuring, gradients, the modes afterwards, the figures."""
-    modes = [module.training for module in model.modules()]
+    modes, before = [module.training for module in model.modules()], copy.deepcopy(model.state_dict())
+    asked = [p.requires_grad for p in model.parameters()]
     figures, notes = answer(model, batches), model[0]
     assert isinstance(notes, _Notes)
     if any(notes.modes):
@@ -189,6 +230,9 @@ def _facts_of_measuring(answer: Callable, model: nn.Sequential, batches: list) -
     if after != modes:
         return {"measured in": "evaluation mode", "gradients": "not kept",
                 "afterwards": "all in training mode" if all(after) else "in evaluation mode"}
+    if difference(before, model.state_dict(), 0) or asked != [p.requires_grad for p in model.parameters()]:
+        moved = "other weights" if difference(before, model.state_dict(), 0) else "parameters that ask for no gradients"
+        return {"measured in": "evaluation mode", "gradients": "not kept", "afterwards": moved}
     return {"measured in": "evaluation mode", "gradients": "not kept", "afterwards": "as before", "figures": figures}
 
 # %% ../../nbs/practice/03_training_loop.ipynb #ca8429f1
@@ -196,8 +240,9 @@ measure_model_exercise = Exercise(
     "03.measure_model", "Measure, and leave no trace",
     "Give back the mean loss and the accuracy over all *samples*,\n"
     "`{\"loss\": ..., \"accuracy\": ...}`, as numbers. While you measure, dropout must be off and\n"
-    "no gradients kept; afterwards every part of the model must be in the mode in which it\n"
-    "was (a frozen part may have one of its own). The batches need not be of one size.",
+    "no gradients kept; afterwards the model must be as before: every part in the mode in\n"
+    "which it was (a frozen part may have one of its own), and every parameter with its value\n"
+    "and its `requires_grad`. The batches need not be of one size.",
     examples=lambda seed: [_to_measure(seed, 3), _to_measure(seed + 1, 6, 6, 2),
                            _to_measure(seed + 2, 5, 5, 2, frozen=True)],
     verified="You measure in evaluation mode and without gradients, weigh each batch by its size, and give every "
@@ -306,6 +351,33 @@ def _batches_not_weighed(model, batches):
 def _right_answers_by_batches(model, batches):
     rows = _per_batch(model, batches)
     return {**_over_samples(rows), "accuracy": sum(right * size for _, right, size in rows) / len(rows)}
+
+# %% ../../nbs/practice/03_training_loop.ipynb #210f4d15
+@measure_model_exercise.mistake("The parameters of the model ask for no gradients any more, so a training that goes "
+                                "on learns nothing. `torch.no_grad()` keeps none while you measure, and leaves the "
+                                "model alone.")
+def _frozen_afterwards(model, batches):
+    figures = measure_model(model, batches)
+    model.requires_grad_(False)
+    return figures
+
+
+@measure_model_exercise.mistake("You give back the error, the fraction that is wrong. The accuracy is the fraction "
+                                "that is right.")
+def _error_for_accuracy(model, batches):
+    figures = measure_model(model, batches)
+    return {**figures, "accuracy": 1 - figures["accuracy"]}
+
+
+@measure_model_exercise.mistake("The loss is a sum over the samples: divide it by their number.")
+def _sum_of_the_losses(model, batches):
+    figures = measure_model(model, batches)
+    return {**figures, "loss": figures["loss"] * sum(len(y) for _, y in batches)}
+
+
+@measure_model_exercise.mistake("These are the figures of the last batch alone. Add up over all of them.")
+def _last_batch_alone(model, batches):
+    return measure_model(model, batches[-1:])
 
 # %% ../../nbs/practice/03_training_loop.ipynb #118c6f8d
 def _step_to_do(seed: int, *sizes: int) -> tuple[nn.Module, torch.optim.Optimizer, list]:
@@ -441,6 +513,27 @@ def _step_for_each_part(model, optimizer, parts):
         total += loss.item()
     return total
 
+# %% ../../nbs/practice/03_training_loop.ipynb #9facdb8e
+@step_in_parts_exercise.mistake("The step is right, but you give back the mean of the parts' means. The mean of the "
+                                "*whole batch* is wanted: weigh each part by its share of the samples.")
+def _mean_of_means_given_back(model, optimizer, parts):
+    losses = [F.cross_entropy(model(x), y).item() for x, y in parts]
+    step_in_parts(model, optimizer, parts)
+    return sum(losses) / len(losses)
+
+
+@step_in_parts_exercise.mistake("The step is right, but you give back the sum of the losses over the samples. Their "
+                                "mean is wanted.")
+def _sum_given_back(model, optimizer, parts):
+    return step_in_parts(model, optimizer, parts) * sum(len(y) for _, y in parts)
+
+
+@step_in_parts_exercise.mistake("The step is right, but you give back the loss of the last part alone.")
+def _last_loss_given_back(model, optimizer, parts):
+    loss = F.cross_entropy(model(parts[-1][0]), parts[-1][1]).item()
+    step_in_parts(model, optimizer, parts)
+    return loss
+
 # %% ../../nbs/practice/03_training_loop.ipynb #1675ceca
 def _median_length() -> float:
     """The length of the gradients of the fresh network for the middle one of its three batches."""
@@ -474,7 +567,7 @@ clip_gradients_exercise = Exercise(
     "Long gradients make long steps. Complete a callback that shortens the gradients of all\n"
     "parameters, *all together*, to a length of at most `limit` before each step, and leaves\n"
     "shorter ones as they are. Which hook of the loop must it use?",
-    examples=lambda seed: [(0.05 + 0.01 * seed,), (_median_length(),)],
+    examples=lambda seed: [(0.05 + 0.001 * seed,), (_median_length(),)],
     verified="With your callback no step is longer than the limit allows, its direction is kept, and short steps are "
              "left as they are.",
     hints=("When are the gradients there, and the step is not taken yet? Look it up in the lesson's table of hooks.",
@@ -557,6 +650,34 @@ def _always_that_long(limit):
             p.grad *= limit / length
     return _at("after_backward", stretch)
 
+# %% ../../nbs/practice/03_training_loop.ipynb #39ecdca9
+@clip_gradients_exercise.mistake("You measure the gradients by their largest number. Their *length* is the root of "
+                                 "the sum of all squares, which is what `clip_grad_norm_` takes if you do not say "
+                                 "otherwise.")
+def _largest_number(limit):
+    return _at("after_backward", lambda parameters: nn.utils.clip_grad_norm_(parameters, limit, float("inf")))
+
+
+@clip_gradients_exercise.mistake("You shorten the *weights*. The gradients of all parameters are to be shortened.")
+def _weights_shortened(limit):
+    def shorten(parameters):
+        with torch.no_grad():
+            for p in parameters:
+                p.clamp_(-limit, limit)
+    return _at("after_backward", shorten)
+
+
+@clip_gradients_exercise.mistake("The loop calls none of the methods of your callback: it has no hook of that name. "
+                                 "The lesson's table has the names.")
+def _no_hook(limit):
+    return _at("after_the_gradients", lambda parameters: None)
+
+
+@clip_gradients_exercise.mistake("Your hook is the right one, and changes nothing: copies are shortened, or "
+                                 "something that is thrown away. Shorten the gradients themselves, `parameter.grad`.")
+def _copies_shortened(limit):
+    return _at("after_backward", lambda parameters: None)
+
 # %% ../../nbs/practice/03_training_loop.ipynb #15a56e43
 def _learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> None:
     model.train()
@@ -566,9 +687,14 @@ def _learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) ->
         optimizer.step()
 
 
+def _with_norm(seed: int) -> nn.Sequential:
+    """A network with batch normalisation and dropout."""
+    return _network(seed, nn.BatchNorm1d(6), nn.Dropout(0.5))
+
+
 def _to_interrupt(seed: int, steps: int) -> tuple[nn.Module, torch.optim.Optimizer, list]:
-    """A network with dropout that has been trained for some steps with Adam, and the batches of as many more."""
-    model, batches = _network(seed, nn.Dropout(0.5)), _points(seed, *[8] * 2 * steps)
+    """Such a network that has been trained for some steps with Adam, and the batches of as many more."""
+    model, batches = _with_norm(seed), _points(seed, *[8] * 2 * steps)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
@@ -580,12 +706,14 @@ def _to_interrupt(seed: int, steps: int) -> tuple[nn.Module, torch.optim.Optimiz
 def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> dict:
     """Take the checkpoint, train on; then go on from the checkpoint with everything made new."""
     torch.rand(5)  # the training has drawn random numbers before
-    numbers, here, saved = torch.get_rng_state(), _weights(model), answer(model, optimizer)
+    numbers, here, saved = torch.get_rng_state(), _tensors(model), answer(model, optimizer)
     drawn = not torch.equal(numbers, torch.get_rng_state())
     _learn(model, optimizer, batches)
-    resumed = _network(99, nn.Dropout(0.5))
+    resumed = _with_norm(99)
+    if isinstance(saved["model"], Mapping) and set(saved["model"]) == {name for name, _ in model.named_parameters()}:
+        return {"weights in the checkpoint": "parameters alone"}
     resumed.load_state_dict(saved["model"])
-    if not all(map(torch.equal, here, _weights(resumed))):
+    if not all(map(torch.equal, here, _tensors(resumed))):
         return {"weights in the checkpoint": "not those of the moment at which it was taken"}
     memory = torch.optim.Adam(resumed.parameters(), lr=0.05)
     memory.load_state_dict(copy.deepcopy(saved.get("optimizer") or memory.state_dict()))
@@ -595,19 +723,24 @@ def _go_on(answer: Callable, model: nn.Module, optimizer: torch.optim.Optimizer,
     _learn(resumed, memory, batches)
     return {"steps that the optimiser remembers": steps_known, "random numbers are kept": "random" in saved,
             "random numbers go on": "elsewhere than they would have" if drawn else "as if nothing had happened",
-            "goes on as if nothing had happened": all(map(torch.allclose, _weights(model), _weights(resumed)))}
+            "goes on as if nothing had happened": all(map(torch.allclose, _tensors(model), _tensors(resumed)))}
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    """Copies of the parameters and the buffers."""
+    return [value.detach().clone() for value in model.state_dict().values()]
 
 # %% ../../nbs/practice/03_training_loop.ipynb #79285386
 take_checkpoint_exercise = Exercise(
     "03.take_checkpoint", "What does a training remember?",
     "Take a checkpoint in memory: a dictionary with the keys `\"model\"`, `\"optimizer\"` and\n"
-    "`\"random\"`. It is taken in the middle of a training with dropout and Adam, which then\n"
-    "goes on. Later all is made new, `load_state_dict` gets the first two,\n"
+    "`\"random\"`. It is taken in the middle of a training with batch normalisation, dropout\n"
+    "and Adam, which then goes on. Later all is made new, `load_state_dict` gets the first two,\n"
     "`torch.set_rng_state` the third, and the second half of the training is repeated: it\n"
     "must come out the same. Find out what has to be kept, and how.",
     examples=lambda seed: [_to_interrupt(seed, 1), _to_interrupt(seed + 2, 2)],
     verified="A training that goes on from your checkpoint ends with the same weights as one that was never "
-             "interrupted, with dropout and with Adam.",
+             "interrupted, with batch normalisation, with dropout and with Adam.",
     hints=("Three things go on: the weights, what the optimiser remembers of them, and the random numbers of "
            "dropout. And all three go on changing after you have looked.",
            "Model and optimiser have a `state_dict()`, which gives the *very* tensors that the next step changes. "
@@ -667,6 +800,18 @@ def _seeded_anew(model, optimizer):
                                   "again at zero, so it takes other steps. Keep `optimizer.state_dict()`, too.")
 def _without_memory(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "random": torch.get_rng_state()}
+
+# %% ../../nbs/practice/03_training_loop.ipynb #0ce6e9c8
+@take_checkpoint_exercise.mistake("You keep the parameters alone. Batch normalisation also has running averages, "
+                                  "which are buffers: `state_dict()` has both.")
+def _parameters_alone(model, optimizer):
+    return {**take_checkpoint(model, optimizer), "model": {n: p.detach().clone() for n, p in model.named_parameters()}}
+
+
+@take_checkpoint_exercise.mistake("You keep random numbers of another moment, or of another generator: the training "
+                                  "goes on with other ones. `torch.get_rng_state()` gives those of now.")
+def _other_random_numbers(model, optimizer):
+    return {**take_checkpoint(model, optimizer), "random": torch.Generator().manual_seed(0).get_state()}
 
 # %% ../../nbs/practice/03_training_loop.ipynb #a3a0cb82
 def _three_classes(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -789,6 +934,36 @@ def _cleared_no_more(model, optimizer, x, y):
     optimizer.step()
     return loss.item()
 
+# %% ../../nbs/practice/03_training_loop.ipynb #63ec74f3
+@train_step_exercise.mistake("That is the mean squared distance. The cross-entropy of the logits is wanted.")
+def _squares(model, optimizer, x, y):
+    return _step_with(lambda logits, y: F.mse_loss(logits.softmax(1), F.one_hot(y, 3).float()), model, optimizer, x, y)
+
+
+@train_step_exercise.mistake("You give back the loss *after* the step. Before it is wanted, as in the step that you "
+                             "were given.")
+def _loss_after_it(model, optimizer, x, y):
+    train_step(model, optimizer, x, y)
+    return F.cross_entropy(model(x), y).item()
+
+
+@train_step_exercise.mistake("The mean over the batch is divided by its size once more. `F.cross_entropy` gives the "
+                             "mean.")
+def _divided_once_more(model, optimizer, x, y):
+    return _step_with(lambda logits, y: F.cross_entropy(logits, y) / len(y), model, optimizer, x, y)
+
+
+@train_step_exercise.mistake("A sigmoid in place of the softmax is no better: the logits go to `F.cross_entropy` as "
+                             "they are.")
+def _sigmoid(model, optimizer, x, y):
+    return _step_with(lambda logits, y: F.cross_entropy(logits.sigmoid(), y), model, optimizer, x, y)
+
+
+@train_step_exercise.mistake("The loss is right, and nothing is learned: no step is taken, or the gradients are "
+                             "cleared before it.")
+def _no_step_is_taken(model, optimizer, x, y):
+    return F.cross_entropy(model(x), y).item()
+
 # %% ../../nbs/practice/03_training_loop.ipynb #971aa8ca
 train_step_lab = Lab(
     "03.lab", "A loss that stops half-way",
@@ -813,37 +988,44 @@ train_step_lab = Lab(
 # %% ../../nbs/practice/03_training_loop.ipynb #0792216e
 QUIZ = Quiz("Lesson 3 in five questions", (
     Question("The accuracy on the validation set changes when you evaluate the same network again. Why?", (
-        ("The validation images are shuffled.", "A mean over all of them does not depend on their order."),
+        ("The validation images are shuffled.",
+         "A mean over all of them does not depend on their order."),
         ("It was measured with dropout on.",
          "In training mode dropout throws away other values each time. Measure in evaluation mode."),
-        ("The learning rate is too high.", "Without a step there is no rate.")), 1),
+        ("The learning rate is too high.",
+         "Without a step there is no rate.")), 1),
     Question("Four classes. You give a network the same batch of 32 photographs 150 times, and the loss stays at 1.4. "
              "What do you do?", (
-        ("Train for longer: 150 steps are few.",
-         "One batch is learned by heart in that time, if anything is learned at all."),
         ("Look for the bug: nothing is learned.",
          "ln 4 = 1.39 is what guessing four classes costs. Perhaps the optimiser does not hold these weights, or they "
          "are frozen."),
+        ("Train for longer: 150 steps are few.",
+         "One batch is learned by heart in that time, if anything is learned at all."),
         ("Check the labels: they must be mixed up.",
-         "A network learns wrong labels of one batch by heart, too: the loss would fall.")), 1),
+         "A network learns wrong labels of one batch by heart, too: the loss would fall.")), 0),
     Question("Is `fit(5)` and then `fit(5)` the same training as `fit(10)`?", (
-        ("No: every `fit` makes a new optimiser, which does not know how the weights moved before.",
-         "AdamW's running means start again at zero. To go on with a training, resume it from a checkpoint."),
-        ("Yes, with the same seed.",
+        ("Yes, as long as both are given the same seed.",
          "The seed fixes the random numbers. The optimiser's memory is something else, and the second fit begins "
          "without it."),
-        ("Yes, the weights are kept.", "They are, but weights are not all that a training remembers.")), 0),
-    Question("The loss becomes nan in the very first batch, at a rate that worked before. Where do you look "
-             "first?", (
-        ("At the learning rate.", "Before the first step the rate has done nothing yet."),
+        ("Yes, the weights are kept.",
+         "They are, but weights are not all that a training remembers."),
+        ("No: every `fit` makes a new optimiser.",
+         "The new one does not know how the weights moved: AdamW's running means start again at zero. To go on with a "
+         "training, resume it from a checkpoint.")), 2),
+    Question("The loss becomes nan in the very first batch, at a rate that worked before. Where do you look first?", (
+        ("At the learning rate.",
+         "Before the first step the rate has done nothing yet."),
+        ("At the number of epochs.",
+         "It has no influence on the first batch."),
         ("At the batch: is there a value in it that is no number?",
-         "A feature that is always the same, divided by its spread, is enough. The learner's message says which of "
-         "the two it was."),
-        ("At the number of epochs.", "It has no influence on the first batch.")), 1),
+         "A feature that is always the same, divided by its spread, is enough. The learner's message says which of the"
+         " two it was.")), 2),
     Question("What does AdamW do otherwise than Adam with the same `weight_decay`?", (
         ("It makes each weight smaller by the same factor, whatever its gradients are.",
          "Adam adds the decay to the gradient, and then divides by the size of the gradients: weights with large "
          "gradients are hardly decayed."),
-        ("It uses a larger learning rate.", "The rate is the one that you give it."),
-        ("It has no momentum.", "It keeps the same two running means as Adam.")), 0),
+        ("It uses a larger learning rate for weights that are large, and a smaller one for the others.",
+         "The rate is the one that you give it."),
+        ("It has no momentum.",
+         "It keeps the same two running means as Adam.")), 0),
 ))

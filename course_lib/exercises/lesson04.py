@@ -25,7 +25,8 @@ lr_sweep_exercise = Exercise(
     "04.lr_sweep", "The rates of a sweep",
     "Write the rates that a sweep tries: `count` of them, the first `start`, the last `stop`, each the *same factor* "
     "larger than the one before. Use a loop or a formula, not the course's own function.",
-    examples=lambda seed: [(1e-3, 1.0, 4), (1e-7, 10.0, 9), (0.5, 0.5, 2), (2.0 + seed, 32.0 + 16 * seed, 5)],
+    examples=lambda seed: [(1e-3, 1.0, 4), (1e-7, 10.0, 9), (0.5, 0.5, 2), (2.0 + seed, 32.0 + 16 * seed, 5),
+                           (3e-4, 0.2 + 0.01 * seed, 6 + seed % 5)],
     verified="Your rates begin at `start`, end at `stop`, and grow by one factor, over three and over eight powers "
              "of ten.",
     hints=("Four rates have three steps between them. By what must you multiply three times to get from 0.001 to 1?",
@@ -138,33 +139,59 @@ def _counted_from_zero(losses, beta):
         means.append(mean / (1 - beta**n))
     return means
 
+# %% ../../nbs/practice/04_lr_finder.ipynb #55778b11
+@running_mean_exercise.mistake("You divide by 1 - beta every time. After n losses the weights add up to `1 - beta **"
+                               " n`.")
+def _always_the_same_correction(losses, beta):
+    return [mean / (1 - beta) for mean in _uncorrected(losses, beta)]
+
+
+@running_mean_exercise.mistake("Your mean begins with the first loss, which then counts for much longer than the "
+                               "others. It starts at 0, and the correction makes up for that.")
+def _begins_with_the_first(losses, beta):
+    means: list[float] = []
+    for loss in losses:
+        means.append(beta * means[-1] + (1 - beta) * loss if means else loss)
+    return means
+
+
+@running_mean_exercise.mistake("That is the plain mean of all losses so far. The running mean forgets: each loss "
+                               "counts `beta` times as much as the one after it.")
+def _plain_mean(losses, beta):
+    return [sum(losses[:n]) / n for n in range(1, len(losses) + 1)]
+
 # %% ../../nbs/practice/04_lr_finder.ipynb #d46fcc4c
-def _small_problem(seed: int) -> tuple[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """A tiny network and three batches, always the same for a seed."""
+def _small_problem(seed: int, norm: bool = False) -> tuple[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """A tiny network in training mode, perhaps with batch normalisation, and three batches."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     batches = [(torch.randn(8, 4), torch.randint(0, 3, (8,))) for _ in range(3)]
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8) if norm else nn.Identity(), nn.ReLU(), nn.Linear(8, 3))
     torch.set_rng_state(state)
     return model, batches
 
 
 def _sweep_outcome(answer, model: nn.Module, batches: list, rates: list[float]) -> dict:
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    losses = answer(model, batches, rates)
-    after = model.state_dict()
-    return {"losses": losses, "weights kept": all(torch.equal(before[name], after[name]) for name in before)}
+    before, weights = copy.deepcopy(model.state_dict()), {name for name, _ in model.named_parameters()}
+    how = lambda: ([part.training for part in model.modules()], [p.requires_grad for p in model.parameters()])
+    asked = how()
+    losses, after = answer(model, batches, rates), model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    return {"losses": losses, "weights kept": not moved & weights, "running averages kept": not moved - weights,
+            "modes and requires_grad": "as before" if how() == asked else "others"}
 
 
 clean_sweep_exercise = Exercise(
     "04.clean_sweep", "A sweep that leaves no trace",
     "Write a naive finder. For each rate take the next batch (after the last one begin again with the first), note "
     "the loss *before* the step, and take one step of plain SGD: every parameter minus the rate times its gradient. "
-    "When all rates were tried, the model must be what it was before. Give back the list of losses, as numbers.",
+    "The model comes in training mode, and stays in it. When all rates were tried, it must be what it was before: its "
+    "parameters and what they ask for, its buffers, its mode. Give back the list of losses, as numbers.",
     examples=lambda seed: [(*_small_problem(seed), [0.1, 0.2]),
-                           (*_small_problem(seed + 1), [0.01, 0.1, 1.0, 10.0, 1.0])],
+                           (*_small_problem(seed + 1), [0.01, 0.1, 1.0, 10.0, 1.0]),
+                           (*_small_problem(seed + 2, norm=True), [0.01, 0.1, 1.0, 0.1])],
     verified="You noted the loss before each step, stepped with plain SGD on fresh gradients, went round the "
-             "batches, and left the model as it was.",
+             "batches, and left the model as it was, with the running averages of batch normalisation.",
     hints=("What does the model hold when the last step has been taken? Keep a copy of what it held at the start.",
            "Gradients add up in `.grad` until they are set to None or zero.",
            "Copy with `copy.deepcopy(model.state_dict())` before the loop and `load_state_dict` after it; in the "
@@ -237,6 +264,48 @@ def _same_batch(model, batches, rates):
                               "this step.")
 def _one_rate(model, batches, rates):
     return clean_sweep(model, batches, [rates[0]] * len(rates))
+
+# %% ../../nbs/practice/04_lr_finder.ipynb #9998ab36
+@clean_sweep_exercise.mistake("The parameters are back, the buffers are not: batch normalisation has moved its running "
+                              "averages in every forward pass. `state_dict()` has both.")
+def _parameters_alone(model, batches, rates):
+    kept, found = [p.detach().clone() for p in model.parameters()], _leaves_a_ruin(model, batches, rates)
+    with torch.no_grad():
+        for parameter, old in zip(model.parameters(), kept, strict=True):
+            parameter.copy_(old)
+    return found
+
+
+@clean_sweep_exercise.mistake("You leave the model in another mode, or with parameters that ask for no gradients. It"
+                              " must be what it was before.")
+def _left_otherwise(model, batches, rates):
+    found = clean_sweep(model, batches, rates)
+    model.eval()
+    return found
+
+
+@clean_sweep_exercise.mistake("Your loss is the one *after* the step. Note it before.")
+def _losses_after_the_step(model, batches, rates):
+    kept, losses = copy.deepcopy(model.state_dict()), []
+    for k, rate in enumerate(rates):
+        model.zero_grad()
+        x, y = batches[k % len(batches)]
+        _one_step(model, x, y, rate)
+        losses.append(F.cross_entropy(model(x), y).item())
+    model.load_state_dict(kept)
+    return losses
+
+
+@clean_sweep_exercise.mistake("Every rate begins at the first weights: you put them back after each step. They go "
+                              "back once, when all rates were tried.")
+def _back_each_time(model, batches, rates):
+    return [clean_sweep(model, batches[k % len(batches):], [rate])[0] for k, rate in enumerate(rates)]
+
+
+@clean_sweep_exercise.mistake("The batches come to an end before the rates: after the last batch begin again with "
+                              "the first.")
+def _ends_with_the_batches(model, batches, rates):
+    return clean_sweep(model, batches, rates[:len(batches)])
 
 # %% ../../nbs/practice/04_lr_finder.ipynb #b4b00753
 def _curve(kind: str, seed: int) -> tuple[list[float], list[float]]:
@@ -337,6 +406,28 @@ def _from_the_peak(rates, losses, at_least):
         return None
     return suggest_if_it_falls(rates, losses, -1e9)
 
+# %% ../../nbs/practice/04_lr_finder.ipynb #f7c6b748
+@suggest_if_it_falls_exercise.mistake("You give the *place* in the list. The rate at that place is wanted: "
+                                      "`rates[place]`.")
+def _place_of_the_rate(rates, losses, at_least):
+    rate = suggest_if_it_falls(rates, losses, at_least)
+    return None if rate is None else rates.index(rate)
+
+
+@suggest_if_it_falls_exercise.mistake("Where there is no fall you give a number. `None` is wanted: no suggestion.")
+def _a_number_for_none(rates, losses, at_least):
+    rate = suggest_if_it_falls(rates, losses, at_least)
+    return 0.0 if rate is None else rate
+
+
+@suggest_if_it_falls_exercise.mistake("You divide the fall by the step of the *rate*, so the small rates at the "
+                                      "beginning always win. In the logarithm all steps are equal: take the "
+                                      "difference of the losses.")
+def _slope_in_the_rate(rates, losses, at_least):
+    if suggest_if_it_falls(rates, losses, at_least) is None:
+        return None
+    return rates[min(range(len(losses) - 1), key=lambda k: (losses[k + 1] - losses[k]) / (rates[k + 1] - rates[k]))]
+
 # %% ../../nbs/practice/04_lr_finder.ipynb #6033e27a
 def _blobs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """300 points in the plane, in three classes that overlap a little."""
@@ -375,6 +466,7 @@ def _lab_outcome(answer, rates: list[float]) -> dict:
     now = optimizer.state_dict()["state"]
     return {"losses": found, "weights kept": all(map(torch.equal, before, model.parameters())),
             "rate of the optimiser": optimizer.param_groups[0]["lr"],
+            "the optimiser has all parameters": sum(len(group["params"]) for group in optimizer.param_groups) == 4,
             "what the optimiser remembers": "nothing" if not now else "what it did" if not difference(memory, now)
             else "the sweep"}
 
@@ -497,32 +589,43 @@ tidy_sweep_lab = Lab(
 # %% ../../nbs/practice/04_lr_finder.ipynb #44204287
 QUIZ = Quiz("Lesson 4 in five questions", (
     Question("Why do the rates of a sweep grow by equal factors and not by equal amounts?", (
-        ("It is faster.", "Both take the same number of batches."),
-        ("Useful rates differ by powers of ten, and equal amounts would leave the small ones out.",
-         "With equal amounts from 1e-7 to 10, 99 of a hundred rates are above 0.1."),
-        ("So that the loss falls evenly.", "How the loss falls is what you want to find out; the spacing cannot make "
-                                           "it even.")), 1),
-    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Which of "
-             "them do you believe?", (
-        ("The smoothed loss: it is less noisy.", "It is calm because it averages over many batches; so it is late."),
-        ("The raw loss, roughly: the smoothed one is late.", "The rise is seen in the raw loss first."),
-        ("Neither; sweep again.", "Another sweep would show the same delay.")), 1),
+        ("It is faster.",
+         "Both take the same number of batches."),
+        ("So that the loss falls by about the same amount each time.",
+         "How the loss falls is what you want to find out; the spacing cannot make it even."),
+        ("Useful rates differ by powers of ten.",
+         "With equal amounts from 1e-7 to 10, 99 of a hundred rates are above 0.1.")), 2),
+    Question("The smoothed loss is still falling, the raw loss has been rising for ten batches. Which of them do you "
+             "believe?", (
+        ("The smoothed loss: it is less noisy.",
+         "It is calm because it averages over many batches; so it is late."),
+        ("The raw loss, roughly: the smoothed one is late.",
+         "The rise is seen in the raw loss first."),
+        ("Neither; sweep again.",
+         "Another sweep would show the same delay.")), 1),
     Question("The curve is flat, with noise and no slope. `suggest_valley` says 3e-4. What do you do?", (
-        ("Train at 3e-4.", "Every rule gives a number, also on noise. It means nothing here."),
-        ("Take ten times that, to be faster.", "The number you multiply means nothing."),
-        ("Look for the divergence, and take a rate well before it, or sweep another part of the network.",
+        ("Take a rate well before the divergence, if there is one.",
          "A flat curve says that little is left to learn for what is being trained; only the divergence tells you "
-         "something.")), 2),
+         "something; or sweep another part of the network."),
+        ("Train at 3e-4.",
+         "Every rule gives a number, also on noise. It means nothing here."),
+        ("Take ten times that: where the curve is flat, more costs nothing.",
+         "The number you multiply means nothing.")), 0),
     Question("You found 1e-2 with the body frozen. Now you unfreeze it. Is 1e-2 still right?", (
-        ("Yes, the data are the same.", "The rate belongs to what learns, not to the data alone."),
-        ("Not necessarily: ask again.", "Weights that were good before you came can be spoilt by a rate that a new "
-                                        "head takes easily."),
-        ("No, it must be larger, because there are more weights.", "More weights, each moved as far, change the "
-                                                                   "output more: rather smaller.")), 1),
-    Question("A training begins with a loss of 35, for four classes. What is the likeliest reason?", (
-        ("A hard data set.", "Not knowing costs log 4, about 1.4, however hard the data are."),
-        ("Bad luck with the random weights.", "Random weights are unsure, and being unsure costs about 1.4."),
-        ("The weights were spoilt before the first step.", "Only a network that is *sure* of wrong answers has such "
-                                                           "a loss: it was trained, at a rate that was too "
-                                                           "high.")), 2),
+        ("Yes, the data are the same.",
+         "The rate belongs to what learns, not to the data alone."),
+        ("No, it must be larger, because there are more weights.",
+         "More weights, each moved as far, change the output more: rather smaller."),
+        ("Not necessarily: ask again.",
+         "Weights that were good before you came can be spoilt by a rate that a new head takes easily.")), 2),
+    Question("A network has a new head whose weights are near zero. Its training begins with a loss of 35, for four "
+             "classes. What is the likeliest reason?", (
+        ("A hard data set.",
+         "Not knowing costs log 4, about 1.4, however hard the data are."),
+        ("The weights were spoilt before the first step.",
+         "Only a network that is *sure* of wrong answers has such a loss: it was trained, at a rate that was too "
+         "high."),
+        ("Bad luck with the random weights of the head: others begin lower.",
+         "Near zero, all of them are unsure, and being unsure costs about 1.4. (A head with *large* random weights is "
+         "another matter: lesson 2.)")), 1),
 ))

@@ -72,6 +72,23 @@ def _equal_amounts(highest, count, factor=2.6):
     lowest = highest / factor ** (count - 1)
     return [lowest + (highest - lowest) * k / max(count - 1, 1) for k in range(count - 1)] + [highest]
 
+# %% ../../nbs/practice/05_transfer_learning.ipynb #bd17b10d
+@layer_rates_exercise.mistake("You always divide by 2.6. That is the default only: use `factor`.")
+def _always_2_6(highest, count, factor=2.6):
+    return layer_rates(highest, count, 2.6)
+
+
+@layer_rates_exercise.mistake("You *multiply* from layer to layer towards the image: the first is the fastest, and "
+                              "faster than `highest`. Divide.")
+def _faster_and_faster(highest, count, factor=2.6):
+    return [highest * factor ** (count - 1 - k) for k in range(count)]
+
+
+@layer_rates_exercise.mistake("You divide by `factor` times the number of steps. Each step divides once more: "
+                              "`factor ** steps`.")
+def _times_the_steps(highest, count, factor=2.6):
+    return [highest / (factor * (count - 1 - k) or 1) for k in range(count)]
+
 # %% ../../nbs/practice/05_transfer_learning.ipynb #4ef5c627
 def _falling_losses(seed: int) -> list[float]:
     """Losses that fall, waver and rise again."""
@@ -157,6 +174,24 @@ def _one_too_late(losses, patience):
 def _equal_counts(losses, patience):
     return _stop(losses, patience, equal_is_better=True)
 
+# %% ../../nbs/practice/05_transfer_learning.ipynb #23c5bacd
+@stopped_after_exercise.mistake("You count the epochs from 0. The first one is number 1.")
+def _counted_from_zero(losses, patience):
+    stopped = stopped_after(losses, patience)
+    return stopped - (stopped < len(losses) or _stop([*losses, 9e9], patience) == stopped)
+
+
+@stopped_after_exercise.mistake("You give the epoch from which nothing got better. The run goes on until `patience` "
+                                "epochs have passed: give that one.")
+def _before_the_waiting(losses, patience):
+    stopped = stopped_after(losses, patience)
+    return stopped - patience if _stop([*losses, -9e9], patience) == stopped else stopped
+
+
+@stopped_after_exercise.mistake("A run that is never stopped gives `None` with you. Give the number of all epochs.")
+def _none_where_never(losses, patience):
+    return None if _stop([*losses, -9e9], patience) > len(losses) else stopped_after(losses, patience)
+
 # %% ../../nbs/practice/05_transfer_learning.ipynb #4fd0c06c
 cycle_rates_exercise = Exercise(
     "05.cycle_rates", "The rates of one cycle",
@@ -241,6 +276,25 @@ def _only_defaults(epochs, num_batches, highest, pct_start, div, div_final):
 def _own_start(epochs, num_batches, highest, pct_start, div, div_final):
     return _cycle(epochs, num_batches, highest, div_factor=div, final_div_factor=div_final / div)
 
+# %% ../../nbs/practice/05_transfer_learning.ipynb #cd46b9e4
+@cycle_rates_exercise.mistake("Your rates go up and down in straight lines. PyTorch's `OneCycleLR` follows a cosine "
+                              "if it is not told otherwise; leave `anneal_strategy` alone.")
+def _straight_lines(epochs, num_batches, highest, pct_start, div, div_final):
+    return _cycle(epochs, num_batches, highest, pct_start=pct_start, div_factor=div, final_div_factor=div_final / div,
+                  anneal_strategy="linear")
+
+
+@cycle_rates_exercise.mistake("Your cycle is one of a single epoch. `total_steps` is the number of batches of *all* "
+                              "epochs.")
+def _one_epoch_alone(epochs, num_batches, highest, pct_start, div, div_final):
+    return cycle_rates(1, num_batches, highest, pct_start, div, div_final) * epochs
+
+
+@cycle_rates_exercise.mistake("`div` never reaches the schedule, or not as it should: the first rate is not highest "
+                              "/ div.")
+def _own_div(epochs, num_batches, highest, pct_start, div, div_final):
+    return _cycle(epochs, num_batches, highest, pct_start=pct_start, final_div_factor=div_final / 25)
+
 # %% ../../nbs/practice/05_transfer_learning.ipynb #3091084a
 class _SmallClassifier(nn.Module):
     """A body with batch normalisation that has seen data before, and a new head with dropout."""
@@ -267,18 +321,22 @@ def _small_batches(seed: int, sizes: Sequence[int]) -> list[tuple[torch.Tensor, 
 
 
 def _features_outcome(answer, body: nn.Module, batches: list) -> dict:
-    before = {name: value.clone() for name, value in body.state_dict().items()}
+    before, asked = copy.deepcopy(body.state_dict()), [p.requires_grad for p in body.parameters()]
     features, targets = answer(body, batches)
-    return {"features": features, "targets": targets, "they ask for gradients": features.requires_grad,
-            "body as before": all(torch.equal(before[name], value) for name, value in body.state_dict().items())}
+    moved = [name for name, value in body.state_dict().items() if not torch.equal(before[name], value)]
+    found = "other tensors" if moved else "as before" if asked == [p.requires_grad for p in body.parameters()] else \
+        "other parameters ask for gradients"
+    asks = getattr(features, "requires_grad", False)
+    return {"features": features, "targets": targets, "they ask for gradients": asks,
+            "the body afterwards": found}
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #f77e4b94
 features_once_exercise = Exercise(
     "05.features_once", "Features, once",
     "Write what keeps the features of a frozen body. Send each batch `(x, y)` through `body` and give back two "
     "tensors: the features of all images, in the order of the batches, and their targets. They must be what the body "
-    "says *when it is used*: the same for an image whoever else is in its batch. Nothing of the body may change, and "
-    "nothing is to be learned, so the features need no gradients.",
+    "says *when it is used*: the same for an image whoever else is in its batch. No tensor of the body may change, and "
+    "no `requires_grad`; its mode may. Nothing is to be learned, so the features need no gradients.",
     examples=lambda seed: [(_SmallClassifier(seed).body, _small_batches(seed, [2])),
                            (_SmallClassifier(seed + 1).body, _small_batches(seed, [4, 4, 3])),
                            (_SmallClassifier(seed + 2).body, _small_batches(seed, [3, 1]))],
@@ -335,6 +393,19 @@ def _stacked(body, batches):
     with torch.no_grad():
         features = torch.stack([body(x) for x, _ in batches])
     return features, torch.stack([y for _, y in batches])
+
+# %% ../../nbs/practice/05_transfer_learning.ipynb #571253b9
+@features_once_exercise.mistake("The body's parameters ask for no gradients any more: whoever unfreezes it later "
+                                "trains nothing. `torch.no_grad()` does it for the features alone.")
+def _body_frozen_for_good(body, batches):
+    found = features_once(body, batches)
+    body.requires_grad_(False)
+    return found
+
+
+@features_once_exercise.mistake("Features first, then targets: yours are exchanged.")
+def _targets_first(body, batches):
+    return features_once(body, batches)[::-1]
 
 # %% ../../nbs/practice/05_transfer_learning.ipynb #76e6706b
 def _head_outcome(answer, model: nn.Module, batches: list, lr: float, weight_decay: float) -> dict:
@@ -455,6 +526,21 @@ def _no_decay(model, batches, lr, weight_decay):
     model.body.eval()
     return _train(model, batches, torch.optim.SGD(model.head.parameters(), lr=lr))
 
+# %% ../../nbs/practice/05_transfer_learning.ipynb #9f3366d7
+@train_head_exercise.mistake("You use Adam, or momentum. Plain SGD with weight decay is wanted.")
+def _with_adam(model, batches, lr, weight_decay):
+    model.train()
+    model.body.eval()
+    return _train(model, batches, torch.optim.AdamW(model.head.parameters(), lr=lr, weight_decay=weight_decay))
+
+
+@train_head_exercise.mistake("The head does not learn: its parameters do not move. Is there a `backward` and a "
+                             "`step` for each batch, and does the optimiser have the head's parameters?")
+def _head_stands_still(model, batches, lr, weight_decay):
+    model.train()
+    model.body.eval()
+    return _train(model, batches, torch.optim.SGD(model.head.parameters(), lr=0.0))
+
 # %% ../../nbs/practice/05_transfer_learning.ipynb #a366c15b
 def _ring(classes: int, count: int, seed: int, turned: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Points around `classes` centres on a circle, which may be turned."""
@@ -512,15 +598,17 @@ def _step_outcome(answer, seed: int, weight_decay: float, steps: int) -> dict:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=weight_decay)
     body = copy.deepcopy(model.body.state_dict())
     losses = [answer(model, optimizer, x, y) for _ in range(steps)]
+    groups = [(len(group["params"]), group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     return {"losses": losses, "head": dict(model.head.state_dict()),
-            "body kept": all(torch.equal(body[name], value) for name, value in model.body.state_dict().items())}
+            "body kept": all(torch.equal(body[name], value) for name, value in model.body.state_dict().items()),
+            "the optimiser afterwards": "as before" if groups == [(6, 0.1, weight_decay)] else "another"}
 
 
 head_step_exercise = Exercise(
     "05.head_step", "Mend it",
-    "This is the step of the run above. The optimiser has *all* parameters of the model, and it must stay so: "
-    "somebody else made it. Mend the step so that the body is not touched and the head learns as before, with its "
-    "weight decay. The loss that it gives back is right.",
+    "This is the step of the run above. The optimiser has *all* parameters of the model, and it must stay as it is, "
+    "with its rate and its weight decay: somebody else made it. Mend the step so that the body is not touched and the "
+    "head learns as before, with its weight decay. The loss that it gives back is right.",
     examples=lambda seed: [(seed, 0.05, 1), (seed + 1, 0.0, 2), (seed + 1, 0.05, 3)],
     verified="After three steps with weight decay the body is the same to the last bit, and the head has learned and "
              "decayed.",
@@ -609,43 +697,67 @@ head_step_lab = Lab(
            "the head cannot make up for it.", right=True)),
     head_step_exercise, ylabel="loss, and part of the start")
 
+# %% ../../nbs/practice/05_transfer_learning.ipynb #e91b6eb8
+@head_step_exercise.mistake("You take parameters away from the optimiser, or change its settings. It is not yours: "
+                            "it must be as before when the step is done. Leave the body without gradients.")
+def _optimizer_changed(model, optimizer, x, y):
+    loss = head_step(model, optimizer, x, y)
+    optimizer.param_groups[0]["params"] = list(model.head.parameters())
+    return loss
+
+
+@head_step_exercise.mistake("You make an optimiser of your own for the head, with other settings: it does not decay,"
+                            " or has another rate. Use the one that is given.")
+def _own_optimizer(model, optimizer, x, y):
+    loss = F.cross_entropy(model(x), y)
+    own = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    own.zero_grad()
+    loss.backward()
+    own.step()
+    return loss.item()
+
 # %% ../../nbs/practice/05_transfer_learning.ipynb #e284d2e3
 QUIZ = Quiz("Lesson 5 in five questions", (
     Question("You unfreeze in three steps: the head, then the late half of the body too, then everything. What can "
              "`cached_features` keep in the second step?", (
-        ("Nothing: a part of the body learns.", "The early half is still frozen, so what it says is the same in "
-                                                "every epoch and need be computed only once."),
-        ("The feature maps after the early half.", "The late half is trained on them. They are larger than the "
-                                                   "pooled features of the first step; where they do not fit into "
-                                                   "memory, training goes on with images."),
-        ("The same pooled features as in the first step.", "Those come after the late half, which changes now: they "
-                                                           "would be stale after one step.")), 1),
+        ("The feature maps after the early half.",
+         "The late half is trained on them. They are larger than the pooled features of the first step; where they do "
+         "not fit into memory, training goes on with images."),
+        ("Nothing: a part of the body learns.",
+         "The early half is still frozen, so what it says is the same in every epoch and need be computed only once."),
+        ("The same pooled features as in the first step.",
+         "Those come after the late half, which changes now: they would be stale after one step.")), 0),
     Question("In the frozen stage of `fine_tune` the rate rises nearly to the end (`pct_start=0.99`). Why not a full "
              "cycle?", (
-        ("The small steps at its end would settle what the next stage moves anyway.",
+        ("A frozen body cannot stand the small rates at the end of a cycle.",
+         "A frozen body does not notice the rate at all."),
+        ("It saves time.",
+         "Both take the same number of steps."),
+        ("The next stage moves anyway what small steps would settle.",
          "The next stage changes the body, and with it the valley that the head would have settled in. It is enough "
-         "that the head points in the right direction."),
-        ("A frozen body cannot stand small rates.", "A frozen body does not notice the rate at all."),
-        ("It saves time.", "Both take the same number of steps.")), 0),
+         "that the head points in the right direction.")), 2),
     Question("The optimiser was made while the body was frozen, from what could be trained then. Now you call "
              "`unfreeze`, and train on with the same optimiser. What happens?", (
-        ("An error: the optimiser does not know these parameters.", "Nothing checks that, so there is no error."),
-        ("Everything learns, at the head's rate.", "An optimiser moves what it was given, and that is the head."),
-        ("The head learns on, and the body never moves.", "The body gets gradients, but nobody takes a step with "
-                                                          "them. The loss still falls, so it is easy to miss.")), 2),
+        ("An error: the optimiser does not know these parameters.",
+         "Nothing checks that, so there is no error."),
+        ("The head learns on, and the body never moves.",
+         "The body gets gradients, but nobody takes a step with them. The loss still falls, so it is easy to miss."),
+        ("Everything learns, at the head's rate.",
+         "An optimiser moves what it was given, and that is the head.")), 1),
     Question("A cycle of 30 epochs is stopped by early stopping after 12. What do you do?", (
-        ("Keep the weights: early stopping found the best time.", "It stopped while the rate was still high; the "
-                                                                  "small steps at the end of the cycle were never "
-                                                                  "taken."),
-        ("Train again with a cycle of 12 epochs.", "Then the rate has fallen to nearly nothing when the 12 epochs "
-                                                   "are over. Whether it helps, compare over several seeds."),
-        ("Train again for 30 epochs without early stopping.", "Then what made the validation loss rise is still "
-                                                              "there.")), 1),
+        ("Train again with a cycle of 12 epochs.",
+         "Then the rate has fallen to nearly nothing when the 12 epochs are over. Whether it helps, compare over "
+         "several seeds."),
+        ("Keep the weights: early stopping found the best time.",
+         "It stopped while the rate was still high; the small steps at the end of the cycle were never taken."),
+        ("Train again for 30 epochs without early stopping.",
+         "Then what made the validation loss rise is still there.")), 0),
     Question("After epoch 20 the validation loss rises while the validation error stays the same. What does that "
              "say?", (
-        ("The network makes more mistakes.", "The error counts mistakes, and it stays."),
-        ("The validation loss is computed wrongly.", "Loss and error measure different things, and need not move "
-                                                     "together."),
-        ("It grows too sure of the mistakes that it makes.", "The loss punishes a wrong answer the more, the surer "
-                                                             "it is; the error counts it once. Watch both.")), 2),
+        ("The network makes more mistakes.",
+         "The error counts mistakes, and it stays."),
+        ("The validation loss is computed wrongly: the two must move together.",
+         "Loss and error measure different things, and need not move together."),
+        ("It grows too sure of the mistakes that it makes.",
+         "The loss punishes a wrong answer the more, the surer it is; the error counts it once. Watch both.")), 2),
 ))

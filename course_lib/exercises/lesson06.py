@@ -98,6 +98,19 @@ def _counts_as_floats(predicted, targets, num_classes):
 def _only_those_that_occur(predicted, targets, num_classes):
     return count_confusions(predicted, targets, int(torch.cat([predicted, targets]).max()) + 1)
 
+# %% ../../nbs/practice/06_interpretation.ipynb #c314ddfd
+@count_confusions_exercise.mistake("You leave out what was right. A confusion matrix counts every image: the right "
+                                   "ones stand on its diagonal.")
+def _mistakes_alone(predicted, targets, num_classes):
+    return count_confusions(predicted, targets, num_classes).fill_diagonal_(0)
+
+
+@count_confusions_exercise.mistake("You count each pair of one image with *every* other: predicted and targets "
+                                   "belong together image by image. Go through both at once, with `zip`.")
+def _every_pair(predicted, targets, num_classes):
+    rows, columns = (torch.bincount(some, minlength=num_classes) for some in (targets, predicted))
+    return rows[:, None] * columns
+
 # %% ../../nbs/practice/06_interpretation.ipynb #eba4d4d3
 confused_pairs_exercise = Exercise(
     "06.confused_pairs", "Both directions together",
@@ -106,7 +119,8 @@ confused_pairs_exercise = Exercise(
     "the most frequent first, and equal ones in the order of their class numbers.",
     examples=lambda seed: [(torch.tensor([[5, 2], [1, 7]]), 1),
                            (torch.tensor([[9, 3, 0], [2, 8, 1], [0, 4, 6]]), 1),
-                           (torch.tensor([[9, 3, 0], [2, 8, 1], [0, 4, 6]]), 6), (torch.tensor([[4, 0], [0, 3]]), 1),
+                           *((torch.tensor([[9, 3, 0], [2, 8, 1], [0, 4, 6]]), least) for least in (4, 5, 6)),
+                           (torch.tensor([[4, 0], [0, 3]]), 1), (torch.tensor([[9, 1, 0], [0, 8, 5], [0, 4, 6]]), 1),
                            (torch.randint(0, 4, (5, 5), generator=torch.Generator().manual_seed(seed)), 3)],
     verified="Each pair of classes comes once, with the mistakes of both directions, and what is right is no "
              "confusion.",
@@ -163,6 +177,27 @@ def _more_than(matrix, min_val=1):
                                  "one wants to see first.")
 def _not_sorted(matrix, min_val=1):
     return sorted(confused_pairs(matrix, min_val))
+
+# %% ../../nbs/practice/06_interpretation.ipynb #8c3640fc
+@confused_pairs_exercise.mistake("Of equal pairs the later one comes first: you turn a sorted list round. Sort by "
+                                 "minus the count, and equal ones keep their order.")
+def _equal_ones_turned_round(matrix, min_val=1):
+    return sorted(confused_pairs(matrix, min_val), key=lambda pair: pair[2])[::-1]
+
+
+@confused_pairs_exercise.mistake("The larger class number stands first in your pairs. Give (i, j, count) with i < j.")
+def _larger_number_first(matrix, min_val=1):
+    return [(j, i, count) for i, j, count in confused_pairs(matrix, min_val)]
+
+
+@confused_pairs_exercise.mistake("You ask for `min_val` in *one* direction. Both directions together must reach it.")
+def _each_direction_enough(matrix, min_val=1):
+    return [(i, j, count) for i, j, count in confused_pairs(matrix) if max(matrix[i, j], matrix[j, i]) >= min_val]
+
+
+@confused_pairs_exercise.mistake("The count stands first in yours. Give (i, j, count).")
+def _count_first(matrix, min_val=1):
+    return [(count, i, j) for i, j, count in confused_pairs(matrix, min_val)]
 
 # %% ../../nbs/practice/06_interpretation.ipynb #801e2f3a
 def _scores(seed: int, count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -233,6 +268,28 @@ def _mistakes_only(logits, targets, count):
 def _best_images(logits, targets, count):
     losses = F.cross_entropy(logits, targets, reduction="none")
     return [(row, losses[row].item()) for row in losses.argsort()[:count].tolist()]
+
+# %% ../../nbs/practice/06_interpretation.ipynb #cb9b350b
+@worst_images_exercise.mistake("The right images, with their probability in place of their loss: the loss is minus its "
+                               "logarithm.")
+def _probability_for_loss(logits, targets, count):
+    return [(row, 2.718281828459045**-loss) for row, loss in worst_images(logits, targets, count)]
+
+
+@worst_images_exercise.mistake("The loss stands before the row in yours. Give pairs `(row, loss)`.")
+def _loss_first(logits, targets, count):
+    return [(loss, row) for row, loss in worst_images(logits, targets, count)]
+
+
+@worst_images_exercise.mistake("You give two lists, the rows and the losses. One list of pairs is wanted: `zip` "
+                               "joins them.")
+def _two_lists(logits, targets, count):
+    return tuple(list(some) for some in zip(*worst_images(logits, targets, count), strict=True))
+
+
+@worst_images_exercise.mistake("You give the rows alone. Each comes with its loss: `(row, loss)`.")
+def _rows_alone(logits, targets, count):
+    return [row for row, _ in worst_images(logits, targets, count)]
 
 # %% ../../nbs/practice/06_interpretation.ipynb #0fd5ddee
 def _average_head() -> nn.Module:
@@ -324,6 +381,33 @@ def _all_classes(maps, head, classes):
 def _relu_before_the_sum(maps, head, classes):
     return (_gradient(maps, head, classes).mean((2, 3), keepdim=True) * maps).relu().sum(1)
 
+# %% ../../nbs/practice/06_interpretation.ipynb #1207cc20
+@heat_exercise.mistake("You scale the map so that its largest value is 1. That is for drawing; here the map itself "
+                       "is wanted.")
+def _scaled_to_one(maps, head, classes):
+    found = heat(maps, head, classes)
+    return found / found.amax((1, 2), keepdim=True).clamp_min(1e-9)
+
+
+@heat_exercise.mistake("You take the mean over the channels. The map is their *sum*.")
+def _mean_over_channels(maps, head, classes):
+    return heat(maps, head, classes) / maps.shape[1]
+
+
+@heat_exercise.mistake("You ask for the same class in every image. `classes` says for each image which one.")
+def _one_class_for_all(maps, head, classes):
+    return heat(maps, head, classes[:1].expand(len(maps)))
+
+
+@heat_exercise.mistake("You take the size of what is below zero. That is evidence *against* the class: it is dropped.")
+def _size_of_what_is_below(maps, head, classes):
+    return (_gradient(maps, head, classes).mean((2, 3), keepdim=True) * maps).sum(1).abs()
+
+
+@heat_exercise.mistake("You take the sum of the gradient over the places. The weight of a channel is its *mean*.")
+def _sum_over_the_places(maps, head, classes):
+    return heat(maps, head, classes) * maps.shape[2] * maps.shape[3]
+
 # %% ../../nbs/practice/06_interpretation.ipynb #eb8afb9e
 def _promises(seed: int, count: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
     """Confidences, most of them high, and whether each was right: less often than promised."""
@@ -343,12 +427,14 @@ calibration_error_exercise = Exercise(
     "`right` holds 1 for what was right and 0 for what was wrong.",
     examples=lambda seed: [(torch.tensor([0.4, 0.5, 0.8, 0.9], dtype=torch.float64),
                             torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64), 2),
+                           (torch.tensor([0.55, 0.6, 0.75, 0.95], dtype=torch.float64),
+                            torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64), 2),
                            (*_SIX_AND_NINE, 10), (*_SIX_AND_NINE, 1),
                            (torch.tensor([0.25, 0.5, 0.75, 0.75, 1.0], dtype=torch.float64),
                             torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0], dtype=torch.float64), 4),
                            (*_promises(seed), 5)],
     verified="Full bins count more than nearly empty ones, empty ones not at all, too modest and too sure do not "
-             "cancel out, and an upper edge belongs to its bin.",
+             "cancel out, bins go from 0 to 1 wherever the confidences lie, and an upper edge belongs to its bin.",
     hints=("Which bin does an image belong to? With four bins, 0.3 lies in the second, and 0.5 does, too.",
            "`torch.ceil(confidence * bins) - 1` numbers the bins from 0 and takes the upper edge in. For each bin "
            "you need the images in it: a mask.",
@@ -406,6 +492,40 @@ def _signs_cancel(confidence, right, bins):
 def _lower_edge(confidence, right, bins):
     return sum(share * abs(gap) for share, gap in _gaps(confidence, right, bins, upper=False))
 
+# %% ../../nbs/practice/06_interpretation.ipynb #4f57efbb
+@calibration_error_exercise.mistake("Your bins go from the smallest confidence to the largest. They go from 0 to 1, "
+                                    "whatever the confidences are: else two networks cannot be compared.")
+def _range_of_the_data(confidence, right, bins):
+    low, high = confidence.min(), confidence.max()
+    place = (torch.ceil((confidence - low) / (high - low) * bins) - 1).clamp(min=0)
+    gap = lambda inside: (right[inside].mean() - confidence[inside].mean()).abs().item()
+    return sum(gap(place == k) * (place == k).double().mean().item() for k in set(place.tolist()))
+
+
+@calibration_error_exercise.mistake("You take the distance of each image by itself. In a bin the means are compared:"
+                                    " of five images at 60 % three should be right.")
+def _image_by_image(confidence, right, bins):
+    return (confidence - right).abs().mean().item()
+
+
+@calibration_error_exercise.mistake("You square the distances. The mean of the distances themselves is wanted.")
+def _squared(confidence, right, bins):
+    return sum(share * gap**2 for share, gap in _gaps(confidence, right, bins)) ** 0.5
+
+
+@calibration_error_exercise.mistake("You give the largest distance of a bin. The mean over the bins is wanted, "
+                                    "weighted by their images.")
+def _largest_gap(confidence, right, bins):
+    return max(abs(gap) for _, gap in _gaps(confidence, right, bins))
+
+
+@calibration_error_exercise.mistake("You take the middle of each bin for its confidence. The mean confidence of the "
+                                    "images in it is wanted.")
+def _middle_of_the_bin(confidence, right, bins):
+    place = torch.ceil(confidence * bins) - 1
+    return sum((place == k).double().mean().item() * abs(right[place == k].mean().item() - (k + 0.5) / bins)
+               for k in set(place.tolist()))
+
 # %% ../../nbs/practice/06_interpretation.ipynb #d68305b8
 _NAMES = ("cat", "dog", "owl")
 
@@ -453,7 +573,8 @@ class_numbers_exercise = Exercise(
     "*same* classes, those of the training images in alphabetical order. The validation images may be few, and lack "
     "a class.",
     examples=lambda seed: [(["cat", "dog"], ["dog", "cat"]), (["owl", "cat", "dog", "cat"], ["owl", "dog"]),
-                           (["b", "c", "a", "b"], ["b", "c", "c"]), (_animals(12, seed)[1], _animals(9, seed + 5)[1])],
+                           (["b", "c", "a", "b"], ["b", "c", "c"]), (_animals(12, seed)[1], _animals(9, seed + 5)[1]),
+                           (["ibis", "bee", "eel", "ant", "hen", "cow", "dog", "fox", "gnu"], ["gnu", "ant", "ibis"])],
     verified="Every name has one number, whichever list it stands in, in whatever order, and whether or not the "
              "validation images have all classes.",
     hints=("Which number does 'dog' have among the training images of the second example, and which among the "
@@ -528,41 +649,59 @@ class_numbers_lab = Lab(
            "Then every answer would be right with a chance of one in three: again an error of two thirds.")),
     class_numbers_exercise, ylabel="loss, and error")
 
+# %% ../../nbs/practice/06_interpretation.ipynb #0270de44
+@class_numbers_exercise.mistake("Both lists have the same classes, in the opposite of alphabetical order.")
+def _backwards(names, valid_names):
+    classes = sorted(set(names), reverse=True)
+    return [classes.index(name) for name in names], [classes.index(name) for name in valid_names]
+
+
+@class_numbers_exercise.mistake("Your numbers begin at 1. Class numbers are places in a list, and begin at 0.")
+def _from_one(names, valid_names):
+    training, validation = class_numbers(names, valid_names)
+    return [k + 1 for k in training], [k + 1 for k in validation]
+
 # %% ../../nbs/practice/06_interpretation.ipynb #c8a92a95
 QUIZ = Quiz("Lesson 6 in five questions", (
     Question("In the confusion matrix the row of 'owl' holds nothing but zeros. What is the error of 'owl'?", (
-        ("0 %: no owl was classified wrongly.", "No owl was classified rightly, either."),
-        ("100 %: no owl was recognised.", "There was none that could have been."),
-        ("There is none: no image shows an owl.", "A row adds up to the images of a class. Without images the error "
-                                                  "is not available, which is not zero.")), 2),
-    Question("Of five images a network says 60 % and is right in all five; of five others it says 90 % and is right "
-             "in one. The expected calibration error is 0.55 with ten bins and 0.15 with one. Which do you "
-             "believe?", (
-        ("0.15: more images in a bin, so less chance.", "In one bin too modest and too sure cancel out: it compares "
-                                                        "two means, 75 % and 60 %."),
-        ("0.55, with care.", "It keeps the two groups apart. But with many bins and few images, chance alone makes "
-                             "the figure large."),
-        ("Their mean.", "The two figures answer different questions; their mean answers none.")), 1),
+        ("0 %: not a single owl was classified wrongly.",
+         "No owl was classified rightly, either."),
+        ("There is none: no image shows an owl.",
+         "A row adds up to the images of a class. Without images the error is not available, which is not zero."),
+        ("100 %: no owl was recognised.",
+         "There was none that could have been.")), 1),
+    Question("Of five images a network says 60 % and is right in all five; of five others it says 90 % and is right in"
+             " one. The expected calibration error is 0.55 with ten bins and 0.15 with one. Which do you believe?", (
+        ("0.55, with care.",
+         "It keeps the two groups apart. But with many bins and few images, chance alone makes the figure large."),
+        ("0.15: more images in a bin, so less chance.",
+         "In one bin too modest and too sure cancel out: it compares two means, 75 % and 60 %."),
+        ("Their mean.",
+         "The two figures answer different questions; their mean answers none.")), 0),
     Question("All logits are divided by the same temperature. Which of these can change?", (
-        ("The confusion matrix.", "The largest logit stays the largest, so not one prediction changes."),
-        ("The error.", "It counts predictions, and these stay."),
-        ("Which image has the largest loss.", "With more than two classes it can: at a low temperature only the "
-                                              "strongest rival counts, at a high one all of them do.")), 2),
+        ("The confusion matrix.",
+         "The largest logit stays the largest, so not one prediction changes."),
+        ("The error.",
+         "It counts predictions, and these stay."),
+        ("Which image has the largest loss.",
+         "With more than two classes it can: at a low temperature only the strongest rival counts, at a high one all "
+         "of them do.")), 2),
     Question("Twelve pictures stand under 'top losses' of the *training* images, and most labels look wrong. What do "
              "you check first?", (
-        ("Whether picture and loss come from the same pass.", "A training loader shuffles and augments: a second "
-                                                              "pass gives other pictures. Give the picture to the "
-                                                              "network once more; it must say what is written above "
-                                                              "it."),
-        ("Who made the labels.", "That is the second question. First be sure that you look at the right pictures."),
-        ("Whether the network is large enough.", "A large loss on a picture with a wrong label is no fault of the "
-                                                 "network.")), 0),
+        ("Who made the labels, and whether two of those people agree.",
+         "That is the second question. First be sure that you look at the right pictures."),
+        ("Whether picture and loss come from the same pass.",
+         "A training loader shuffles and augments: a second pass gives other pictures. Give the picture to the network"
+         " once more; it must say what is written above it."),
+        ("Whether the network is large enough.",
+         "A large loss on a picture with a wrong label is no fault of the network.")), 1),
     Question("A Grad-CAM map is red on the crack of a solar cell. What would show that the network really uses that "
              "place?", (
-        ("The same map at a higher resolution.", "It would be the same claim, only sharper."),
         ("The score falls more when this place is covered than when another is.",
          "If the place carries the evidence, covering it must cost something; compare with places drawn at random, "
          "over many images."),
-        ("An expert who agrees that cracks matter.", "The expert speaks of solar cells, the map should speak of the "
-                                                     "network.")), 1),
+        ("The same map at a higher resolution, from a layer whose feature maps are larger.",
+         "It would be the same claim, only sharper."),
+        ("An expert who agrees that cracks matter.",
+         "The expert speaks of solar cells, the map should speak of the network.")), 0),
 ))

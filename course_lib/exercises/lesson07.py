@@ -84,6 +84,28 @@ def _half_range(errors):
 def _fails_on_one(errors):
     return statistics.fmean(errors), statistics.stdev(errors)
 
+# %% ../../nbs/practice/07_tuning.ipynb #9ca103c2
+@mean_and_spread_exercise.mistake("You give the median, the one in the middle. The mean is wanted.")
+def _median(errors):
+    return statistics.median(errors), mean_and_std(errors)[1]
+
+
+@mean_and_spread_exercise.mistake("Mean first, then the spread: yours are exchanged.")
+def _spread_first(errors):
+    return mean_and_std(errors)[::-1]
+
+
+@mean_and_spread_exercise.mistake("For a single seed you give `nan` or `None`. The task asks for 0 there.")
+def _no_number_for_one(errors):
+    return statistics.fmean(errors), statistics.stdev(errors) if len(errors) > 1 else math.nan
+
+
+@mean_and_spread_exercise.mistake("That is the mean *distance* from the mean. A standard deviation is the root of a "
+                                  "mean of squares.")
+def _mean_distance(errors):
+    mean = statistics.fmean(errors)
+    return mean, sum(abs(error - mean) for error in errors) / len(errors)
+
 # %% ../../nbs/practice/07_tuning.ipynb #2723e65e
 root_rates_exercise = Exercise(
     "07.root_rates", "Warm-up, then one over the root",
@@ -138,6 +160,22 @@ def _counts_anew(steps, warm_up, highest):
 def _no_warm_up(steps, warm_up, highest):
     return [highest * min(1.0, (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
 
+# %% ../../nbs/practice/07_tuning.ipynb #b6ed87fc
+@root_rates_exercise.mistake("Your rate stays highest after the warm-up. From there it falls, as 1 / √step.")
+def _stays_highest(steps, warm_up, highest):
+    return [highest * min(n / warm_up, 1.0) for n in range(1, steps + 1)]
+
+
+@root_rates_exercise.mistake("Your warm-up is not in equal amounts: the rate grows by the same step each time, from "
+                             "highest / warm_up on.")
+def _bent_warm_up(steps, warm_up, highest):
+    return [highest * ((n / warm_up) ** 2 if n <= warm_up else (warm_up / n) ** 0.5) for n in range(1, steps + 1)]
+
+
+@root_rates_exercise.mistake("`highest` never reaches your rates: they are as if it were 1.")
+def _highest_forgotten(steps, warm_up, highest):
+    return root_rates(steps, warm_up, 1.0)
+
 # %% ../../nbs/practice/07_tuning.ipynb #1d083681
 def _trials(seed: int, configs: Sequence[str] = "abcd", seeds: int = 3) -> list[dict]:
     """Made-up trials: each configuration with each seed, its error on validation and on test images."""
@@ -160,6 +198,7 @@ final_figure_exercise = Exercise(
     "not flatter it. Give back the name of the configuration and the mean error to report.",
     examples=lambda seed: [
         ([_trial("small", 0, 0.20, 0.10), _trial("large", 0, 0.10, 0.30)],),
+        ([_trial("a", 0, 0.20, 0.11), _trial("b", 0, 0.10, 0.30), _trial("c", 0, 0.40, 0.22)],),
         ([_trial("a", 1, 0.10, 0.12), _trial("b", 1, 0.14, 0.17), _trial("a", 2, 0.20, 0.13),
           _trial("b", 2, 0.15, 0.16), _trial("a", 3, 0.21, 0.14)],),
         ([_trial("a", 1, 0.10, 0.12), _trial("a", 2, 0.14, 0.13), _trial("a", 3, 0.15, 0.14), _trial("b", 1, 0.14, 0.1),
@@ -233,6 +272,27 @@ def _highest(trials):
                                "that of the chosen one.")
 def _mean_of_all(trials):
     return _choose_and_report(trials, "valid", "test")[0], statistics.fmean(trial["test"] for trial in trials)
+
+# %% ../../nbs/practice/07_tuning.ipynb #020f7ce1
+@final_figure_exercise.mistake("You mix both errors before you choose. Then the test images have a part in the "
+                               "choice: choose by `valid` alone, report `test` alone.")
+def _both_errors_together(trials):
+    mixed = [{**trial, "valid": (trial["valid"] + trial["test"]) / 2} for trial in trials]
+    return _choose_and_report(mixed, "valid", "valid")
+
+
+@final_figure_exercise.mistake("The choice is right, but you report the test error of one seed. Report the mean over"
+                               " the seeds of the configuration: a single seed is lucky or not.")
+def _test_of_the_best_seed(trials):
+    best = final_figure(trials)[0]
+    return best, min((t for t in trials if t["config"] == best), key=lambda t: t["valid"])["test"]
+
+
+@final_figure_exercise.mistake("The choice is right, but you report the *lowest* test error of its seeds. Report "
+                               "their mean.")
+def _lowest_test(trials):
+    best = final_figure(trials)[0]
+    return best, min(t["test"] for t in trials if t["config"] == best)
 
 # %% ../../nbs/practice/07_tuning.ipynb #983ce1dc
 def _two_configurations(seed: int, seeds: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
@@ -343,6 +403,33 @@ def _population_spread(first, second):
 def _turned_round(first, second):
     return _interval([-difference for difference in _by_seed(first, second)])
 
+# %% ../../nbs/practice/07_tuning.ipynb #84b3f771
+@paired_interval_exercise.mistake("Your t has one degree of freedom too many: of n differences it is n - 1, since "
+                                  "their mean was taken from them.")
+def _degrees_of_freedom(first, second):
+    from scipy.stats import t
+
+    differences = _by_seed(first, second)
+    reach = t.ppf(0.975, len(differences)) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.fmean(differences) - reach, statistics.fmean(differences) + reach
+
+
+@paired_interval_exercise.mistake("A seed that only one of them has counts as an error of 0 with you. Leave it out.")
+def _missing_as_zero(first, second):
+    return _interval([second.get(s, 0.0) - first.get(s, 0.0) for s in {**first, **second}])
+
+
+@paired_interval_exercise.mistake("You give the mean and how far the interval reaches. Its two ends are wanted: mean"
+                                  " - reach and mean + reach.")
+def _mean_and_reach(first, second):
+    low, high = paired_interval(first, second)
+    return (low + high) / 2, (high - low) / 2
+
+
+@paired_interval_exercise.mistake("The ends are exchanged: the lower one comes first.")
+def _upper_end_first(first, second):
+    return paired_interval(first, second)[::-1]
+
 # %% ../../nbs/practice/07_tuning.ipynb #637e87c7
 winners_luck_exercise = Exercise(
     "07.winners_luck", "The luck of the winner",
@@ -399,6 +486,22 @@ def _best_to_worst(count, spread, repeats):
                                "truth, on average.")
 def _spread_of_the_best(count, spread, repeats):
     return (spread * torch.randn(repeats, count)).amin(dim=1).std().item()
+
+# %% ../../nbs/practice/07_tuning.ipynb #69854e4a
+@winners_luck_exercise.mistake("`spread` never reaches your numbers: they are as if it were 1.")
+def _spread_forgotten(count, spread, repeats):
+    return winners_luck(count, 1.0, repeats)
+
+
+@winners_luck_exercise.mistake("`spread` is the standard deviation, and you use it as a variance, with a root.")
+def _spread_as_variance(count, spread, repeats):
+    return winners_luck(count, spread**0.5, repeats)
+
+
+@winners_luck_exercise.mistake("You draw numbers that are spread evenly between two ends. A normal distribution is "
+                               "asked for.")
+def _uniform(count, spread, repeats):
+    return -(spread * torch.rand(repeats, count)).amin(dim=1).mean().item()
 
 # %% ../../nbs/practice/07_tuning.ipynb #10378161
 def _clouds(count: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -514,56 +617,82 @@ make_training_lab = Lab(
     "noted: the loss on *all* training points, and the rate that the schedule says, as a part of the first one.",
     _train_on_schedule,
     (Cause("The first rate is too high.",
-           "It may well be; that explains a restless beginning. But if the rate had come down to a hundredth, what "
-           "was too high would be over, and the loss would have calmed down with it."),
+           "It may well be; that explains a restless beginning. But by epoch 12 the rate is said to be a twentieth of "
+           "it, and the loss leaps higher there than it was at first: what is too high would be over by then."),
      Cause("The rate of the schedule is not the rate of the optimiser.",
            "The two curves contradict each other: with a rate near zero the weights stand still, and so does the "
-           "loss on the same points. It leaps as at the start, so the steps are as large as at the "
-           "start.", right=True),
+           "loss on the same points. In epoch 12 it doubles, at a rate that is said to be a twentieth, and it rises by "
+           "half again later: such steps are as large as at the start.", right=True),
      Cause("The batches are too small, so the gradient is noisy.",
-           "A noisy gradient moves the weights by rate × noise. At less than a hundredth of the rate they would "
-           "hardly move, and the loss, always on the same points, could not leap any more."),
+           "A noisy gradient moves the weights by rate × noise. At a twentieth of the rate and less they would hardly "
+           "move, and the loss, always on the same points, could not double from one epoch to the next."),
      Cause("The network overfits.",
            "The curve is the loss on the *training* points. Overfitting lets it fall; it cannot make it leap up.")),
     make_training_exercise, ylabel="loss, and part of the rate")
+
+# %% ../../nbs/practice/07_tuning.ipynb #e8f84889
+@make_training_exercise.mistake("The rate falls once and never again. It is multiplied by `gamma` after *every* "
+                                "`every` steps.")
+def _only_once(parameters, lr, every, gamma):
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [every], gamma)
+
+
+@make_training_exercise.mistake("The rate falls evenly from step to step. A staircase is wanted: it stays for "
+                                "`every` steps, and is then multiplied by `gamma`.")
+def _evenly(parameters, lr, every, gamma):
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / every))
+
+
+@make_training_exercise.mistake("Optimiser and schedule, in this order: yours are exchanged.")
+def _exchanged(parameters, lr, every, gamma):
+    return make_training(parameters, lr, every, gamma)[::-1]
 
 # %% ../../nbs/practice/07_tuning.ipynb #8b0a037f
 QUIZ = Quiz("Lesson 7 in five questions", (
     Question("All seeds share one division of the images, so the plain t interval is right. Two configurations differ "
              "by 1 point, and the differences within seeds have a standard deviation of 1 point. With how many seeds "
              "is zero outside the 95 % interval?", (
-        ("3", "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
-        ("5", "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
-        ("7", "2.45 / √7 = 0.92: less than 1. With six it is 1.05. If each seed drew a new quarter, no number of seeds "
-              "would be enough: the corrected interval never reaches less than 1.96 · √(1/3) = 1.13 points.")), 2),
-    Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -0.9 to +1.3, 3 "
-             "seeds). What do you know?", (
-        ("The two are equally good.", "A difference of a whole point, one way or the other, fits these runs as "
-                                      "well."),
-        ("The first is better, by a little.", "Zero is inside the interval, and so is minus half a point."),
+        ("3",
+         "With three the interval reaches 4.30 / √3 = 2.48 points to each side."),
+        ("5",
+         "With five it reaches 2.78 / √5 = 1.24 points to each side, still beyond 1."),
+        ("7",
+         "2.45 / √7 = 0.92: less than 1. With six it is 1.05. If each seed drew a new quarter, no number of seeds "
+         "would be enough: the corrected interval never reaches less than 1.96 · √(1/3) = 1.13 points.")), 2),
+    Question("`compare` says: cannot tell: +0.2 points of error (95 % interval -1.1 to +1.5, 3 seeds). What do you "
+             "know?", (
         ("That three seeds cannot tell, and how large a difference could still be there.",
-         "That is a result: it says what would be worth more seeds.")), 2),
-    Question("You compare twenty options with the base, each by its own 95 % interval. None of them does anything. "
-             "How many will look clear?", (
-        ("None: they do nothing.", "Each interval leaves out the truth in about five of a hundred cases."),
-        ("About one.", "Twenty times five of a hundred. So repeat what looks clear on new seeds before you "
-                       "believe it."),
-        ("About half of them.", "Half of them have a lower mean than the base; clear is something else.")), 1),
-    Question("Rate, hidden width and label smoothing with four values each and three seeds are 192 trainings. A "
-             "first look says that the width explains next to nothing. What do you do?", (
-        ("Run the grid anyway, to be complete.", "Three quarters of its trainings differ from others in the width "
-                                                 "alone."),
+         "That is a result: it says what would be worth more seeds."),
+        ("The two are equally good: zero lies inside of the interval, and not far from its middle.",
+         "A difference of a whole point, one way or the other, fits these runs as well."),
+        ("The first is better, by a little.",
+         "Zero is inside the interval, and so is minus half a point.")), 0),
+    Question("You compare twenty options with the base, each by its own 95 % interval. None of them does anything. How"
+             " many will look clear?", (
+        ("None: they do nothing.",
+         "Each interval leaves out the truth in about five of a hundred cases."),
+        ("About one.",
+         "Twenty times five of a hundred. So repeat what looks clear on new seeds before you believe it."),
+        ("About half of them.",
+         "Half of them have a lower mean than the base; clear is something else.")), 1),
+    Question("Rate, hidden width and label smoothing with four values each and three seeds are 192 trainings. A first "
+             "look says that the width explains next to nothing. What do you do?", (
+        ("Run the grid anyway, to be complete.",
+         "Three quarters of its trainings differ from others in the width alone."),
+        ("Leave out two of the three seeds.",
+         "Then the grid is as coarse as before, and nothing has a spread any more."),
         ("Fix the width at its cheapest value, and try more rates.",
          "Eight rates, four smoothings and three seeds are 96 trainings: twice as fine where it matters, at half the "
-         "cost."),
-        ("Leave out two of the three seeds.", "Then the grid is as coarse as before, and nothing has a spread any "
-                                              "more.")), 1),
-    Question("Two processes call the same `search` for 20 trials with the same `path`; one is stopped in the middle "
-             "of a trial. How many trials are finished in the end?", (
+         "cost.")), 2),
+    Question("Two processes call the same `search` for 20 trials with the same `path`; one is stopped in the middle of"
+             " a trial. How many trials are finished in the end?", (
+        ("40: each process runs its own 20.",
+         "They share one file, and the number is that of the search."),
         ("20: the one that was stopped is tried again.",
-         "Each process asks the file for the next trial. What was stopped stays in the file as failed, does not "
-         "count, and its parameters are tried again."),
-        ("40: each process runs its own 20.", "They share one file, and the number is that of the search."),
-        ("19: one is lost.", "It is marked as failed, and what it was about to try is put in front of the "
-                             "queue.")), 0),
+         "Each process asks the file for the next trial. What was stopped stays in the file as failed, does not count,"
+         " and its parameters are tried again."),
+        ("19: one is lost.",
+         "It is marked as failed, and what it was about to try is put in front of the queue.")), 1),
 ))

@@ -97,10 +97,42 @@ def _large_kernel_twice(inputs, outputs, kernel, height, width, separable):
     weights = inputs * kernel**2 + inputs * outputs * kernel**2 if separable else inputs * outputs * kernel**2
     return weights + outputs, weights * height * width
 
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #dc662a80
+@conv_cost_exercise.mistake("Both halves of your separable convolution have biases. The first one has none.")
+def _biases_in_both_halves(inputs, outputs, kernel, height, width, separable):
+    parameters, multiply_adds = conv_cost(inputs, outputs, kernel, height, width, separable)
+    return parameters + inputs * separable, multiply_adds
+
+
+@conv_cost_exercise.mistake("You count an addition beside every multiplication. A multiply-add is both in one.")
+def _two_for_each(inputs, outputs, kernel, height, width, separable):
+    parameters, multiply_adds = conv_cost(inputs, outputs, kernel, height, width, separable)
+    return parameters, 2 * multiply_adds
+
+
+@conv_cost_exercise.mistake("You count the places as height times height, or as width alone. A map has height × width.")
+def _square_map(inputs, outputs, kernel, height, width, separable):
+    parameters, multiply_adds = conv_cost(inputs, outputs, kernel, height, height, separable)
+    return parameters, multiply_adds
+
+
+@conv_cost_exercise.mistake("Your map becomes smaller. This convolution keeps height and width: there are height × "
+                            "width places.")
+def _shrinking_map(inputs, outputs, kernel, height, width, separable):
+    parameters, _ = conv_cost(inputs, outputs, kernel, height, width, separable)
+    return parameters, (parameters - outputs) * (height - kernel + 1) * (width - kernel + 1)
+
+
+@conv_cost_exercise.mistake("`separable` changes nothing with you. Then it is two convolutions: kernel × kernel "
+                            "within each channel, and 1 × 1 across them.")
+def _never_separable(inputs, outputs, kernel, height, width, separable):
+    return conv_cost(inputs, outputs, kernel, height, width, False)
+
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #0182c801
 def _int8_outcome(answer, values: torch.Tensor, calibration: torch.Tensor) -> dict:
     whole, scale = answer(values, calibration)
-    return {"whole numbers": whole.tolist(), "type": str(whole.dtype), "scale": float(scale)}
+    kind = str(whole.dtype)
+    return {"type": kind, "whole numbers": whole.tolist(), "scale": float(scale)}
 
 
 def _normal(seed: int, count: int, largest: float) -> torch.Tensor:
@@ -187,6 +219,38 @@ def _cuts_off(values, calibration):
 def _scale_of_the_values(values, calibration):
     return _in_range(values, values.abs().max() / 127)
 
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #afa4d4e5
+@to_int8_exercise.mistake("You stop at -127. int8 has -128, too, and what lies beyond the range takes the nearest "
+                          "number that there is.")
+def _stops_at_minus_127(values, calibration):
+    whole, scale = to_int8(values, calibration)
+    return whole.clamp(min=-127), scale
+
+
+@to_int8_exercise.mistake("The numbers are right, but of another type: a tensor of `torch.int8` is wanted, which "
+                          "needs one byte for each.")
+def _another_type(values, calibration):
+    whole, scale = to_int8(values, calibration)
+    return whole.float(), scale
+
+
+@to_int8_exercise.mistake("Your scale is turned round: `q * scale` is to be the value, so it is largest / 127.")
+def _scale_turned_round(values, calibration):
+    whole, scale = to_int8(values, calibration)
+    return whole, 1 / scale
+
+
+@to_int8_exercise.mistake("You cut the values off at the smallest and the largest of `calibration`. The range of "
+                          "int8 is the same on both sides of zero: clamp the whole numbers, to -128 and 127.")
+def _cut_off_at_the_calibration(values, calibration):
+    return to_int8(values.clamp(calibration.min(), calibration.max()), calibration)
+
+
+@to_int8_exercise.mistake("You give back the values after the rounding. The whole numbers are wanted, as int8.")
+def _values_again(values, calibration):
+    whole, scale = to_int8(values, calibration)
+    return whole * scale, scale
+
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #5d6a4619
 def _networks(seed: int, count: int = 9) -> tuple[dict[str, int], dict[str, float]]:
     """Costs and errors of some networks, with few different values, so that some are equal."""
@@ -265,6 +329,32 @@ def _as_if_accuracy(costs, errors):
 def _not_sorted(costs, errors):
     front = unbeaten(costs, errors)
     return [name for name in costs if name in front]
+
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #0eb423d5
+@unbeaten_exercise.mistake("The names are the right ones, but in the order of their errors. Put the cheapest first.")
+def _sorted_by_error(costs, errors):
+    return sorted(unbeaten(costs, errors), key=lambda name: errors[name])
+
+
+@unbeaten_exercise.mistake("Equal networks come in alphabetical order with you. Leave them in the order in which "
+                           "they are given.")
+def _equal_ones_by_name(costs, errors):
+    return sorted(unbeaten(costs, errors), key=lambda name: (costs[name], name))
+
+
+@unbeaten_exercise.mistake("You give a single network. All that no other beats are on the front.")
+def _one_alone(costs, errors):
+    return unbeaten(costs, errors)[:1]
+
+
+@unbeaten_exercise.mistake("You keep one of several equal networks. They do not beat each other: all stay.")
+def _one_of_equal_ones(costs, errors):
+    front, seen = [], set()
+    for name in unbeaten(costs, errors):
+        if (costs[name], errors[name]) not in seen:
+            front.append(name)
+            seen.add((costs[name], errors[name]))
+    return front
 
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #2042b86a
 def _model_and_parts(seed: int, sizes: Sequence[int], used: bool = False) -> tuple[nn.Module, list[tuple]]:
@@ -391,6 +481,25 @@ def _all_in_memory(model, parts):
 def _sum_of_sums(model, parts):
     _add_up(model, parts, float)
 
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #0208c8a0
+@add_up_gradients_exercise.mistake("You take every part for as large as the first. The last one may be smaller: "
+                                   "count its labels.")
+def _all_as_large_as_the_first(model, parts):
+    images = len(parts) * len(parts[0][1])
+    _add_up(model, parts, lambda count: count / images)
+
+
+@add_up_gradients_exercise.mistake("There are no gradients at all: is there a `backward` for each part, and are they"
+                                   " cleared only before the first?")
+def _no_gradients(model, parts):
+    model.zero_grad()
+
+
+@add_up_gradients_exercise.mistake("You take a step, so the weights move. Only the gradients are wanted.")
+def _takes_a_step(model, parts):
+    add_up_gradients(model, parts)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #5dfd1b98
 parallel_steps_exercise = Exercise(
     "08.parallel_steps", "How many processes?",
@@ -482,6 +591,28 @@ def _one_delay(step_seconds, parameters, gigabits, delay, at_most):
     rate = gigabits * 1e9 / 8
     return _steps(lambda n: step_seconds / n + 2 * (n - 1) * 4 * parameters / n / rate + delay * (n > 1), at_most)
 
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #613b453d
+@parallel_steps_exercise.mistake("You count 2 n rounds. There are 2 (n - 1): one process alone sends nothing.")
+def _two_n_rounds(step_seconds, parameters, gigabits, delay, at_most):
+    rate = gigabits * 1e9 / 8
+    return _steps(lambda n: step_seconds / n + 2 * n * (delay + 4 * parameters / n / rate), at_most)
+
+
+@parallel_steps_exercise.mistake("Your gigabit has 1,073,741,824 bits. Here it has 1,000,000,000.")
+def _binary_gigabits(step_seconds, parameters, gigabits, delay, at_most):
+    return parallel_steps(step_seconds, parameters, gigabits * 2**30 / 1e9, delay, at_most)
+
+
+@parallel_steps_exercise.mistake("You give the seconds of the fastest step. The number of processes is wanted.")
+def _seconds_of_the_best(step_seconds, parameters, gigabits, delay, at_most):
+    seconds, _ = parallel_steps(step_seconds, parameters, gigabits, delay, at_most)
+    return seconds, min(seconds)
+
+
+@parallel_steps_exercise.mistake("The work is shared and nothing is sent: the bytes and the delay are missing.")
+def _nothing_is_sent(step_seconds, parameters, gigabits, delay, at_most):
+    return _steps(lambda n: step_seconds / n, at_most)
+
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #d66c5a55
 def _rings(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """300 points in the plane: three classes, each a ring around the one before."""
@@ -540,28 +671,29 @@ def _weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
 
 
-def _halves_outcome(answer, model: nn.Sequential, lr: float) -> dict:
-    """How a few steps were computed, and what they led to, beside the same steps in 32 bits."""
+def _halves_outcome(answer, model: nn.Sequential, lr: float, steps: int) -> dict:
+    """How some steps were computed, and what they led to, beside the same steps in 32 bits."""
     kinds, (x, y), start, whole = set(), _rings(1), _weights(model), copy.deepcopy(model)
     for layer in (model[0], model[-1]):
         layer.register_forward_hook(lambda layer, inputs, output: kinds.add(str(output.dtype)))
     step, usual = answer(model, lr), _whole_trainer(whole, lr)
-    losses = [(step(x, y), usual(x, y))[0] for _ in range(8)]
-    weights = {str(parameter.dtype) for parameter in model.parameters()}
+    losses = [(step(x, y), usual(x, y))[0] for _ in range(steps)]
     apart = (_weights(model) - _weights(whole)).abs().mean() / (_weights(whole) - start).abs().mean()
-    return {"weights that are numbers": _numbers_left(model), "weights are kept in": sorted(weights),
-            "the layers compute in": sorted(kinds), "the loss falls": losses[-1] < losses[0],
-            "the weights move as with AdamW in 32 bits": bool(apart < 0.1)}
+    facts = {"weights that are numbers": _numbers_left(model), "the layers compute in": sorted(kinds),
+             "the loss falls": losses[-1] < losses[0], "the weights move as with AdamW in 32 bits": bool(apart < 0.1)}
+    return facts if apart < 0.1 else {**facts, "the model's weights are in": {str(p.dtype) for p in model.parameters()}}
 
 
 half_trainer_exercise = Exercise(
     "08.half_trainer", "Mend it",
     "This function makes the steps in halves of the run above. Mend it, and keep what halves are for: the network's "
     "layers must still *compute* in fp16 (`torch.float16`; here a CPU does it, too). What must not be in fp16 is up to "
-    "you to find. AdamW stays, with the `eps` that it has by itself.",
-    examples=lambda seed: [(_seeded_net(seed), 1e-2), (_seeded_net(seed + 1), 3e-3)],
-    verified="All layers compute in fp16, weights are in fp32 and are numbers after a few steps, they move as with "
-             "AdamW in 32 bits, and the loss falls.",
+    "you to find; where you keep it, in the model or beside it, too. AdamW stays, with the `eps` that it has by "
+    "itself, and small steps must not be lost.",
+    examples=lambda seed: [(_seeded_net(seed), 1e-2, 8), (_seeded_net(seed + 1), 3e-3, 8),
+                           (_seeded_net(seed + 2), 1e-4, 40)],
+    verified="All layers compute in fp16, weights are numbers after some steps, they move as with AdamW in 32 bits, "
+             "also where the steps are small, and the loss falls.",
     hints=("What does `1e-8` become in fp16, and what does a thousandth of the square of 0.005? Who computes with such "
            "numbers here, the layers or the optimiser?",
            "AdamW keeps its numbers in the type of the weights. So leave the weights in fp32, and turn into halves "
@@ -661,6 +793,61 @@ def _autocast_as_it_is(model, lr):
 
     return step
 
+# %% ../../nbs/practice/08_deeper_backbones.ipynb #3337836c
+def _mixed(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable:
+    """Steps in which the layers compute in fp16, and all else is in 32 bits."""
+    def step(x: torch.Tensor, y: torch.Tensor) -> float:
+        with torch.autocast("cpu", dtype=torch.float16):
+            scores = model(x)
+        loss = F.cross_entropy(scores.float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@half_trainer_exercise.mistake("The layers compute in fp16 and the weights have 32 bits, but the steps are others: "
+                               "AdamW stays, with the rate `lr` and its own eps, and the gradients are cleared for "
+                               "each step.")
+def _another_optimizer(model, lr):
+    return _mixed(model, torch.optim.SGD(model.parameters(), lr=lr))
+
+
+@half_trainer_exercise.mistake("Not all layers compute in fp16. Let the whole forward pass be within `torch.autocast`.")
+def _last_layer_alone(model, lr):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> float:
+        inside = model[:-1](x)
+        with torch.autocast("cpu", dtype=torch.float16):
+            scores = model[-1](inside)
+        loss = F.cross_entropy(scores.float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@half_trainer_exercise.mistake("Shorter or larger gradients do not help: weights and AdamW's squares are still in "
+                               "fp16, and it is its step that divides by zero. Keep both in 32 bits.")
+def _gradients_clipped(model, lr):
+    model.half()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=False)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> float:
+        loss = F.cross_entropy(model(x.half()).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
 # %% ../../nbs/practice/08_deeper_backbones.ipynb #3c02e081
 half_trainer_lab = Lab(
     "08.lab", "Halves from the twentieth step on",
@@ -688,40 +875,43 @@ half_trainer_lab = Lab(
 QUIZ = Quiz("Lesson 8 in five questions", (
     Question("The first dense layer of VGG-16 has 103 million weights, its second convolution 37 thousand. Which of "
              "the two makes more multiply-adds for an image of 224 × 224?", (
-        ("The dense layer, by far: it has 2,800 times as many weights.",
-         "It uses each of its weights once. How often does a convolution use one of its own?"),
         ("The convolution: it uses each weight at 224 · 224 places.",
          "37 thousand weights at 50 thousand places are 1.85 billion multiply-adds, the dense layer makes 0.1 "
          "billion."),
+        ("The dense layer, by far: it has 2,800 times as many weights.",
+         "It uses each of its weights once. How often does a convolution use one of its own?"),
         ("Both the same: the number of weights is the number of multiply-adds.",
-         "That holds for dense layers alone.")), 1),
+         "That holds for dense layers alone.")), 0),
     Question("You cut a trained network to a tenth of its filters and do not train on. What do you expect?", (
-        ("A little more error: the strongest filters are still there.",
+        ("A little more error: the strongest filters, which matter most, are all still there.",
          "They are, but every layer was trained to hear all the filters before it."),
-        ("Little better than guessing: each layer's sums are now too small, and more so with every layer.",
-         "The cut keeps which filters there are; a few epochs set the sums right again."),
+        ("Little better than guessing: each layer's sums are too small now.",
+         "More so with every layer. A few epochs set the sums right again."),
         ("The same error: weak filters do nothing.",
          "Only filters that give nothing at all can be cut without a trace.")), 1),
-    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What stays in memory from the "
-             "first step on, besides activations?", (
-        ("Its weights, half a gigabyte.", "That would do for predicting. A training needs more for each weight."),
-        ("Weights, gradients and two numbers a weight for AdamW: four times the weights, 2.1 GB.",
-         "16 bytes for each of 134 million parameters. Only what is left is for activations."),
+    Question("A GPU has 8 GB, and VGG-16 for four classes is trained with AdamW in fp32. What stays in memory from the"
+             " first step on, besides activations?", (
+        ("Its weights, half a gigabyte.",
+         "That would do for predicting. A training needs more for each weight."),
         ("Nothing to speak of beside the activations.",
-         "For EfficientNet-Lite2 that is nearly true. VGG-16 has 134 million parameters.")), 1),
+         "For EfficientNet-Lite2 that is nearly true. VGG-16 has 134 million parameters."),
+        ("Four numbers for each weight: 2.1 GB.",
+         "Weights, gradients, and two numbers that AdamW keeps: 16 bytes for each of 134 million parameters. Only what"
+         " is left is for activations.")), 2),
     Question("You train with `GradientAccumulation(4)` on batches of 8 in place of batches of 32. What is *not* the "
              "same as before?", (
-        ("The learning rate that suits it.", "The step is that of a batch of 32, so the rate stays right."),
-        ("What batch normalisation sees.", "It normalises within each batch of 8; everything else adds up to the "
-                                           "step of 32."),
-        ("The time: it takes a quarter.", "The memory falls to about a quarter. The same images go through as "
-                                          "before, so the time stays.")), 1),
-    Question("Lite2 at its 260 pixels errs less than Lite0 at 224, by more than the bars are long. Was it the "
-             "larger network?", (
+        ("What batch normalisation sees.",
+         "It normalises within each batch of 8; everything else adds up to the step of 32."),
+        ("The learning rate that suits it.",
+         "The step is that of a batch of 32, so the rate stays right."),
+        ("The time: it takes a quarter.",
+         "The memory falls to about a quarter. The same images go through as before, so the time stays.")), 0),
+    Question("Lite2 at its 260 pixels errs less than Lite0 at 224, by more than the bars are long. Was it the larger "
+             "network?", (
         ("Yes: that is what the bars are for.",
          "The bars say that there is a difference, not where it comes from: two things were changed."),
-        ("No: the difference will vanish with more seeds.", "Perhaps, but then the bars would be longer. There is "
-                                                            "something else that was changed."),
         ("That cannot be said yet: train Lite0 at 260 pixels, too.",
-         "If it is as good as Lite2 there, it was the pixels.")), 2),
+         "If it is as good as Lite2 there, it was the pixels."),
+        ("No: the difference will vanish with more seeds.",
+         "Perhaps, but then the bars would be longer. There is something else that was changed.")), 1),
 ))

@@ -97,6 +97,24 @@ def _two_letters_for_places(x):
 def _divided_by_channels(x):
     return pool_products(x) * x.shape[2] * x.shape[3] / x.shape[1]
 
+# %% ../../nbs/practice/09_fine_grained.ipynb #a641fb7b
+@pool_products_exercise.mistake("You take the mean of each channel away first. The products of the maps as they are "
+                                "are wanted.")
+def _means_removed(x):
+    return pool_products(x - x.mean((2, 3), keepdim=True))
+
+
+@pool_products_exercise.mistake("Each pair of channels comes once with you. All C · C products are wanted, row after"
+                                " row.")
+def _half_of_the_table(x):
+    i, j = torch.triu_indices(x.shape[1], x.shape[1])
+    return pool_products(x).view(len(x), x.shape[1], -1)[:, i, j]
+
+
+@pool_products_exercise.mistake("You multiply each channel with itself alone. All pairs of two channels are wanted.")
+def _squares_alone(x):
+    return x.square().mean((2, 3))
+
 # %% ../../nbs/practice/09_fine_grained.ipynb #deaa6689
 def _values_and_slopes(answer, x: torch.Tensor, eps: float) -> dict:
     """What the answer gives, and the gradient of a weighted sum of it; where x is 0 it must only be finite."""
@@ -196,6 +214,28 @@ def _divides_by_zero(x, eps):
 def _sum_of_sizes(x, eps):
     return F.normalize(_root(x, eps), p=1.0, dim=1)
 
+# %% ../../nbs/practice/09_fine_grained.ipynb #1ba67c80
+@normalise_exercise.mistake("The roots are right; that each row has length 1 is missing.")
+def _roots_alone(x, eps):
+    return _root(x, eps)
+
+
+@normalise_exercise.mistake("The lengths are right; the signed roots before them are missing.")
+def _length_alone(x, eps):
+    return F.normalize(x, dim=1)
+
+
+@normalise_exercise.mistake("`eps` stands outside of the root. At 0 the root itself has an infinite slope: put it "
+                            "under the root.")
+def _eps_outside(x, eps):
+    return F.normalize(x / (x.abs().sqrt() + eps), dim=1)
+
+
+@normalise_exercise.mistake("You square where a root is wanted, or leave the root out: x / (|x| + eps) is only the "
+                            "sign.")
+def _only_the_sign(x, eps):
+    return F.normalize(x / (x.abs() + eps), dim=1)
+
 # %% ../../nbs/practice/09_fine_grained.ipynb #f98f4c21
 def _table(seed: int, channels: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A bucket and a sign for each channel."""
@@ -269,6 +309,17 @@ def _too_short(x, buckets, signs, dim):
                                "bucket.")
 def _sign_of_the_bucket(x, buckets, signs, dim):
     return count_sketch(x, buckets, signs[buckets % len(signs)], dim)
+
+# %% ../../nbs/practice/09_fine_grained.ipynb #34727608
+@count_sketch_exercise.mistake("The rows are added up, too. Each row has a sketch of its own.")
+def _all_rows_together(x, buckets, signs, dim):
+    return count_sketch(x, buckets, signs, dim).sum(0, keepdim=True).expand(len(x), -1)
+
+
+@count_sketch_exercise.mistake("You add up the *signs* and forget the entries. What goes into a bucket is the entry "
+                               "times its sign.")
+def _signs_alone(x, buckets, signs, dim):
+    return count_sketch(torch.ones_like(x), buckets, signs, dim)
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #a4dfab17
 def _parts(answer, first: torch.Tensor, second: torch.Tensor) -> dict:
@@ -355,6 +406,27 @@ def _correlation(first, second):
     product = torch.fft.rfft(first).conj() * torch.fft.rfft(second)
     return torch.fft.irfft(product.mean(1), n=first.shape[-1])
 
+# %% ../../nbs/practice/09_fine_grained.ipynb #8e6cd5e7
+@tensor_sketch_exercise.mistake("You add the transforms. A product of polynomials is a product, number by number.")
+def _transforms_added(first, second):
+    return torch.fft.irfft((torch.fft.rfft(first) + torch.fft.rfft(second)).mean(1), n=first.shape[-1])
+
+
+@tensor_sketch_exercise.mistake("You go back and keep complex numbers. The sketch is real: `irfft` gives it so, or "
+                                "take `.real`.")
+def _still_complex(first, second):
+    return torch.fft.ifft(torch.fft.fft(first) * torch.fft.fft(second)).mean(1)
+
+
+@tensor_sketch_exercise.mistake("You transform along the places. The buckets are the last axis.")
+def _along_the_places(first, second):
+    return torch.fft.ifft(torch.fft.fft(first, dim=1) * torch.fft.fft(second, dim=1), dim=1).real.mean(1)
+
+
+@tensor_sketch_exercise.mistake("A sketch for each place comes back. The mean over the places is wanted: (N, d).")
+def _places_kept(first, second):
+    return torch.fft.irfft(torch.fft.rfft(first) * torch.fft.rfft(second), n=first.shape[-1])
+
 # %% ../../nbs/practice/09_fine_grained.ipynb #0ebc116c
 def _two_vectors_and_tables(seed: int, draws: int = 24) -> tuple[torch.Tensor, torch.Tensor, list[tuple]]:
     """Two vectors of length 1 that are alike, and tables of buckets below 64."""
@@ -374,10 +446,14 @@ shortest_sketch_exercise = Exercise(
     examples=lambda seed: [(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]),
                             [(torch.tensor([0, 1]), torch.tensor([1.0, 1.0])),
                              (torch.tensor([2, 0]), torch.tensor([1.0, -1.0]))], [1, 2, 4], 1.0),
+                           (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]),
+                            [(torch.tensor([0, 1]), torch.tensor([1.0, 1.0])),
+                             (torch.tensor([1, 0]), torch.tensor([-1.0, -1.0]))], [4, 2], 0.0),
+                           (*_two_vectors_and_tables(seed), [64, 8, 16, 32], 10.0),
                            (*_two_vectors_and_tables(seed), [8, 16, 32, 64], 0.25),
                            (*_two_vectors_and_tables(seed + 3, 8), [64, 4], 0.001)],
     verified="Your spreads are right at every length, both vectors go through the same table, and you choose the "
-             "shortest that is good enough, or none.",
+             "shortest that is good enough, wherever it stands in the list and also where it just is, or none.",
     hints=("One table gives one estimate. How many estimates does one length have, and what is their spread?",
            "For one table and one length: `b = buckets % length`, then add `x * signs` and `y * signs` into zeros at "
            "`b`, and take the inner product. Both vectors need the *same* table.",
@@ -453,11 +529,40 @@ def _without_signs(x, y, tables, lengths, goal):
     return shortest_sketch(x, y, [(b, torch.ones_like(s)) for b, s in tables], lengths, goal)
 
 
-@shortest_sketch_exercise.mistake("The spreads are right, but you give the longest sketch that reaches the goal. "
-                                  "Numbers cost memory: the shortest that is good enough will do.")
+@shortest_sketch_exercise.mistake("The spreads are right, but you give the longest sketch that reaches the goal, "
+                                  "or the one with the smallest spread. Numbers cost memory: the shortest that is good "
+                                  "enough will do.")
 def _the_longest(x, y, tables, lengths, goal):
     spreads = shortest_sketch(x, y, tables, lengths, goal)[0]
     return spreads, max((n for n, spread in zip(lengths, spreads, strict=True) if spread <= goal), default=None)
+
+# %% ../../nbs/practice/09_fine_grained.ipynb #0d61c726
+@shortest_sketch_exercise.mistake("You divide by the number of estimates. `torch.std` divides by one less: these "
+                                  "tables are a sample.")
+def _population(x, y, tables, lengths, goal):
+    spreads, _ = shortest_sketch(x, y, tables, lengths, goal)
+    return _chosen([s * math.sqrt((len(tables) - 1) / len(tables)) for s in spreads], lengths, goal)
+
+
+@shortest_sketch_exercise.mistake("The spreads are right, but you give the first length of the list that is good "
+                                  "enough. The list is in no order: the *smallest* is wanted, and `None` where there"
+                                  " is none.")
+def _first_of_the_list(x, y, tables, lengths, goal):
+    spreads = shortest_sketch(x, y, tables, lengths, goal)[0]
+    return spreads, next((n for n, spread in zip(lengths, spreads, strict=True) if spread <= goal), None)
+
+
+@shortest_sketch_exercise.mistake("A spread that is exactly the goal is good enough: 'at most'.")
+def _less_than_the_goal(x, y, tables, lengths, goal):
+    spreads = shortest_sketch(x, y, tables, lengths, goal)[0]
+    return spreads, min((n for n, spread in zip(lengths, spreads, strict=True) if spread < goal), default=None)
+
+
+@shortest_sketch_exercise.mistake("The spreads are right, but in the second place you give a spread. The *length* is"
+                                  " wanted.")
+def _spread_for_length(x, y, tables, lengths, goal):
+    spreads, shortest = shortest_sketch(x, y, tables, lengths, goal)
+    return spreads, None if shortest is None else spreads[lengths.index(shortest)]
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #10eb0f27
 def _together_or_apart(seed: int, count: int = 160) -> tuple[torch.Tensor, torch.Tensor]:
@@ -514,24 +619,31 @@ def _tables_outcome(answer, channels: int, dim: int, seed: int) -> dict:
     same = [[all(map(torch.equal, [t[k] for t in tables], [t[k] for t in found])) for k in (0, 1)]
             for found in (again, other)]
     (buckets, signs), (second, second_signs) = tables
+    low, high = int(min(buckets.min(), second.min())), int(max(buckets.max(), second.max()))
+    positive = torch.cat([signs, second_signs]).gt(0).float().mean().item()
+    most = torch.cat([buckets, second + dim]).long().unique(return_counts=True)[1].max().item()
     return {"same seed, same buckets": same[0][0], "same seed, same signs": same[0][1],
-            "another seed, other tables": not any(same[1]),
-            "the two tables differ": not (torch.equal(buckets, second) and torch.equal(signs, second_signs)),
-            "other random numbers stay as they are": untouched, "shape": tuple(buckets.shape),
-            "buckets are in range": bool((buckets >= 0).all() and (buckets < dim).all()),
+            "another seed, other buckets": not same[1][0], "another seed, other signs": not same[1][1],
+            "the buckets of the two tables differ": not torch.equal(buckets, second),
+            "the signs of the two tables differ": not torch.equal(signs, second_signs),
+            "other random numbers stay as they are": untouched,
+            "shapes": sorted({tuple(part.shape) for part in (buckets, signs, second, second_signs)}),
+            "buckets are in range": low >= 0 and high < dim,
             "all buckets are used": len({*buckets.tolist(), *second.tolist()}) > min(dim, channels) // 2,
-            "signs": sorted({*signs.tolist(), *second_signs.tolist()})}
+            "no bucket has far more than its share": most <= 6 + 3 * channels / dim,
+            "signs": sorted({*signs.tolist(), *second_signs.tolist()}),
+            "about as many of either sign": 0.25 < positive < 0.75}
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #c22686f9
 make_tables_exercise = Exercise(
     "09.make_tables", "Mend it",
     "This function makes the two tables of a Tensor Sketch: for each, a bucket below `dim` and a sign for each "
-    "channel. Mend it, so that the run above works: the tables must depend on `seed` alone, another seed must give "
-    "other tables, and the two tables must not be the same. Random numbers that others draw must come out as if your "
-    "function had not been called.",
+    "channel, drawn at random and evenly. Mend it, so that the run above works: the tables must depend on `seed` "
+    "alone, another seed must give others, and the two tables must not share their buckets or their signs. Random "
+    "numbers that others draw must come out as if your function had not been called.",
     examples=lambda seed: [(40, 16, seed), (64, 256, 5 + seed)],
-    verified="Your tables depend on the seed and on nothing else, the two differ, and nobody else's random numbers "
-             "are touched.",
+    verified="Your tables are drawn evenly, depend on the seed and on nothing else, the two differ in buckets and in "
+             "signs, and nobody else's random numbers are touched.",
     hints=("Call the function twice with the same seed and compare. Where do the numbers come from, if not from the "
            "seed?",
            "`torch.manual_seed` would do it, and would also set back the random numbers of everybody else. A "
@@ -598,6 +710,36 @@ def _only_the_buckets(channels, dim, seed):
     tables = make_tables(channels, dim, seed)
     return [(buckets, torch.randint(2, (channels,)).float() * 2 - 1) for buckets, _ in tables]
 
+# %% ../../nbs/practice/09_fine_grained.ipynb #7a0c38c4
+@make_tables_exercise.mistake("Your signs are 0 and 1. They are -1 and 1: times two, minus one.")
+def _zeros_and_ones(channels, dim, seed):
+    return [(buckets, (signs + 1) / 2) for buckets, signs in make_tables(channels, dim, seed)]
+
+
+@make_tables_exercise.mistake("Your buckets are counted from 1. They are places, from 0 to dim - 1.")
+def _buckets_from_one(channels, dim, seed):
+    return [(buckets + 1, signs) for buckets, signs in make_tables(channels, dim, seed)]
+
+
+@make_tables_exercise.mistake("The two tables have the same buckets, and only their signs differ. Draw both anew for"
+                              " the second.")
+def _same_buckets(channels, dim, seed):
+    (buckets, signs), (_, others) = make_tables(channels, dim, seed)
+    return [(buckets, signs), (buckets, others)]
+
+
+@make_tables_exercise.mistake("The two tables have the same signs, and only their buckets differ. Draw both anew for"
+                              " the second.")
+def _same_signs(channels, dim, seed):
+    (buckets, signs), (others, _) = make_tables(channels, dim, seed)
+    return [(buckets, signs), (others, signs)]
+
+
+@make_tables_exercise.mistake("All signs are the same, so what meets by accident never cancels. Draw them from -1 "
+                              "and 1.")
+def _all_positive(channels, dim, seed):
+    return [(buckets, torch.ones_like(signs)) for buckets, signs in make_tables(channels, dim, seed)]
+
 # %% ../../nbs/practice/09_fine_grained.ipynb #5e02ee6e
 make_tables_lab = Lab(
     "09.lab", "Good in training, bad as soon as it is loaded",
@@ -623,9 +765,10 @@ make_tables_lab = Lab(
 
 # %% ../../nbs/practice/09_fine_grained.ipynb #3324926f
 QUIZ = Quiz("Lesson 9 in five questions", (
-    Question("In a Tensor Sketch somebody uses the same buckets and signs for both count sketches. What becomes of "
-             "the estimates of ⟨x, y⟩²?", (
-        ("Nothing: random is random.", "The two must be drawn independently of each other, and these are one draw."),
+    Question("In a Tensor Sketch somebody uses the same buckets and signs for both count sketches. What becomes of the"
+             " estimates of ⟨x, y⟩²?", (
+        ("Nothing: random is random.",
+         "The two must be drawn independently of each other, and these are one draw."),
         ("They are wrong on average; here they come out too large.",
          "The products of i with j and of j with i always meet in one bucket with one sign, so each such pair counts "
          "four times in place of twice."),
@@ -633,32 +776,36 @@ QUIZ = Quiz("Lesson 9 in five questions", (
          "They would be, if only accidents met in a bucket. Here i with j and j with i meet every time.")), 1),
     Question("The table of products of 1,280 channels is symmetric. How many different numbers are in it, and what "
              "must be done to keep inner products if each is stored once?", (
-        ("819,200, and nothing has to be done.", "The diagonal is not there twice, and what was there twice must "
-                                                 "still count twice."),
-        ("819,840, and those off the diagonal are multiplied by 2.",
+        ("819,200, and nothing has to be done.",
+         "The diagonal is not there twice, and what was there twice must still count twice."),
+        ("819,840, and all of those that lie off the diagonal are multiplied by 2.",
          "In an inner product both vectors have the factor, so it would count four times."),
         ("819,840, and those off the diagonal are multiplied by the root of 2.",
          "1280 · 1281 / 2; in an inner product the root comes twice, which makes the 2 of before.")), 2),
     Question("With 64 channels, a sketch of 64 numbers has a spread of 0.1. You want 0.01. What do you take?", (
-        ("A sketch of 640 numbers.", "The spread falls as one over the *root* of the length."),
-        ("A sketch of 6,400 numbers.", "That has the spread, but look at how many products there are in all."),
         ("Full bilinear pooling: 4,096 numbers.",
          "The sketch would need 6,400, more than all 64² products, which have no spread at all. Sketches pay where "
-         "there are many channels.")), 2),
+         "there are many channels."),
+        ("A sketch of 640 numbers.",
+         "The spread falls as one over the *root* of the length."),
+        ("A sketch of 6,400 numbers.",
+         "That has the spread, but look at how many products there are in all.")), 0),
     Question("In place of a sketch you put a 1 × 1 convolution from 1,280 to 128 channels before full bilinear "
              "pooling. What changes?", (
         ("Nothing: 128² is a vector of moderate length, too.",
          "The length is not all: a sketch has nothing to learn, and the convolution has."),
-        ("There are weights to learn before the pooling, so features can be kept only up to there.",
-         "1,280 · 128 weights and something new to overfit with; a sketch is fixed, and what comes after it can be "
-         "kept."),
-        ("The vector becomes longer than that of full pooling without it.", "128² is a hundredth of 1,280².")), 1),
-    Question("Average and bilinear pooling are trained at the same learning rate, and bilinear wins clearly. What "
-             "does that show?", (
+        ("There are weights to learn before the pooling.",
+         "1,280 · 128 of them, something new to overfit with; and features can be kept only up to there. A sketch is "
+         "fixed."),
+        ("The vector becomes longer than that of full pooling without it.",
+         "128² is a hundredth of 1,280².")), 1),
+    Question("Average and bilinear pooling are trained at the same learning rate, and bilinear wins clearly. What does"
+             " that show?", (
+        ("Little: each should have its own best rate, found on other seeds.",
+         "A difference between two rates passes easily for one between two ways of pooling."),
         ("Bilinear pooling is better on these images.",
          "Perhaps. But averages and unit-length sketches have very different sizes, so a rate suits one and starves "
          "the other."),
-        ("Little: each should have its own best rate, found on other seeds.",
-         "A difference between two rates passes easily for one between two ways of pooling."),
-        ("That the rate was too high.", "It was right for the one that won; more is not known.")), 1),
+        ("That the rate was too high.",
+         "It was right for the one that won; more is not known.")), 0),
 ))

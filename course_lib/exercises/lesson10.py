@@ -131,6 +131,25 @@ def _sum_over_the_batch(y, num_classes, amount):
     targets, smallest = smooth(y, num_classes, amount)
     return targets, smallest * len(y)
 
+# %% ../../nbs/practice/10_tricks.ipynb #30119fc9
+@smooth_exercise.mistake("The targets are right. But your loss is one with the *hard* labels: put the targets "
+                         "themselves in for what is said and for what is wanted.")
+def _loss_with_hard_labels(y, num_classes, amount):
+    targets, _ = smooth(y, num_classes, amount)
+    return targets, F.cross_entropy(targets, y).item()
+
+
+@smooth_exercise.mistake("You keep `1 - amount` for the class of the label and give the others nothing: the rows do "
+                         "not add up to 1.")
+def _others_get_nothing(y, num_classes, amount):
+    return _with_entropy(F.one_hot(y, num_classes) * (1 - amount))
+
+
+@smooth_exercise.mistake("Your logarithm has base 2. Losses use the natural one.")
+def _in_bits(y, num_classes, amount):
+    targets, smallest = smooth(y, num_classes, amount)
+    return targets, smallest / 0.6931471805599453
+
 # %% ../../nbs/practice/10_tricks.ipynb #b1e878d4
 def _rates(seed: int, count: int = 12) -> torch.Tensor:
     """Adam's own rates of some weights, over four powers of ten."""
@@ -148,9 +167,10 @@ closing_gamma_exercise = Exercise(
                            (torch.tensor([0.09, 0.105]), 300, 0.1, [1.0, 0.001, 0.01], 0.15),
                            (_rates(seed), 300, 0.05, [0.1, 1.0, 0.01, 0.001], 0.4),
                            (_rates(seed + 1), 300, 0.1, [0.001, 0.03], 0.01),
-                           (torch.tensor([0.001, 0.002]), 50, 0.1, [0.01, 0.1], 0.5)],
+                           (torch.tensor([0.001, 0.002]), 50, 0.1, [0.01, 0.1], 0.5),
+                           (torch.tensor([0.5, 1.25]), 10, 1.0, [0.02, 0.01, 0.001], 0.5)],
     verified="Your rates are clipped at both bounds of the last step, the farthest one counts, and you find the "
-             "smallest gamma that will do, or none.",
+             "smallest gamma that will do, also where it just does, or none.",
     hints=("How far apart are the bounds at step 10 with gamma 0.01, and with gamma 1? Which of the two rates of the "
            "first example do they move?",
            "`rates.clamp(low, high)` clips both ways. What you compare with `within` is a distance: it has no sign, "
@@ -235,11 +255,30 @@ def _first_of_the_list(rates, step, final_lr, gammas, within):
     return parts, next((g for g, part in zip(gammas, parts, strict=True) if part <= within), None)
 
 
-@closing_gamma_exercise.mistake("The distances are right, but you give the largest gamma. It closes the bounds "
-                                "soonest and leaves least of Adam: the smallest that will do is wanted.")
+@closing_gamma_exercise.mistake("The distances are right, but you give the largest gamma, or the one with the smallest "
+                                "distance. It leaves least of Adam: the smallest that will do is wanted.")
 def _largest_gamma(rates, step, final_lr, gammas, within):
     parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
     return parts, max((g for g, part in zip(gammas, parts, strict=True) if part <= within), default=None)
+
+# %% ../../nbs/practice/10_tricks.ipynb #bceb5ab3
+@closing_gamma_exercise.mistake("A part that is exactly `within` is good enough: 'at most'.")
+def _less_than_within(rates, step, final_lr, gammas, within):
+    parts, _ = closing_gamma(rates, step, final_lr, gammas, within)
+    return parts, min((g for g, part in zip(gammas, parts, strict=True) if part < within), default=None)
+
+
+@closing_gamma_exercise.mistake("The two bounds are exchanged: the lower one has `gamma * step + 1` below the line, "
+                                "the upper one `gamma * step`.")
+def _bounds_exchanged(rates, step, final_lr, gammas, within):
+    bounds = [(final_lr * (1 - 1 / (g * step)), final_lr * (1 + 1 / (g * step + 1))) for g in gammas]
+    return _smallest([float((rates.clamp(*b) / final_lr - 1).abs().max()) for b in bounds], gammas, within)
+
+
+@closing_gamma_exercise.mistake("You give the place of the gamma in the list. The gamma itself is wanted.")
+def _place_of_the_gamma(rates, step, final_lr, gammas, within):
+    parts, smallest = closing_gamma(rates, step, final_lr, gammas, within)
+    return parts, None if smallest is None else gammas.index(smallest)
 
 # %% ../../nbs/practice/10_tricks.ipynb #b8b1c63d
 def _batch(seed: int, count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -389,6 +428,31 @@ def _rows_alone(x, y, order, top, left, bottom, right):
     share = (down.stop - down.start) / x.shape[2]
     return paste(x, y, order, top, left, bottom, right)[0], (1 - share) * y + share * y[order]
 
+# %% ../../nbs/practice/10_tricks.ipynb #bb075925
+@paste_exercise.mistake("You take the partner the other way round: image i gets a piece of image `order[i]`.")
+def _partner_the_other_way(x, y, order, top, left, bottom, right):
+    return paste(x, y, order.argsort(), top, left, bottom, right)
+
+
+@paste_exercise.mistake("You lay the two images over each other. The rectangle is *replaced*, and all else stays as "
+                        "it was.")
+def _blended(x, y, order, top, left, bottom, right):
+    return 0.5 * x + 0.5 * x[order], paste(x, y, order, top, left, bottom, right)[1]
+
+
+@paste_exercise.mistake("You replace everything but the rectangle. The rectangle comes from the partner, the rest is"
+                        " the image's own.")
+def _all_but_the_rectangle(x, y, order, top, left, bottom, right):
+    mixed, targets = paste(x[order], y[order], order.argsort(), top, left, bottom, right)
+    return mixed, paste(x, y, order, top, left, bottom, right)[1]
+
+
+@paste_exercise.mistake("You move the rectangle into the image. What sticks out is cut off, and the rest stays in "
+                        "its place.")
+def _moved_into_the_image(x, y, order, top, left, bottom, right):
+    down, across = max(0, -top), max(0, -left)
+    return paste(x, y, order, top + down, left + across, bottom + down, right + across)
+
 # %% ../../nbs/practice/10_tricks.ipynb #9210210a
 def _network(weight: torch.Tensor, *before: nn.Module) -> nn.Module:
     """A network of one linear layer without bias, after the layers `before`: images to logits."""
@@ -509,6 +573,24 @@ def _one_after_the_other(model, x, axes):
                                     "to more than 1; take the mean.")
 def _highest_of_the_views(model, x, axes):
     return _logits_of_views(model, x, axes).softmax(2).amax(0)
+
+# %% ../../nbs/practice/10_tricks.ipynb #35fbe31e
+@answer_from_views_exercise.mistake("You use a sigmoid. Of several classes one is right: it is a softmax along the "
+                                    "classes.")
+def _sigmoid(model, x, axes):
+    return _logits_of_views(model, x, axes).sigmoid().mean(0)
+
+
+@answer_from_views_exercise.mistake("You average the *logarithms* of the probabilities. Average the probabilities "
+                                    "themselves.")
+def _mean_of_logarithms(model, x, axes):
+    return _logits_of_views(model, x, axes).log_softmax(2).mean(0)
+
+
+@answer_from_views_exercise.mistake("You name a class for each image. The mean of the probabilities is wanted, (N, "
+                                    "classes).")
+def _classes_named(model, x, axes):
+    return answer_from_views(model, x, axes).argmax(1)
 
 # %% ../../nbs/practice/10_tricks.ipynb #cbbfd857
 def _loss_and_slopes(answer: Callable, student: torch.Tensor, teacher: torch.Tensor, *rest: object) -> object:
@@ -675,6 +757,29 @@ def _a_softmax_too_many(student, teacher, y, temperature, weight):
     soft = _soft(student, teacher, temperature)
     return (1 - weight) * F.cross_entropy(student.softmax(1), y) + weight * temperature**2 * soft
 
+# %% ../../nbs/practice/10_tricks.ipynb #3ece1e5b
+@distil_exercise.mistake("Your soft part is the squared distance of the logits. The divergence of the softened "
+                         "answers is wanted.")
+def _squared_distance(student, teacher, y, temperature, weight):
+    return (1 - weight) * F.cross_entropy(student, y) + weight * F.mse_loss(student, teacher.detach())
+
+
+@distil_exercise.mistake("You multiply by the temperature where it divides: answers become harder, not softer.")
+def _times_the_temperature(student, teacher, y, temperature, weight):
+    soft = _soft(student * temperature, teacher * temperature, 1.0)
+    return (1 - weight) * F.cross_entropy(student, y) + weight * temperature**2 * soft
+
+
+@distil_exercise.mistake("The square of the temperature is on both parts. It belongs to the soft part alone.")
+def _square_on_both_parts(student, teacher, y, temperature, weight):
+    hard = (1 - weight) * F.cross_entropy(student, y)
+    return temperature**2 * hard + weight * temperature**2 * _soft(student, teacher, temperature)
+
+
+@distil_exercise.mistake("The teacher learns from nothing here, and the labels do not count: the hard part is missing.")
+def _no_hard_part(student, teacher, y, temperature, weight):
+    return weight * temperature**2 * _soft(student, teacher, temperature)
+
 # %% ../../nbs/practice/10_tricks.ipynb #14012f26
 @dataclass(frozen=True)
 class _SquaredDistance:
@@ -700,9 +805,9 @@ best_average_exercise = Exercise(
     "10.best_average", "Does an average help?",
     "Find out by experiment whether an average of the weights is better than the last weights, and with which decay. "
     "`pages` are the weights after each step of a training. The average begins as the first page. Each further page is "
-    "taken in with the decay `d = min(decay, (1 + t) / (10 + t))`, where `t` is how many pages the average has taken "
-    "in before: `d` of the average stays, the rest is the new page.\n\nGive back the `loss` of the final average for "
-    "each of `decays`, and the decay with the smallest; but `None` if the last page alone has a loss that is no "
+    "taken in with the decay `d = min(decay, (1 + t) / (10 + t))`, where `t` is how many pages came before it: 1 for "
+    "the second page. `d` of the average stays, the rest is the new page.\n\nGive back the `loss` of the final average "
+    "for each of `decays`, and the decay with the smallest; but `None` if the last page alone has a loss that is no "
     "larger.",
     examples=lambda seed: [([torch.tensor([0.0]), torch.tensor([11.0])], [0.9, 0.1], _SquaredDistance(8.0)),
                            ([torch.tensor([2.0, 3.0])], [0.5], _SquaredDistance(2.0)),
@@ -846,6 +951,32 @@ def _worst_decay(pages, decays, loss):
     losses, best = best_average(pages, decays, loss)
     return losses, None if best is None else decays[losses.index(max(losses))]
 
+# %% ../../nbs/practice/10_tricks.ipynb #e2fdb0b0
+@best_average_exercise.mistake("You take the first page in twice. The average *begins* as the first page, and takes "
+                               "in the further ones.")
+def _first_page_twice(pages, decays, loss):
+    return best_average([pages[0], *pages], decays, loss)
+
+
+@best_average_exercise.mistake("You give the smallest loss that the average had on its way. The loss of the *final* "
+                               "average is wanted.")
+def _smallest_on_the_way(pages, decays, loss):
+    losses = [min(loss(_averaged(pages[:n], decay, _warm)) for n in range(1, len(pages) + 1)) for decay in decays]
+    return _judged(losses, decays, loss(pages[-1]))
+
+
+@best_average_exercise.mistake("Where the last page is just as good you name a decay. `None` is wanted where its "
+                               "loss is no larger.")
+def _equal_is_not_enough(pages, decays, loss):
+    losses, _ = best_average(pages, decays, loss)
+    return losses, decays[losses.index(min(losses))] if min(losses) <= loss(pages[-1]) else None
+
+
+@best_average_exercise.mistake("You stop before the last page. It belongs to the average, too.")
+def _without_the_last(pages, decays, loss):
+    losses = [loss(_averaged(pages[:-1] or pages, decay, _warm)) for decay in decays]
+    return _judged(losses, decays, loss(pages[-1]))
+
 # %% ../../nbs/practice/10_tricks.ipynb #80343332
 def _stripes(seed: int, count: int = 240) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (N, 1, 8, 8) of stripes in noise: wide or fine, upright or lying, and which of the four it is."""
@@ -957,6 +1088,23 @@ def _mixed_in_place(x, y, share, order):
     targets = share * y + (1 - share) * y[order]
     return x.mul_(share).add_((1 - share) * x[order]), targets
 
+# %% ../../nbs/practice/10_tricks.ipynb #b41f8634
+@mix_exercise.mistake("Your targets are mixed twice, or with the square of the share. Once, with the share of the "
+                      "pictures.")
+def _mixed_twice(x, y, share, order):
+    mixed, targets = mix(x, y, share, order)
+    return mixed, share * targets + (1 - share) * targets[order]
+
+
+@mix_exercise.mistake("Your targets say 1 for both classes. They are shares, which add up to 1: `share`, and the rest.")
+def _both_whole(x, y, share, order):
+    return share * x + (1 - share) * x[order], (y + y[order]).clamp(max=1)
+
+
+@mix_exercise.mistake("You take the partner of the target the other way round: it is `order[i]`, as in the picture.")
+def _partner_turned_round(x, y, share, order):
+    return share * x + (1 - share) * x[order], share * y + (1 - share) * y[order.argsort()]
+
 # %% ../../nbs/practice/10_tricks.ipynb #4c13aac9
 mix_lab = Lab(
     "10.lab", "Never wrong and never sure",
@@ -994,8 +1142,8 @@ QUIZ = Quiz("Lesson 10 in five questions", (
          "The right class has 0.9 and its share of the 0.1, and each *single* other class has a quarter of the 0.1."),
         ("By log(0.925 / 0.025), about 3.6.",
          "The best answer is the target itself, and logits differ as logarithms do.")), 2),
-    Question("A data loader forgets to shuffle, and its images are sorted by class. What does mixup with the neighbour "
-             "in the batch do?", (
+    Question("A data loader forgets to shuffle, and its images are sorted by class. What does mixup with the neighbour"
+             " in the batch do?", (
         ("It works as always: the share is drawn anew for each batch.",
          "The share is, but look at the partner: which class does the neighbour have?"),
         ("It mixes pictures, and nearly never labels.",
@@ -1003,29 +1151,30 @@ QUIZ = Quiz("Lesson 10 in five questions", (
          "does not help either where a whole batch has one class: shuffle."),
         ("It fails, because the targets are no probabilities any more.",
          "A mixture of two probabilities is one, also when both are the same.")), 1),
-    Question("You let mixup run on kept features of a frozen network, where it costs next to nothing. Is that the same "
-             "trick?", (
-        ("Yes: mixing is linear.", "Mixing is; what lies between the image and the features is not."),
+    Question("You let mixup run on kept features of a frozen network, where it costs next to nothing. Is that the same"
+             " trick?", (
         ("No: the features of a mixed image are not the mixed features of the two.",
          "It is a trick of its own (manifold mixup, in a way): it asks only the *last* layers to be straight between "
          "classes, and may help or not."),
-        ("Yes, as long as the network is in evaluation mode.",
-         "That keeps the features fixed; it does not make the network linear.")), 1),
+        ("Yes: mixing is linear.",
+         "Mixing is; what lies between the image and the features is not."),
+        ("Yes, as long as the network is in evaluation mode, where its features are fixed.",
+         "That keeps the features fixed; it does not make the network linear.")), 0),
     Question("At temperature 1 a teacher's answer is a soft target, so you write it as a batch trick. Where does it "
              "stand in the list of tricks?", (
         ("Before mixup: a teacher knows whole pictures best.",
          "Its answers about whole pictures would then be mixed by shares. The lesson lets it look at the very image "
          "that the student has to judge."),
-        ("After mixup: it must see what the student sees.",
-         "Tricks that change images come first; then the teacher answers about the same pixels as the student."),
         ("It does not matter: the loss is linear in the target.",
-         "The loss is, the teacher is not: its answer about a mixture is not the mixture of its answers.")), 1),
+         "The loss is, the teacher is not: its answer about a mixture is not the mixture of its answers."),
+        ("After mixup: it must see what the student sees.",
+         "Tricks that change images come first; then the teacher answers about the same pixels as the student.")), 2),
     Question("In a table of fourteen tricks, one interval at 95 % only just leaves zero out; the others hold it. What "
              "do you do?", (
         ("Take that trick: 95 % is 95 %.",
          "For one comparison. With fourteen, the odds are about even that at least one looks clear by luck."),
-        ("Take none: the table proves that tricks do nothing.",
-         "An interval that holds zero says how much there might still be; it proves no zero."),
         ("Run that row again on new seeds.",
-         "Seeds that had no part in choosing it can tell luck from effect.")), 2),
+         "Seeds that had no part in choosing it can tell luck from effect."),
+        ("Take none: the table proves that tricks do nothing.",
+         "An interval that holds zero says how much there might still be; it proves no zero.")), 1),
 ))

@@ -5,8 +5,13 @@
 # %% ../../nbs/library/teach/compare.ipynb #db70d423
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+from ..core.checks import shown
 
 if TYPE_CHECKING:
     import torch
@@ -22,25 +27,90 @@ def shorten(text: str, length: int = 160) -> str:
 
 
 def show_value(value: object) -> str:
-    """A value as a check shows it: short, tensors with few digits, large ones by their shape."""
+    """A value as a check shows it: short, tensors with few digits, large ones by their shape. Never an error."""
+    try:
+        return _shown(value)
+    except Exception:  # a class of the student's, a list that holds itself, a number of a thousand digits
+        return shown(value)
+
+
+def _shown(value: Any) -> str:
     import torch
     from torch import nn
 
-    if isinstance(value, torch.Tensor) and value.numel() > 16:
-        return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, torch.Tensor):
+        if value.device.type == "meta" or value.layout is not torch.strided or value.numel() > 16:
+            return f"a tensor of shape {tuple(value.shape)}"
+        if not value.ndim:
+            return show_value(value.item())
         return shorten(str(torch.round(value.detach(), decimals=4)) if value.is_floating_point() else str(value))
     if isinstance(value, float):
         return f"{value:.6g}"
     if type(value) is list:
-        return shorten(f"[{', '.join(map(show_value, value))}]")
+        return shorten(f"[{', '.join(map(show_value, value[:99]))}]")
     if type(value) is tuple:
-        return shorten(f"({', '.join(map(show_value, value))}{',' * (len(value) == 1)})")
+        return shorten(f"({', '.join(map(show_value, value[:99]))}{',' * (len(value) == 1)})")
     if isinstance(value, Mapping):
         return shorten("{" + ", ".join(f"{show_value(key)}: {show_value(v)}" for key, v in value.items()) + "}")
     if isinstance(value, (nn.Module, torch.optim.Optimizer)):
         return type(value).__name__
-    return shorten(repr(value))
+    return shorten(shown(value))
+
+
+def show_call(given: Sequence[object]) -> str:
+    """The arguments of a call, as short as can be: larger tensors by their shape, long lists by their length."""
+    def short(value: Any) -> str:
+        if hasattr(value, "numel") and hasattr(value, "shape") and value.numel() > 4:
+            return f"a tensor {tuple(value.shape)}"
+        long = isinstance(value, (list, tuple)) and len(show_value(value)) > 50
+        return kind_of(value) if long else shorten(show_value(value), 70)
+
+    return shorten(", ".join(map(short, given)), 110)
+
+
+GRAPH = "a tensor that still holds all that it was computed from, in place of a number (`.item()` makes one)"
+
+
+class Unsent:
+    """Stands for a value that stayed in the process where it was made."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        self.kind, self.words = kind, words
+
+    def __repr__(self) -> str:
+        return self.words
+
+
+def kind_of(value: Any) -> str:
+    """What sort of thing a value is, for a sentence: a number, a list of 3, a tensor of shape (2, 3)."""
+    import torch
+
+    if isinstance(value, Unsent):
+        return value.kind
+    shape = getattr(value, "shape", ())
+    if value is None or isinstance(value, (bool, str)):
+        return "nothing" if value is None else "a text" if isinstance(value, str) else "True or False"
+    if isinstance(value, Real):
+        return "a number"
+    if isinstance(value, torch.Tensor) or hasattr(value, "__array__"):
+        kind = "a tensor" if isinstance(value, torch.Tensor) else "an array"
+        return f"{kind} of shape {tuple(shape)}" if shape else "a number"
+    if isinstance(value, Mapping):
+        return f"a dictionary with {', '.join(map(show_value, value)) or 'no keys'}"
+    if isinstance(value, (list, tuple, set)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, type):
+        return f"the class `{value.__name__}` itself"
+    if isinstance(value, Iterator):
+        return "a generator, which can be read only once: `list(...)` makes a list of it"
+    return "a function" if hasattr(value, "__code__") else f"one of class `{type(value).__name__}`"
+
+
+def kinds_of(value: Any) -> dict[str, str]:
+    """What sort of thing a value is, and what its parts are, by their places; a long list is not looked into."""
+    parts = {f"[{key!r}]": part for key, part in value.items()} if isinstance(value, Mapping) else \
+        {f"[{k}]": part for k, part in enumerate(value)} if isinstance(value, (list, tuple)) else {}
+    return {"": kind_of(value), **{place: kind_of(part) for place, part in parts.items() if len(parts) < 9}}
 
 # %% ../../nbs/library/teach/compare.ipynb #e88bf71f
 def _numbers(value: Any) -> torch.Tensor | None:
@@ -48,13 +118,20 @@ def _numbers(value: Any) -> torch.Tensor | None:
     import torch
 
     if isinstance(value, torch.Tensor):
+        if value.device.type == "meta":
+            return None
+        value = value.to_dense() if value.layout is not torch.strided else value
+        value = value.dequantize() if value.is_quantized else value
         value = torch.view_as_real(value) if value.is_complex() else value
         return value.detach().cpu().to(torch.float64)
     if isinstance(value, (bool, str, bytes)):
         return None
-    if isinstance(value, (int, float)):
-        return torch.tensor(float(value), dtype=torch.float64)
-    if hasattr(value, "__array__") and getattr(value, "dtype", None) is not None and value.dtype.kind in "biuf":
+    if isinstance(value, (Real, Decimal)) and not getattr(value, "ndim", 0):
+        try:
+            return torch.tensor(float(value), dtype=torch.float64)
+        except OverflowError:  # a whole number of more than 308 digits
+            return torch.tensor(math.inf if value > 0 else -math.inf, dtype=torch.float64)  # type: ignore[operator]
+    if hasattr(value, "__array__") and getattr(getattr(value, "dtype", None), "kind", "") in set("biuf"):
         return torch.from_numpy(value.astype("float64")) if value.ndim else torch.tensor(float(value)).double()
     return None
 
@@ -81,52 +158,68 @@ def _number_difference(expected: torch.Tensor, got: torch.Tensor, tolerance: flo
             f"{show_value(got[place].item())} in place of {show_value(expected[place].item())}")
 
 # %% ../../nbs/library/teach/compare.ipynb #1de8fc5f
-def _other_kind(expected: Any, got: Any) -> str:
-    """Two values that are no numbers, or not of one kind, in words."""
-    kinds = type(got).__name__, type(expected).__name__
-    alike = kinds[0] == kinds[1] or expected is None or got is None
-    kind = "" if alike else ", of type {} in place of {}".format(*kinds)
-    listed = isinstance(expected, list) or isinstance(expected, tuple) and None not in map(_numbers, expected)
-    if listed and getattr(got, "ndim", None) and hasattr(got, "tolist"):
-        kind += " (its `.tolist()` makes a list of it)"
-    return f"{show_value(got)} in place of {show_value(expected)}{kind}"
-
-
 def _single_difference(expected: Any, got: Any, tolerance: float, absolute: float) -> str:
     """Two values that are neither numbers nor mappings nor lists of one kind."""
-    same = callable(expected) and callable(got) or type(expected) is type(got) and expected == got
+    texts = isinstance(expected, str) and isinstance(got, str)  # NumPy's texts are texts
+    alike = type(expected) is type(got) or texts
+    if callable(expected) and callable(got) or alike and bool(expected == got):
+        return ""
     parts = expected if isinstance(expected, tuple) and got is not None else ()
     only = next((k for k, part in enumerate(parts) if not difference(part, got, tolerance, absolute)), None)
     if only is not None:
         return f"only what belongs at [{only}] comes back; {len(parts)} things are wanted, with commas between them"
-    return "" if same else _other_kind(expected, got)
+    kinds = type(got).__name__, type(expected).__name__
+    same = alike or kinds[0] == kinds[1] or expected is None or got is None or isinstance(got, Unsent)
+    return f"{show_value(got)} in place of {show_value(expected)}" + ("" if same else ", of type {} in place of {}"
+                                                                     .format(*kinds))
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's True as True, and a model as its weights by name."""
+    """NumPy's and PyTorch's True as True, and a model as its weights by name."""
     from torch import nn
 
     if isinstance(value, nn.Module):
         return dict(value.state_dict())
-    kind: str = getattr(getattr(value, "dtype", None), "kind", "")
-    return bool(value) if kind == "b" and not value.shape else value
+    kind = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    return bool(value) if kind == "bool" and not value.shape else value
+
+
+def as_list(value: Any) -> Any:
+    """An array, a tensor, a range or the values of a dictionary as a list; anything else as it is."""
+    if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, (Sequence, ValuesView)) and not isinstance(value, (str, bytes)) else value
+
+
+def _parts(expected: Any, got: Any) -> tuple[list[tuple[str, Any, Any]], list[str]] | None:
+    """The pairs of two mappings or lists with their places, and in words what only one has; None for other things."""
+    if isinstance(expected, Mapping) and isinstance(got, Mapping):
+        rest = [f"{show_value(key)} is missing" for key in expected if key not in got]
+        rest += [f"{show_value(key)} should not be there" for key in got if key not in expected]
+        return [(f"at {show_value(key)}", expected[key], got[key]) for key in expected if key in got], rest
+    if not isinstance(expected, (list, tuple)) or not isinstance(got := as_list(got), (list, tuple)):
+        return None
+    if len(expected) != len(got):
+        return [], [f"{len(got)} element{'s' * (len(got) != 1)} in place of {len(expected)}"]
+    return [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))], []
 
 # %% ../../nbs/library/teach/compare.ipynb #81604c61
 def difference(expected: Any, got: Any, tolerance: float = 1e-4, absolute: float = 0.0) -> str:
     """Where `got` differs from `expected`, in words; empty when they are the same within the tolerances."""
+    try:
+        return _difference(expected, got, tolerance, absolute)
+    except Exception:  # what a student's own class does when it is compared
+        return f"{show_value(got)} in place of {show_value(expected)}"
+
+
+def _difference(expected: Any, got: Any, tolerance: float, absolute: float) -> str:
     expected, got = _plain(expected), _plain(got)
     numbers, others = _numbers(expected), _numbers(got)
     if numbers is not None and others is not None:
+        if isinstance(expected, Real) and getattr(got, "requires_grad", False):
+            return GRAPH
         return _number_difference(numbers, others, tolerance, absolute)
-    if isinstance(expected, Mapping) and isinstance(got, Mapping):
-        rest = [f"{show_value(key)} is missing" for key in expected if key not in got]
-        rest += [f"{show_value(key)} should not be there" for key in got if key not in expected]
-        pairs = [(f"at {show_value(key)}", expected[key], got[key]) for key in expected if key in got]
-    elif isinstance(expected, (list, tuple)) and isinstance(got, (list, tuple)):
-        if len(expected) != len(got):
-            return f"{len(got)} element{'s' * (len(got) != 1)} in place of {len(expected)}"
-        rest, pairs = [], [(f"at [{k}]", *pair) for k, pair in enumerate(zip(expected, got, strict=True))]
-    else:
+    if (parts := _parts(expected, got)) is None:
         return _single_difference(expected, got, tolerance, absolute)
-    found = (f"{place}: {words}" for place, a, b in pairs if (words := difference(a, b, tolerance, absolute)))
-    return next(found, next(iter(rest), ""))
+    found = (f"{place}: {words}" for place, a, b in parts[0] if (words := difference(a, b, tolerance, absolute)))
+    return next(found, next(iter(parts[1]), ""))

@@ -82,7 +82,8 @@ class Exercise:
     def broken(self, function: Callable) -> Callable:
         """Decorator of a wrong answer that the stub shows, to be mended."""
         self.wrong_start = function
-        return self.mistake("This still does what the one you were given does. Which line is it?")(function)
+        return self.mistake("This still does what the one you were given does. Which line is it? If you have changed "
+                            "something: a line further down may undo it.")(function)
 
 # %% ../../nbs/library/teach/exercise.ipynb #ebb40493
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"

@@ -18,10 +18,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from .practice import find_exercise
-from .sandbox import Run, TookTooLong, run_answer
+from .sandbox import received, run_apart, sent
 from .verdict import Verdict, judge
 
 # %% auto #0
@@ -42,24 +41,6 @@ done = subprocess.run([sys.executable, "-I", "-c", "from course_lib.teach.gradin
 assert done.stdout.endswith(hashlib.sha256(ask["token"].encode()).hexdigest()), done.stdout or done.stderr[-500:]"""
 
 # %% ../../nbs/library/teach/grading.ipynb #c5e5aa26
-class _Sender(pickle.Pickler):
-    """Writes values that the judge can read although it does not have the notebook's classes."""
-
-    def reducer_override(self, value: Any) -> Any:
-        from torch import nn
-
-        return (dict, (list(value.state_dict().items()),)) if isinstance(value, nn.Module) else NotImplemented
-
-
-def _as_bytes(value: object) -> bytes:
-    file = io.BytesIO()
-    try:
-        _Sender(file).dump(value)
-    except Exception:  # a generator, a function within a function
-        return pickle.dumps(f"something of type {type(value).__name__}")
-    return file.getvalue()
-
-
 def run_notebook(cells: Sequence[str]) -> dict:
     """The names that are left when the cells have run one after the other, without those that check."""
     from unittest.mock import MagicMock
@@ -76,17 +57,11 @@ def run_notebook(cells: Sequence[str]) -> dict:
 
 def answer_runs(id: str, cells: Sequence[str], seed: int) -> list[dict]:
     """What the answer in these cells does on each example; an empty list where there is none of its own."""
-    exercise, found = find_exercise(id), []
+    exercise = find_exercise(id)
     answer = run_notebook(cells).get(exercise.answer.__name__)
     if not callable(answer) or getattr(inspect.unwrap(answer), "__module__", "").startswith("course_lib.exercises"):
         return []
-    for index in range(len(exercise.examples(seed))):
-        run = run_answer(exercise, answer, index, seed)
-        stopped = isinstance(run.error, TookTooLong)
-        found.append({"value": _as_bytes(run.value), "error": _as_bytes(None if stopped else run.error),
-                      "failed": type(run.error).__name__ if run.error else "", "stopped": stopped, "said": run.printed,
-                      "changed": run.changed, "returned": [type(value).__name__ for value in run.returned]})
-    return found
+    return [sent(run) for run in run_apart(exercise, answer, seed)]
 
 # %% ../../nbs/library/teach/grading.ipynb #b812dabb
 class _Receiver(pickle.Unpickler):
@@ -99,19 +74,7 @@ class _Receiver(pickle.Unpickler):
 
 
 def _from_bytes(data: bytes) -> object:
-    try:
-        return _Receiver(io.BytesIO(data)).load()
-    except Exception as error:
-        return RuntimeError(str(error))
-
-
-def _received(run: dict) -> Run:
-    """A run as it was sent; an error that is known there alone is a `RuntimeError` here."""
-    error = TookTooLong.__new__(TookTooLong) if run["stopped"] else _from_bytes(run["error"])
-    if not isinstance(error, BaseException):
-        error = RuntimeError(run["failed"]) if run["failed"] else None
-    returned = tuple(None if name == "NoneType" else type(name, (), {})() for name in run["returned"])
-    return Run(_from_bytes(run["value"]), error, run["said"], run["changed"], returned)
+    return _Receiver(io.BytesIO(data)).load()
 
 
 def grade(id: str, cells: Sequence[str], seed: int, run: Callable[..., list[dict]] = answer_runs) -> Verdict:
@@ -119,10 +82,10 @@ def grade(id: str, cells: Sequence[str], seed: int, run: Callable[..., list[dict
     exercise, runs = find_exercise(id), run(id, cells, seed)
     if len(runs) != len(exercise.examples(seed)):
         return Verdict(id, False, f"There is no function `{exercise.answer.__name__}` of your own that could be run.")
-    return judge(exercise, [_received(one) for one in runs], seed)
+    return judge(exercise, [received(one, _from_bytes) for one in runs], seed)
 
 
-def run_apart(id: str, cells: Sequence[str], seed: int) -> list[dict]:
+def run_cells_apart(id: str, cells: Sequence[str], seed: int) -> list[dict]:
     """`answer_runs` in a process of its own; an empty list when it does not come to its end in four minutes."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "runs"
@@ -130,7 +93,9 @@ def run_apart(id: str, cells: Sequence[str], seed: int) -> list[dict]:
             subprocess.run([sys.executable, "-I", "-c", START, str(file)], env={**os.environ, "MPLBACKEND": "agg"},
                            input=json.dumps([id, list(cells), seed]).encode(), stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL, timeout=240)
-        runs = _from_bytes(file.read_bytes()) if file.is_file() else None
+        runs = None
+        with suppress(Exception):  # no file, or one that was not written by us
+            runs = _from_bytes(file.read_bytes())
     return runs if isinstance(runs, list) else []
 
 
@@ -141,7 +106,7 @@ def main() -> None:
         file, runs = sys.argv[1], answer_runs(*asked)
         Path(file).write_bytes(pickle.dumps(runs))
         return
-    verdict = grade(asked["id"], asked["cells"], asked["seed"], run_apart)
+    verdict = grade(asked["id"], asked["cells"], asked["seed"], run_cells_apart)
     print(f"{verdict.id}: {'right' if verdict.passed else 'not yet'}. {verdict.message}")
     if verdict.passed:
         print(hashlib.sha256(asked["token"].encode()).hexdigest(), end="")

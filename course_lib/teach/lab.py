@@ -85,7 +85,7 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
     from matplotlib.ticker import MaxNLocator
 
     instance("answer", answer, (Callable, type(None)))  # type: ignore[arg-type]
-    ax = new_axes(ax, (6, 3.2), layout="constrained")
+    ax = new_axes(ax, (6, 4), layout="constrained")
     points = 0
     for style, title, function in (("-", "as given", lab.exercise.wrong_start), ("--", "mended", answer)):
         for number, (name, values) in enumerate(lab.curves(function).items() if function else ()):
@@ -95,5 +95,5 @@ def plot_lab(lab: Lab, answer: Callable | None = None, ax: Axes | None = None) -
             points = points or len(values)
     ax.set(title=lab.title, xlabel="epoch" if points < 40 else "step", ylabel=lab.ylabel)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    ax.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # curves pass behind it
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, edgecolor="none", fontsize="small")
     return ax

@@ -113,8 +113,8 @@ def practice_cells(lesson: str, solved: bool = False) -> list[tuple[str, str]]:
                   ("markdown", task_text(lab.exercise)),
                   ("code", stub_cell(lab.exercise, solved)),
                   ("markdown", f'The curves of your function beside the broken ones: `show_lab("{lab.id}", {name})`.')]
-    cells += [("markdown", "### Five questions\n\nWith a running kernel every choice answers at once; on a page you "
-                           "can unfold the answers."), ("code", f'quiz("{lesson}")')]
+    cells += [("markdown", "### Five questions\n\nEvery choice answers at once, here and on the course's pages."),
+              ("code", f'quiz("{lesson}")')]
     return [(kind, wrapped(source) if kind == "markdown" else source) for kind, source in cells]
 
 # %% ../../nbs/library/teach/pack.ipynb #2e69b7e6
@@ -198,13 +198,13 @@ def timing_plan(lessons: Sequence[str]) -> str:
 
 
 def misconceptions(lessons: Sequence[str]) -> str:
-    """What students get wrong, exercise by exercise, as the checks say it, with the wrong answer."""
+    """What students get wrong, exercise by exercise, as the checks say it; about a page for each lesson."""
     parts = ["# What students get wrong"]
     for lesson in lessons:
+        parts.append(f"## Lesson {lesson}")
         for exercise in load_exercises(lesson):
-            parts.append(f"## {exercise.id}: {exercise.title}")
-            parts += [f"{number}. {mistake.says}\n\n```python\n{function_source(mistake.answer)}\n```"
-                      for number, mistake in enumerate(exercise.mistakes, start=1)]
+            says = "\n".join(f"- {mistake.says}" for mistake in exercise.mistakes)
+            parts.append(f"**{exercise.id}: {exercise.title}**\n\n{says}")
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/library/teach/pack.ipynb #f811c1a2

@@ -33,9 +33,16 @@ def exercise_lessons() -> list[str]:
                   if name.startswith("lesson"))
 
 
+def lesson_number(lesson: object) -> object:
+    """Lesson 4, "4" or "04" as "04"; anything else as it is."""
+    plain = isinstance(lesson, (int, str)) and not isinstance(lesson, bool) and str(lesson).isdecimal()
+    return str(lesson).zfill(2) if plain and len(str(lesson)) < 3 else lesson
+
+
 def _lesson_module(lesson: str) -> ModuleType:
+    given, lesson = lesson, lesson_number(lesson)  # type: ignore[assignment]
     if not isinstance(lesson, str) or lesson not in exercise_lessons():
-        raise ValueError(f"There are no exercises for lesson {shown(lesson)}, only for: "
+        raise ValueError(f"There are no exercises for lesson {shown(given)}, only for: "
                          f"{', '.join(exercise_lessons())}.")
     return importlib.import_module(f"course_lib.exercises.lesson{lesson}")
 
@@ -96,17 +103,23 @@ def require(id: str, answer: Callable, seed: int = 0) -> None:
         raise AssertionError(str(verdict))
 
 # %% ../../nbs/library/teach/practice.ipynb #57c88546
+def _hints_of(id: str, events: Sequence[Mapping]) -> set[int]:
+    """Which of the three hints were asked for; notes of before say only that one was."""
+    asked = [event.get("number") for event in events if event["id"] == id and event["did"] == "hint"]
+    named = {number for number in asked if number in (1, 2, 3)}
+    return named | set(range(1, min(asked.count(None), 3) + 1))
+
+
 def hint(id: str, number: int | None = None) -> None:
     """Print a hint for exercise `id`: the next one, or the first, second or third."""
     exercise = find_exercise(id)
     if number is None:
-        used = sum(event["id"] == id and event["did"] == "hint" for event in read_progress())
-        number = min(used + 1, 3)
+        number = min(max(_hints_of(id, read_progress()), default=0) + 1, 3)
     number = whole("number", number, most=3, hint="There are the hints 1, 2 and 3.")
     print(f"{id}, hint {number} of 3: {exercise.hints[number - 1]}")
     if number == 3:
         print(f'After that there is solution("{id}").')
-    note_progress(id, "hint")
+    note_progress(id, "hint", number=number)
 
 
 def solution(id: str) -> None:
@@ -134,24 +147,28 @@ def quiz(lesson: str) -> Quiz:
     return _lesson_module(lesson).QUIZ
 
 # %% ../../nbs/library/teach/practice.ipynb #087a0a32
-def _effort(did: Sequence[str]) -> str:
+def _effort(did: Sequence[str], hints: int) -> str:
     """Tries until an exercise was solved, hints, and whether the solution was seen, in brackets."""
     tries = did[:did.index("passed") + 1] if "passed" in did else did
     count = sum(one in ("passed", "failed") for one in tries)
-    hints = did.count("hint")
     words = [f"{count} {'try' if count == 1 else 'tries'}"] * (count > 0)
     words += [f"{hints} hint{'s' * (hints > 1)}"] * (hints > 0) + ["solution seen"] * ("solution" in did)
     return f"  ({', '.join(words)})" if words else ""
 
 
 def progress_table(events: Sequence[Mapping], lesson: str | None = None) -> str:
-    """How far you are, as lines of text: an exercise, whether it is solved, how many tries and hints it took."""
-    lines, solved, total = [], 0, 0
+    """How far you are, as lines of text: exercises and labs, whether solved, how many tries and hints each took."""
+    lines, found = [], {"exercises solved": [0, 0], "causes of labs named": [0, 0]}
     for number in [lesson] if lesson else exercise_lessons():
-        exercises = load_exercises(number)
-        done = {e.id: [event["did"] for event in events if event["id"] == e.id] for e in exercises}
-        passed = [id for id, did in done.items() if "passed" in did]
-        lines.append(f"lesson {number}: {len(passed)} of {len(exercises)} solved")
-        solved, total = solved + len(passed), total + len(exercises)
-        lines += [f"  [{'x' if e.id in passed else ' '}] {e.id:<28} {e.title}{_effort(done[e.id])}" for e in exercises]
-    return "\n".join([*lines, "", f"{solved} of {total} exercises solved."])
+        exercises, labs = load_exercises(number), load_labs(number)
+        both: list[Exercise | Lab] = [*exercises, *labs]
+        done = {one.id: [event["did"] for event in events if event["id"] == one.id] for one in both}
+        solved = sum("passed" in done[one.id] for one in exercises)
+        lines.append(f"lesson {lesson_number(number)}: {solved} of {len(exercises)} solved")
+        lines += [f"  [{'x' if 'passed' in done[one.id] else ' '}] {one.id:<28} {one.title}"
+                  f"{_effort(done[one.id], len(_hints_of(one.id, events)))}" for one in both]
+        named = sum("passed" in done[one.id] for one in labs)
+        for count, more in zip(found.values(), ((solved, len(exercises)), (named, len(labs))), strict=True):
+            count[:] = count[0] + more[0], count[1] + more[1]
+    ends = [f"{count[0]} of {count[1]} {words}" for words, count in found.items()]
+    return "\n".join([*lines, "", f"{', '.join(ends)}."])

@@ -58,8 +58,12 @@ def read_progress(path: str | Path | None = None, echo: Callable[[str], None] = 
     if len(events) < len(lines):
         aside = next(name for k in range(1, 10_000)
                      if not (name := path.with_name(f"{path.stem}.damaged-{k}{path.suffix}")).exists())
-        os.replace(path, aside)
-        write_text(path, "".join(json.dumps(event) + "\n" for event in events))
+        try:
+            os.replace(path, aside)
+            write_text(path, "".join(json.dumps(event) + "\n" for event in events))
+        except OSError as error:  # it stays as it is, and is read again the next time
+            echo(f"{path.name} is damaged, and could not be put aside in {path.parent} ({error.strerror}).")
+            return events
         echo(f"{path.name} was damaged: {len(events)} of {len(lines)} lines could be read and are used on; the old "
              f"file is kept as {aside.name}.")
     return events

@@ -4,7 +4,10 @@ import ast
 import builtins
 import dis
 import json
+import os
+import random
 import re
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +33,8 @@ from course_lib.teach.practice import (
     progress_table,
 )
 from course_lib.teach.progress import PROGRESS_FILE, read_progress
-from course_lib.teach.sandbox import time_limit
-from course_lib.teach.verdict import codes_of, examine, prove_exercise
+from course_lib.teach.sandbox import can_copy, codes_of, time_limit
+from course_lib.teach.verdict import examine, prove_exercise
 
 pytestmark = pytest.mark.slow
 
@@ -243,7 +246,7 @@ def test_hints_come_in_their_order_and_progress_remembers(capsys, elsewhere):
     assert read_progress(elsewhere)[5]["mistake"] == 0
     assert main(["progress", "04"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"\[x\] 04.lr_sweep .*\(3 tries, 4 hints, solution seen\)", table), table
+    assert re.search(r"\[x\] 04.lr_sweep .*\(3 tries, 3 hints, solution seen\)", table), table
     assert "1 of" in table
 
 
@@ -310,3 +313,174 @@ def test_a_lesson_without_the_headings_is_refused():
         with_practice([{"cell_type": "markdown", "source": ["## Exercises\n"]}], "04")
     kinds = [kind for kind, _ in practice_cells("04", solved=True)]
     assert kinds.count("code") >= 6 and find_lab("04.lab").exercise.id == "04.tidy_sweep"
+
+
+SWEEP = "04.lr_sweep"
+
+
+def rates(start, stop, count):
+    return [start * (stop / start) ** (k / (count - 1)) for k in range(count)]
+
+
+def test_what_is_learned_from_the_shown_examples_does_not_pass():
+    exercise = find_exercise(SWEEP)
+    table = {given: exercise.answer(*given) for seed in (0, 3) for given in exercise.examples(seed)}
+    assert not examine(exercise, lambda start, stop, count: table.get((start, stop, count), []), 0).passed
+    calls = iter([exercise.answer(*given) for given in exercise.examples(0)])
+    assert not examine(exercise, lambda start, stop, count: next(calls)).passed
+
+
+def quick(seconds=0.5):
+    exercise = replace(find_exercise(SWEEP), seconds=seconds)
+    exercise.answer, exercise.mistakes = find_exercise(SWEEP).answer, find_exercise(SWEEP).mistakes
+    return exercise
+
+
+needs_copy = pytest.mark.skipif(not can_copy(), reason="answers run in a copy of the process on Linux without a GPU")
+
+
+@needs_copy
+@pytest.mark.parametrize("what", ["while True: pass", "time.sleep(60)", "sum(range(10**12))"])
+def test_an_answer_that_does_not_end_is_stopped_at_its_first_example(what):
+    def answer(start, stop, count):
+        exec(what, {"time": time})
+
+    started = time.perf_counter()
+    verdict = examine(quick(), answer)
+    assert "stopped after 0.5 seconds" in verdict.message and "lr_sweep(0.001, 1, 4)" in str(verdict)
+    assert time.perf_counter() - started < 10
+
+
+@needs_copy
+@pytest.mark.parametrize("what", ["os._exit(0)", "[bytearray(10**9) for _ in range(100)]", "os.kill(os.getpid(), 9)",
+                                  "os.kill(os.getpid(), 11)"])
+def test_an_answer_cannot_end_the_kernel(what):
+    verdict = examine(quick(9), lambda start, stop, count: eval(what, {"os": os}))
+    assert not verdict.passed and ("ended Python" in verdict.message or "MemoryError" in verdict.message), verdict
+
+
+@needs_copy
+def test_an_answer_changes_nothing_of_the_session():
+    def careless(start, stop, count):
+        torch.isclose = torch.allclose = lambda *a, **k: True
+        os.environ["COURSE_DATA_DIR"] = "/nowhere"
+        torch.set_default_device("meta")
+        random.seed(1)
+        np.random.seed(1)
+        print("x" * 10**6)
+        return [0.0] * count
+
+    random.seed(7)
+    before = random.getstate(), np.random.get_state()[1].tolist(), os.environ["COURSE_DATA_DIR"]
+    verdict = examine(find_exercise(SWEEP), careless)
+    assert not verdict.passed and len(verdict.printed) < 5000
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), os.environ["COURSE_DATA_DIR"])
+    assert torch.ones(1).device.type == "cpu" and not torch.allclose(torch.ones(1), torch.zeros(1))
+
+
+class Silent:
+    def __repr__(self):
+        raise ValueError("nothing to say")
+
+    __eq__ = __len__ = __repr__
+    __hash__ = None
+
+
+def holds_itself():
+    endless = []
+    endless.append(endless)
+    return endless
+
+
+@pytest.mark.parametrize("make", [
+    lambda: 10**400, lambda: [10**400] * 4, lambda: torch.ones(4).to_sparse(), lambda: torch.ones(4, device="meta"),
+    lambda: torch.ones(4).to(torch.float8_e4m3fn), holds_itself, Silent, lambda: [Silent()] * 4, lambda: iter("ab"),
+    lambda: {1: 2}, lambda: type, lambda: np.array([None] * 4), lambda: nn.Linear(1, 1), lambda: float("nan"),
+    lambda: (k for k in "ab"), lambda: b"a",
+])
+def test_a_result_of_any_type_gets_words(make):
+    verdict = examine(find_exercise(SWEEP), lambda start, stop, count: make())
+    assert not verdict.passed and len(str(verdict)) > 100 and len(str(verdict).splitlines()) <= 6
+
+
+def test_a_list_of_numbers_may_be_an_array_or_a_tensor_and_a_number_holds_no_graph():
+    for kind in (np.array, torch.tensor, tuple):
+        as_kind = lambda start, stop, count, kind=kind: kind(rates(start, stop, count))
+        assert examine(find_exercise(SWEEP), as_kind).passed
+    graph = torch.ones((), requires_grad=True)
+    verdict = examine(find_exercise(SWEEP), lambda start, stop, count: [graph * r for r in rates(start, stop, count)])
+    assert not verdict.passed and "`.item()`" in verdict.message
+
+
+def test_a_forgotten_return_is_told_and_the_stub_is_told_from_it():
+    def forgotten(start, stop, count):
+        found = rates(start, stop, count)
+        found[0] = start
+
+    assert "needs a `return` with the value" in examine(find_exercise(SWEEP), forgotten).message
+    assert "does nothing yet" in examine(find_exercise(SWEEP), stub_function(find_exercise(SWEEP))).message
+
+    def nothing_added(losses, beta):
+        means = []
+        mean = 0.0
+        for loss in losses:
+            mean = beta * mean + (1 - beta) * loss
+        return means
+
+    assert "your lines do not change it" in examine(find_exercise("04.running_mean"), nothing_added).message
+
+
+@pytest.mark.parametrize("id, call", [
+    ("05.head_step", "head_step(_Points, SGD, "), ("04.tidy_sweep", "tidy_sweep(Sequential, AdamW, "),
+    ("07.make_training", "make_training([tensor([1., 1.])], 0.1, 2, 0.5)")])
+def test_the_call_that_is_shown_is_the_students(id, call):
+    assert examine(find_exercise(id), find_exercise(id).mistakes[-1].answer).call.startswith(call)
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_what_is_said_has_at_most_six_lines(id):
+    for mistake in find_exercise(id).mistakes:
+        assert len(textwrap.wrap(mistake.says, checker.WIDTH)) <= 3, mistake.says
+
+
+def test_a_mistake_is_recognised_by_what_it_does_on_most_examples():
+    from scipy.stats import norm
+
+    def normal(first, second):
+        d = [second[s] - first[s] for s in first if s in second]
+        reach = norm.ppf(0.975) * np.std(d, ddof=1) / len(d) ** 0.5
+        return np.mean(d) - reach, np.mean(d) + reach
+
+    assert "You use 1.96" in examine(find_exercise("07.paired_interval"), normal).message
+
+
+def test_progress_counts_hints_by_number_and_shows_labs(capsys):
+    hint(SWEEP, 3)
+    hint(SWEEP, 3)
+    hint(SWEEP)
+    name_cause("04.lab", 1)
+    name_cause("04.lab", 3)
+    assert capsys.readouterr().out.count("hint 3 of 3") == 3
+    table = progress_table(read_progress(), "4")
+    assert table == progress_table(read_progress(), "04") and table.startswith("lesson 04: 0 of")
+    assert "(1 hint)" in table and re.search(r"\[x\] 04.lab .*\(2 tries\)", table)
+    assert "1 of 1 causes of labs named" in table and quiz("4") is quiz("04")
+
+
+def test_the_right_choice_of_a_quiz_has_no_favoured_place_or_length():
+    questions = [question for lesson in LESSONS for question in quiz(lesson).questions]
+    places = [question.right for question in questions]
+    assert all(places.count(place) < 0.4 * len(places) for place in range(3))
+    sizes = [[len(choice) for choice, _ in question.choices] for question in questions]
+    longest, shortest = (sum(size[q.right] == pick(size) for q, size in zip(questions, sizes, strict=True))
+                         for pick in (max, min))
+    assert longest < 0.4 * len(questions) and shortest < 0.6 * len(questions)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_legend_of_a_lab_hides_no_curve(lesson):
+    [lab] = load_labs(lesson)
+    axes = show_lab(lab.id, lab.exercise.answer)
+    axes.figure.canvas.draw()
+    legend = axes.get_legend().get_window_extent()
+    assert not legend.overlaps(axes.bbox) and legend.y0 >= 0

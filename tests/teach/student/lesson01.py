@@ -42,7 +42,7 @@ def empty_text(name):
     return found.group(1) if found else ""
 
 
-@wrong("01.class_of_name", "Match in place of str")
+@wrong("01.class_of_name", "`class_of_name` gives back one of class `Match`. Wanted: a")
 def the_match_itself(name):
     return re.search(r"^[\d-]+_(.+)_\d+\.png$", name)
 
@@ -211,7 +211,7 @@ def divided_on_the_way(changes, x, y):
     return x, y
 
 
-@wrong("01.look_up", "of type Tensor in place of tuple")
+@right("01.look_up")
 def a_tensor(changes, x, y):
     place = torch.tensor([x, y, 1.0])
     for change in reversed(changes):
@@ -319,7 +319,7 @@ def the_objects_not_the_photographs(groups, fraction, seed):
     return objects[:round(fraction * len(objects))]
 
 
-@wrong("01.hold_out_groups", "at 'groups held out': 4 in place of 2")
+@wrong("01.hold_out_groups", "You add objects until the share of the *photographs* is")
 def share_of_the_photographs(groups, fraction, seed):
     """Adds whole objects until the share of the photographs is reached."""
     chosen = []
@@ -344,10 +344,124 @@ def never_sorted(groups, fraction, seed):
     return [i for i, group in enumerate(groups) if group in chosen]
 
 
-@right("01.hold_out_groups")
+@wrong("01.hold_out_groups", "depends on all of them: when one is added, others move")
 def sorted_then_shuffled(groups, fraction, seed):
-    """The lot depends on the seed and the names of all objects: for this list the same in any order."""
+    """The lot depends on the seed and the names of all objects: a new object moves the old ones."""
     objects = sorted(set(groups))
     random.Random(seed).shuffle(objects)
     chosen = objects[:round(fraction * len(objects))]
     return [i for i, group in enumerate(groups) if group in chosen]
+
+
+@right("01.class_of_name")
+def cut_piece_by_piece(name):
+    date, _, rest = name.partition("_")
+    kind, _, number = rest.rpartition("_")
+    whole = re.fullmatch(r"[0-9-]+", date) and re.fullmatch(r"\d+\.png", number) and kind
+    return kind if whole else None
+
+
+@wrong("01.class_of_name", "A half-finished download, `.png.part`, is taken for a")
+def match_without_end(name):
+    found = re.match(r"[\d-]+_(.+)_\d+[.]png", name)
+    return found and found.group(1)
+
+
+@right("01.to_network")
+def with_arrays_and_moveaxis(images, mean, std):
+    x = np.moveaxis(np.asarray(images, dtype=np.float32), -1, 1) / np.float32(255)
+    mean, std = (np.array(v, dtype=np.float32)[None, :, None, None] for v in (mean, std))
+    return (x - mean) / std
+
+
+@right("01.hold_out")
+def lots_by_dictionary(names, labels, fraction, seed):
+    digest = lambda name: hashlib.blake2b(name.encode(), key=str(seed).encode()).digest()
+    lot = {name: int.from_bytes(digest(name), "big") for name in names}
+    by_class = {}
+    for name, label in zip(names, labels, strict=False):
+        by_class.setdefault(label, []).append(name)
+    return [n for own in by_class.values()
+            for n in sorted(own, key=lot.get, reverse=True)[:round(fraction * len(own))]]
+
+
+@wrong("01.hold_out", "depends on ")
+def drawn_from_a_set(names, labels, fraction, seed):
+    rng, out = random.Random(seed), []
+    for label in sorted(set(labels)):
+        own = list({n for n, its in zip(names, labels, strict=False) if its == label})
+        out += rng.sample(own, round(fraction * len(own)))
+    return out
+
+
+@wrong("01.hold_out", "You draw from the sorted list, so who is drawn depends on")
+def drawn_after_sorting(names, labels, fraction, seed):
+    out = []
+    for label in set(labels):
+        own = sorted(n for n, its in zip(names, labels, strict=False) if its == label)
+        order = np.random.default_rng(seed).permutation(len(own))
+        out += [own[i] for i in order[:round(fraction * len(own))]]
+    return out
+
+
+@wrong("01.hold_out", "You round up, as `math.ceil` does: 0.3 of 11 photographs")
+def rounded_up(names, labels, fraction, seed):
+    out = []
+    for label in set(labels):
+        own = sorted((n for n, its in zip(names, labels, strict=False) if its == label),
+                     key=lambda n: hashlib.sha1(f"{n}{seed}".encode()).digest())
+        out.extend(own[:math.ceil(fraction * len(own))])
+    return out
+
+
+@right("01.look_up")
+def matrix_by_matrix_in_double(changes, x, y):
+    point = np.array([x, y, 1.0])
+    for change in changes[::-1]:
+        point = change.double().numpy().dot(point)
+    return (float(point[0] / point[2]), float(point[1] / point[2]))
+
+
+@wrong("01.look_up", " in place of ")
+def adds_the_changes(changes, x, y):
+    whole = sum(changes, torch.zeros(3, 3)) if changes else torch.eye(3)
+    a, b, w = whole @ torch.tensor([x, y, 1.0])
+    return a.item() / w.item(), b.item() / w.item()
+
+
+@wrong("01.look_up", "in the opposite order")
+def y_before_x(changes, x, y):
+    place = torch.tensor([x, y, 1.0])
+    for change in reversed(changes):
+        place = change @ place
+    return (place[1] / place[2]).item(), (place[0] / place[2]).item()
+
+
+@right("01.smallest_presize")
+def negative_floor(image_size, min_scale, max_ratio, zoom):
+    return int(-(-image_size * zoom // math.sqrt(min_scale / max_ratio)))
+
+
+@wrong("01.smallest_presize", "The ratio counts once in your formula, but an oblong crop")
+def ratio_squared(image_size, min_scale, max_ratio, zoom):
+    return math.ceil(image_size * zoom * max_ratio / math.sqrt(min_scale))
+
+
+@wrong("01.smallest_presize", " in place of ")
+def image_size_divided_by_share(image_size, min_scale, max_ratio, zoom):
+    return math.ceil(image_size * zoom * max_ratio / min_scale)
+
+
+@wrong("01.hold_out_groups", "You round down, as `int` does: 0.27 of 10 objects is 2.7,")
+def floor_of_the_share(groups, fraction, seed):
+    objects = sorted(set(groups), key=lambda g: hashlib.md5(f"{g}-{seed}".encode()).hexdigest())
+    kept = objects[:int(len(objects) * fraction)]
+    return [i for i, g in enumerate(groups) if g in kept]
+
+
+@right("01.hold_out_groups")
+def largest_lots(groups, fraction, seed):
+    lot = {g: random.Random(f"{g}/{seed}").random() for g in groups}
+    count = round(fraction * len(lot))
+    chosen = {g for g, _ in sorted(lot.items(), key=lambda pair: -pair[1])[:count]}
+    return tuple(i for i in range(len(groups)) if groups[i] in chosen)

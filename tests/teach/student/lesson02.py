@@ -84,7 +84,7 @@ def four_loops(image, kernel, stride):
     return result
 
 
-@wrong("02.convolve", "the shape is (1, 1, 2, 2) and should be (2, 2)")
+@wrong("02.convolve", "That is PyTorch's own convolution. Here you write one:")
 def with_two_dimensions_more(image, kernel, stride):
     return F.conv2d(image[None, None], kernel[None, None], stride=stride)
 
@@ -414,3 +414,81 @@ def grad_off_everywhere(model):
     model.train()
     model.body.eval()
     torch.set_grad_enabled(False)
+
+
+@right("02.conv_parameters")
+def summed_group_by_group(channels_in, channels_out, kernel_size, groups, bias):
+    total = 0
+    for _ in range(groups):
+        total += (channels_in // groups) * (channels_out // groups) * kernel_size * kernel_size
+    return total + (channels_out if bias else 0)
+
+
+@right("02.make_head")
+def averaged_by_two_means(num_features, classes):
+    class Pool(nn.Module):
+        def forward(self, maps):
+            return maps.flatten(2).mean(-1)
+
+    layer = nn.Linear(num_features, len(classes))
+    layer.weight.data = 0.001 * torch.randn(len(classes), num_features)
+    layer.bias.data.zero_()
+    return nn.Sequential(Pool(), layer)
+
+
+@wrong("02.make_head", "All your weights are the same number. Then all classes get")
+def every_weight_a_thousandth(num_features, classes):
+    layer = nn.Linear(num_features, len(classes))
+    nn.init.constant_(layer.weight, 1e-3)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
+
+
+@wrong("02.make_head", "Your weights start at zero exactly. The task asks for")
+def zero_weights(num_features, classes):
+    layer = nn.Linear(num_features, len(classes))
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
+
+
+@right("02.loss_by_hand")
+def in_numpy(scores, right):
+    shifted = np.array(scores) - np.max(scores)
+    return float(np.log(np.exp(shifted).sum()) - shifted[right])
+
+
+@wrong("02.loss_by_hand", " in place of ")
+def logits_in_place_of_probability(scores, right):
+    top = max(scores)
+    return -(scores[right] - top)
+
+
+@wrong("02.convolve", "That is PyTorch's own convolution. Here you write one:")
+def pytorchs_own(image, kernel, stride):
+    image, kernel = (some.unsqueeze(0).unsqueeze(0) for some in (image, kernel))
+    return F.conv2d(image, kernel, stride=stride).squeeze(0).squeeze(0)
+
+
+@right("02.start_epoch")
+def training_then_body_off(model):
+    model.train(True)
+    for module in model.body.modules():
+        module.training = False
+    for name, p in model.named_parameters():
+        p.requires_grad = not name.startswith("body")
+
+
+@wrong("02.start_epoch", "Nothing in the body moves, but the head is in evaluation")
+def everything_off(model):
+    model.eval()
+    for p in model.body.parameters():
+        p.requires_grad_(False)
+
+
+@wrong("02.start_epoch", "The running statistics stay, but the body's weights are")
+def body_learns_again(model):
+    for p in model.parameters():
+        p.requires_grad_(True)
+    model.train()
+    model.body.eval()

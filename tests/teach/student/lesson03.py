@@ -27,7 +27,7 @@ def criterion(model, optimizer, batches):
     return np.average(losses, weights=sizes)
 
 
-@right("03.train_epoch")
+@wrong("03.train_epoch", "still holds all that it was computed from")
 def sums(model, optimizer, batches):
     """A tensor is given back that still knows its graph."""
     model.train()
@@ -195,7 +195,7 @@ def other_keys(model, batches):
     return {"valid_loss": figures["loss"], "accuracy": figures["accuracy"]}
 
 
-@wrong("03.measure_model", "at 'figures': (tensor(0.9135), tensor(0.6667)) in place")
+@wrong("03.measure_model", "`measure_model` gives back a tuple of 2. Wanted: a")
 def as_a_pair(model, batches):
     figures = decorated(model, batches)
     return figures["loss"], figures["accuracy"]
@@ -351,7 +351,7 @@ def misspelt(limit):
     return Clip()
 
 
-@wrong("03.clip_gradients", "TypeError")
+@wrong("03.clip_gradients", "It runs, but what `clip_gradients` gives back or leaves")
 def self_forgotten(limit):
     class Clip(Callback):
         def after_backward(learner):
@@ -360,7 +360,7 @@ def self_forgotten(limit):
     return Clip()
 
 
-@wrong("03.clip_gradients", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.clip_gradients", "`clip_gradients` gives back the class `Clip` itself.")
 def the_class_itself(limit):
     class Clip(Callback):
         def after_backward(self, learner):
@@ -423,19 +423,19 @@ def shallow(model, optimizer):
             "random": torch.get_rng_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['random'] a")
 def a_seed(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": torch.initial_seed()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "`take_checkpoint` gives back a dictionary with 'weights',")
 def other_names(model, optimizer):
     return {"weights": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": torch.get_rng_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['model'] one of")
 def the_objects(model, optimizer):
     return {"model": copy.deepcopy(model), "optimizer": copy.deepcopy(optimizer), "random": torch.get_rng_state()}
 
@@ -447,13 +447,13 @@ def seeded_anew(model, optimizer):
             "random": torch.Generator().manual_seed(0).get_state()}
 
 
-@wrong("03.take_checkpoint", "It runs, but what it gives back or leaves behind does not")
+@wrong("03.take_checkpoint", "What `take_checkpoint` gives back has at ['random'] a")
 def numpy_state(model, optimizer):
     return {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict()),
             "random": np.random.get_state()}
 
 
-@right("03.train_step")
+@wrong("03.train_step", "still holds all that it was computed from")
 def log_softmax(model, optimizer, x, y):
     model.zero_grad()
     loss = F.nll_loss(F.log_softmax(model(x), 1), y)
@@ -514,3 +514,112 @@ def sigmoid_for_softmax(model, optimizer, x, y):
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+@right("03.train_epoch")
+def sums_as_a_number(model, optimizer, batches):
+    model.train()
+    total = 0.0
+    for x, y in batches:
+        optimizer.zero_grad(set_to_none=True)
+        losses = F.cross_entropy(model(x), y, reduction="none")
+        losses.mean().backward()
+        optimizer.step()
+        total += float(losses.detach().sum())
+    return total / sum(y.numel() for _, y in batches)
+
+
+@right("03.train_epoch")
+def detached_tensor(model, optimizer, batches):
+    model.train()
+    seen, total = 0, torch.tensor(0.0)
+    for x, y in batches:
+        loss = nn.functional.cross_entropy(model(x), y)
+        for p in model.parameters():
+            p.grad = None
+        loss.backward()
+        optimizer.step()
+        seen += x.shape[0]
+        total += loss.detach() * x.shape[0]
+    return total / seen
+
+
+@right("03.step_in_parts")
+def parts_weighed_in_numpy(model, optimizer, parts):
+    sizes = np.array([len(y) for _, y in parts])
+    losses = []
+    for (x, y), share in zip(parts, sizes / sizes.sum(), strict=False):
+        loss = F.cross_entropy(model(x), y)
+        loss.mul(float(share)).backward()
+        losses.append(loss.item())
+    optimizer.step()
+    model.zero_grad()
+    return np.average(losses, weights=sizes)
+
+
+@right("03.clip_gradients")
+def factor_at_most_one(limit):
+    class Clip(Callback):
+        def after_backward(self, learner):
+            grads = [p.grad for p in learner.model.parameters()]
+            length = torch.cat([g.flatten() for g in grads]).norm()
+            for g in grads:
+                g.mul_(min(1.0, limit / float(length)))
+
+    return Clip()
+
+
+@right("03.take_checkpoint")
+def cloned_one_by_one(model, optimizer):
+    state = optimizer.state_dict()
+    memory = {k: {n: v.clone() if torch.is_tensor(v) else v for n, v in s.items()} for k, s in state["state"].items()}
+    return {"model": {n: v.clone() for n, v in model.state_dict().items()},
+            "optimizer": {"state": memory, "param_groups": copy.deepcopy(state["param_groups"])},
+            "random": torch.get_rng_state()}
+
+
+@wrong("03.take_checkpoint", "You keep the parameters alone. Batch normalisation also")
+def parameters_only(model, optimizer):
+    return {"model": {n: p.clone().detach() for n, p in model.named_parameters()},
+            "optimizer": copy.deepcopy(optimizer.state_dict()), "random": torch.get_rng_state()}
+
+
+@right("03.train_step")
+def one_line_loss(model, optimizer, x, y):
+    model.train()
+    optimizer.zero_grad()
+    loss = nn.CrossEntropyLoss()(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach().numpy()
+
+
+@wrong("03.train_step", "The loss is right, and nothing is learned: no step is")
+def zero_grad_after_backward(model, optimizer, x, y):
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.zero_grad()
+    optimizer.step()
+    return loss.item()
+
+
+@wrong("03.measure_model", "The parameters of the model ask for no gradients any more,")
+def frozen_to_save_memory(model, batches):
+    modes = [m.training for m in model.modules()]
+    model.eval()
+    model.requires_grad_(False)
+    with torch.no_grad():
+        logits, y = torch.cat([model(x) for x, _ in batches]), torch.cat([y for _, y in batches])
+    for m, mode in zip(model.modules(), modes, strict=False):
+        m.training = mode
+    return {"loss": F.cross_entropy(logits, y).item(), "accuracy": (logits.argmax(1) == y).double().mean().item()}
+
+
+@right("03.train_step")
+def negative_log_likelihood(model, optimizer, x, y):
+    loss = -model(x).log_softmax(dim=-1).gather(1, y[:, None]).mean()
+    for p in model.parameters():
+        p.grad = None
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())

@@ -21,7 +21,7 @@ def in_logarithms(start, stop, count):
     return tuple((torch.linspace(0, 1, count) * (torch.tensor(stop) / start).log()).exp().mul(start).tolist())
 
 
-@wrong("04.lr_sweep", "its `.tolist()` makes a list of it")
+@right("04.lr_sweep")
 def an_array(start, stop, count):
     return np.geomspace(start, stop, count)
 
@@ -98,7 +98,7 @@ def sweep_of_a_copy(model, batches, rates):
     return losses
 
 
-@right("04.clean_sweep")
+@wrong("04.clean_sweep", "The parameters are back, the buffers are not")
 def parameters_put_back(model, batches, rates):
     before, losses = [p.detach().clone() for p in model.parameters()], []
     for k in range(len(rates)):
@@ -253,3 +253,163 @@ def new_optimizer_inside(model, optimizer, x, y, rates=(1e-4, 10.0)):
     model.load_state_dict(weights)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     return losses
+
+
+@wrong("04.lr_sweep", "Your rates grow by equal *amounts*. Then nearly all of")
+def equal_steps(start, stop, count):
+    return np.linspace(start, stop, count).tolist()
+
+
+@right("04.running_mean")
+def recursion_on_the_sum(losses, beta):
+    out, sums, weights = [], 0.0, 0.0
+    for x in losses:
+        sums = beta * sums + x
+        weights = beta * weights + 1
+        out.append(sums / weights)
+    return np.array(out)
+
+
+@wrong("04.running_mean", "You go on with the *divided* mean, so the correction is")
+def correction_inside(losses, beta):
+    out, m = [], 0.0
+    for i, x in enumerate(losses):
+        m = (beta * m + (1 - beta) * x) / (1 - beta ** (i + 1))
+        out.append(m)
+    return out
+
+
+@wrong("04.running_mean", "That is the plain mean of all losses so far. The running")
+def average_so_far(losses, beta):
+    return list(np.cumsum(losses) / np.arange(1, len(losses) + 1))
+
+
+@wrong("04.running_mean", "`beta` and `1 - beta` are exchanged: with beta = 0.9 the")
+def beta_for_the_new_one(losses, beta):
+    out, m = [], 0.0
+    for n, x in enumerate(losses, 1):
+        m = (1 - beta) * m + beta * x
+        out.append(m / (1 - (1 - beta) ** n))
+    return out
+
+
+@right("04.clean_sweep")
+def state_loaded_again(model, batches, rates):
+    saved = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    losses = []
+    for i, rate in enumerate(rates):
+        x, y = batches[i % len(batches)]
+        for p in model.parameters():
+            p.grad = None
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        losses.append(loss.item())
+        for p in model.parameters():
+            p.data.sub_(p.grad, alpha=rate)
+    model.load_state_dict(saved)
+    return losses
+
+
+@right("04.clean_sweep")
+def with_optimiser_and_groups(model, batches, rates):
+    saved = copy.deepcopy(model.state_dict())
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=1.0), []
+    for rate, (x, y) in zip(rates, cycle(batches)):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses += [float(loss.detach())]
+    model.load_state_dict(saved)
+    return torch.tensor(losses)
+
+
+@wrong("04.clean_sweep", "You leave the model in another mode, or with parameters")
+def evaluated_first(model, batches, rates):
+    losses = state_loaded_again(model, batches, rates)
+    model.eval()
+    return losses
+
+
+@wrong("04.clean_sweep", "The gradients are never cleared, so each step follows the")
+def adds_gradients_up(model, batches, rates):
+    saved, losses = copy.deepcopy(model.state_dict()), []
+    model.zero_grad()
+    for i, rate in enumerate(rates):
+        x, y = batches[i % len(batches)]
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for p in model.parameters():
+                p.sub_(rate * p.grad)
+    model.load_state_dict(saved)
+    return losses
+
+
+@right("04.suggest_if_it_falls")
+def in_torch(rates, losses, at_least):
+    values = torch.tensor(losses, dtype=torch.float64)
+    if float((values[0] - values.min()) / values[0]) < at_least:
+        return None
+    return rates[int((values[1:] - values[:-1]).argmin())]
+
+
+@wrong("04.suggest_if_it_falls", "You divide the fall by the step of the *rate*, so the")
+def divided_by_the_rates(rates, losses, at_least):
+    if 1 - min(losses) / losses[0] < at_least:
+        return None
+    return rates[int(np.argmin(np.diff(losses) / np.diff(rates)))]
+
+
+@right("04.tidy_sweep")
+def states_put_back(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    weights, memory = [copy.deepcopy(thing.state_dict()) for thing in (model, optimizer)]
+    losses = _sweep(model, optimizer, x, y, rates)
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(memory)
+    return losses
+
+
+@right("04.tidy_sweep")
+def by_hand_and_deep(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    before = copy.deepcopy((list(model.parameters()), optimizer.state_dict()))
+    losses = _sweep(model, optimizer, x, y, rates)
+    with torch.no_grad():
+        for p, old in zip(model.parameters(), before[0], strict=False):
+            p.copy_(old)
+    optimizer.load_state_dict(before[1])
+    return np.array(losses)
+
+
+@wrong("04.tidy_sweep", "Weights and rate are back, but not what the optimiser")
+def weights_and_rate(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    kept, lr = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.param_groups[0]["lr"]
+    losses = _sweep(model, optimizer, x, y, rates)
+    model.load_state_dict(kept)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    return losses
+
+
+@wrong("04.tidy_sweep", "This still does what the one you were given does. Which")
+def copied_after_the_loop(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    losses = _sweep(model, optimizer, x, y, rates)
+    model.load_state_dict(copy.deepcopy(model.state_dict()))
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return losses
+
+
+@wrong("04.tidy_sweep", "The rate is put back, but the weights stay where the last")
+def optimizer_only(model, optimizer, x, y, rates=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)):
+    memory = copy.deepcopy(optimizer.state_dict())
+    losses = _sweep(model, optimizer, x, y, rates)
+    optimizer.load_state_dict(memory)
+    return losses
+
+
+@wrong("04.lr_sweep", "count - 1")
+def root_of_the_count(start, stop, count):
+    factor = (stop / start) ** (1 / count)
+    return [start * factor**k for k in range(count)]

@@ -63,7 +63,7 @@ def count_first(matrix, min_val=1):
     return [(n, i, j) for i, j, n in loops(matrix, min_val)]
 
 
-@wrong("06.confused_pairs", "6 elements in place of 7")
+@wrong("06.confused_pairs", "You ask for `min_val` in *one* direction. Both directions")
 def each_direction_enough(matrix, min_val=1):
     return [row for row in loops(matrix) if max(matrix[row[0], row[1]], matrix[row[1], row[0]]) >= min_val]
 
@@ -173,7 +173,7 @@ def edges_in_a_loop(confidence, right, bins):
     return error
 
 
-@wrong("06.calibration_error", "nan in place of 0.55")
+@wrong("06.calibration_error", "A number in it is none (`nan`): it comes of 0 / 0, of")
 def mean_of_no_images(confidence, right, bins):
     error = 0.0
     for k in range(bins):
@@ -229,7 +229,7 @@ def backwards(names, valid_names):
     return [classes.index(name) for name in names], [classes.index(name) for name in valid_names]
 
 
-@wrong("06.class_numbers", "It runs, but what it gives back or leaves behind does not")
+@wrong("06.class_numbers", "`class_numbers` gives back a list of 4. Wanted: a tuple of")
 def one_list(names, valid_names):
     first, second = a_dictionary(names, valid_names)
     return [*first, *second]
@@ -239,3 +239,138 @@ def one_list(names, valid_names):
 def a_set_in_any_order(names, valid_names):
     classes = sorted(set(names), key=lambda name: (len(name), name[::-1]))
     return [classes.index(name) for name in names], [classes.index(name) for name in valid_names]
+
+
+@right("06.count_confusions")
+def masks(predicted, targets, num_classes):
+    return torch.tensor([[int(((targets == i) & (predicted == j)).sum()) for j in range(num_classes)]
+                         for i in range(num_classes)])
+
+
+@wrong("06.count_confusions", "Rows and columns are exchanged: a row must be what the")
+def said_in_the_rows(predicted, targets, num_classes):
+    matrix = torch.zeros(num_classes, num_classes, dtype=torch.long)
+    for p, t in zip(predicted, targets, strict=False):
+        matrix[p, t] += 1
+    return matrix
+
+
+@wrong("06.count_confusions", "Every field is 0 or 1: `matrix[targets, predicted] += 1`")
+def plus_equals_on_indices(predicted, targets, num_classes):
+    matrix = torch.zeros((num_classes, num_classes), dtype=torch.int64)
+    matrix[targets, predicted] = matrix[targets, predicted] + 1
+    return matrix
+
+
+@wrong("06.count_confusions", "It is a whole number of times too small: 2 times here. Is")
+def normalised(predicted, targets, num_classes):
+    matrix = one_hot_product(predicted, targets, num_classes)
+    return matrix / matrix.sum()
+
+
+@right("06.confused_pairs")
+def from_the_upper_triangle(matrix, min_val=1):
+    i, j = torch.triu_indices(len(matrix), len(matrix), offset=1)
+    counts = matrix[i, j] + matrix[j, i]
+    rows = [(int(a), int(b), int(c)) for a, b, c in zip(i, j, counts, strict=False) if c >= min_val]
+    rows.sort(key=lambda row: row[2], reverse=True)
+    return rows
+
+
+@right("06.confused_pairs")
+def as_an_array(matrix, min_val=1):
+    both = np.triu((matrix + matrix.T).numpy(), 1)
+    rows = [[i, j, both[i, j]] for i, j in np.argwhere(both >= min_val)]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+@wrong("06.confused_pairs", "The diagonal is among your pairs, twice as large as it is.")
+def with_the_right_ones(matrix, min_val=1):
+    both = matrix + matrix.T
+    rows = [(i, j, int(both[i, j])) for i in range(len(both)) for j in range(i, len(both)) if both[i, j] >= min_val]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+@right("06.worst_images")
+def sorted_pairs(logits, targets, count):
+    losses = [F.cross_entropy(row[None], y[None]).item() for row, y in zip(logits, targets, strict=False)]
+    return sorted(enumerate(losses), key=lambda pair: pair[1], reverse=True)[:count]
+
+
+@wrong("06.worst_images", "You give the *smallest* losses: these are the images that")
+def smallest_first(logits, targets, count):
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    order = losses.argsort()[-count:]
+    return [(int(i), float(losses[i])) for i in order]
+
+
+@right("06.heat")
+def with_retain_grad(maps, head, classes):
+    x = maps.clone().requires_grad_(True)
+    scores = head(x)
+    chosen = scores[torch.arange(len(x)), classes]
+    chosen.backward(torch.ones_like(chosen))
+    weights = x.grad.flatten(2).mean(2)
+    return F.relu((weights[:, :, None, None] * maps).sum(dim=1))
+
+
+@right("06.heat")
+def as_numpy(maps, head, classes):
+    x = maps.detach().requires_grad_()
+    picked = F.one_hot(classes, head(x).shape[1])
+    (g,) = torch.autograd.grad((head(x) * picked).sum(), x)
+    return np.maximum(np.einsum("nc,nchw->nhw", g.mean((-1, -2)).numpy(), x.detach().numpy()), 0)
+
+
+@wrong("06.heat", " in place of ")
+def highest_class(maps, head, classes):
+    x = maps.clone().requires_grad_(True)
+    head(x).max(1).values.sum().backward()
+    return (x.grad.mean((2, 3), keepdim=True) * maps).sum(1).relu()
+
+
+@right("06.calibration_error")
+def bucketized(confidence, right, bins):
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
+    place = torch.bucketize(confidence, edges)
+    total = 0.0
+    for k in place.unique():
+        inside = place == k
+        total += abs(float(confidence[inside].sum() - right[inside].sum()))
+    return total / len(confidence)
+
+
+@wrong("06.calibration_error", "Your bins go from the smallest confidence to the largest.")
+def bins_over_the_data(confidence, right, bins):
+    confidence, right = confidence.numpy(), right.numpy()
+    edges = np.linspace(confidence.min(), confidence.max(), bins + 1)
+    place = np.clip(np.digitize(confidence, edges, right=True), 1, bins)
+    return float(sum(abs(right[place == k].mean() - confidence[place == k].mean()) * (place == k).mean()
+                     for k in set(place)))
+
+
+@wrong("06.calibration_error", "Every bin counts the same, also one with a single image.")
+def bins_counted_alike(confidence, right, bins):
+    gaps = []
+    for k in range(bins):
+        inside = (confidence > k / bins) & (confidence <= (k + 1) / bins)
+        if inside.any():
+            gaps.append((confidence[inside].mean() - right[inside].mean()).abs().item())
+    return sum(gaps) / len(gaps)
+
+
+@right("06.class_numbers")
+def as_tensors(names, valid_names):
+    classes = sorted({name for name in names})
+    return torch.tensor([classes.index(n) for n in names]), torch.tensor([classes.index(n) for n in valid_names])
+
+
+@wrong("06.class_numbers", " in place of ")
+def any_order_of_a_set(names, valid_names):
+    classes = list(set(names))
+    return [classes.index(n) for n in names], [classes.index(n) for n in valid_names]
+
+
+@wrong("06.class_numbers", "You sort the classes, but those of each list by")
+def sorted_apart(names, valid_names):
+    return tuple([sorted(set(some)).index(name) for name in some] for some in (names, valid_names))

@@ -52,7 +52,7 @@ def two_pieces(steps, warm_up, highest):
     return np.where(step <= warm_up, highest * step / warm_up, highest * np.sqrt(warm_up / step)).tolist()
 
 
-@wrong("07.root_rates", ".tolist()")
+@right("07.root_rates")
 def array(steps, warm_up, highest):
     return np.array(two_pieces(steps, warm_up, highest))
 
@@ -215,12 +215,12 @@ def one_milestone(parameters, lr, every, gamma):
     return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [every], gamma)
 
 
-@wrong("07.make_training", "It runs, but what it gives back or leaves behind does not")
+@wrong("07.make_training", "What `make_training` gives back has at [0] one of class")
 def exchanged(parameters, lr, every, gamma):
     return milestones(parameters, lr, every, gamma)[::-1]
 
 
-@wrong("07.make_training", "It runs, but what it gives back or leaves behind does not")
+@wrong("07.make_training", "`make_training` gives back one of class `MultiStepLR`.")
 def the_plan_given_back(parameters, lr, every, gamma):
     optimizer, schedule = milestones(parameters, lr, every, gamma)
     return schedule
@@ -230,3 +230,140 @@ def the_plan_given_back(parameters, lr, every, gamma):
 def evenly(parameters, lr, every, gamma):
     optimizer = torch.optim.SGD(parameters, lr, 0.9)
     return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / every))
+
+
+@right("07.mean_and_std")
+def by_hand(errors):
+    n = len(errors)
+    mean = sum(errors) / n
+    if n == 1:
+        return mean, 0
+    return mean, (sum((e - mean) ** 2 for e in errors) / (n - 1)) ** 0.5
+
+
+@wrong("07.mean_and_std", "You give the variance, in squared points. Take its root.")
+def variance_of_the_sample(errors):
+    return np.mean(errors), np.var(errors, ddof=1) if len(errors) > 1 else 0.0
+
+
+@right("07.root_rates")
+def loop_with_if(steps, warm_up, highest):
+    rates = []
+    for step in range(1, steps + 1):
+        if step < warm_up:
+            rates.append(step / warm_up * highest)
+        else:
+            rates.append(highest * math.sqrt(warm_up) / math.sqrt(step))
+    return rates
+
+
+@wrong("07.root_rates", "You count the steps from 0. Then the rate of the first")
+def steps_from_zero(steps, warm_up, highest):
+    return [highest * (s / warm_up if s < warm_up else (warm_up / s) ** 0.5) for s in range(steps)]
+
+
+@wrong("07.root_rates", "Your rate falls as 1 / step: after four times the warm-up")
+def one_over_step(steps, warm_up, highest):
+    return [highest * s / warm_up if s <= warm_up else highest * warm_up / s for s in range(1, steps + 1)]
+
+
+@wrong("07.root_rates", "The two parts do not meet: after the warm-up the rate")
+def falls_without_meeting(steps, warm_up, highest):
+    return [highest * s / warm_up if s <= warm_up else highest / s**0.5 for s in range(1, steps + 1)]
+
+
+@right("07.final_figure")
+def sorted_by_mean(trials):
+    configs = np.array([t["config"] for t in trials])
+    valid, test = (np.array([t[key] for t in trials]) for key in ("valid", "test"))
+    best = min(np.unique(configs), key=lambda c: valid[configs == c].mean())
+    return best, test[configs == best].mean()
+
+
+@right("07.final_figure")
+def running_sums(trials):
+    totals = {}
+    for t in trials:
+        n, v, s = totals.get(t["config"], (0, 0.0, 0.0))
+        totals[t["config"]] = n + 1, v + t["valid"], s + t["test"]
+    name, (n, _, s) = min(totals.items(), key=lambda item: item[1][1] / item[1][0])
+    return name, s / n
+
+
+@wrong("07.final_figure", "You choose by the *test* error. Then the test images have")
+def best_on_test(trials):
+    groups = defaultdict(list)
+    for t in trials:
+        groups[t["config"]].append(t["test"])
+    best = min(groups, key=lambda c: np.mean(groups[c]))
+    return best, np.mean(groups[best])
+
+
+@wrong("07.final_figure", "The choice is right, but you report the error by which it")
+def valid_reported(trials):
+    groups = defaultdict(list)
+    for t in trials:
+        groups[t["config"]].append(t["valid"])
+    best = min(groups, key=lambda c: np.mean(groups[c]))
+    return best, np.mean(groups[best])
+
+
+@right("07.paired_interval")
+def bounds_as_array(first, second):
+    from scipy import stats
+
+    d = np.array([second[s] - first[s] for s in set(first) & set(second)])
+    return d.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, d.size - 1) * d.std(ddof=1) / np.sqrt(d.size)
+
+
+@wrong("07.paired_interval", "You use 1.96, which is for many differences. With three of")
+def quantile_of_the_normal(first, second):
+    from scipy.stats import norm
+
+    d = np.array([second[s] - first[s] for s in first if s in second])
+    half = norm.ppf(0.975) * d.std(ddof=1) / len(d) ** 0.5
+    return d.mean() - half, d.mean() + half
+
+
+@wrong("07.paired_interval", "You compare two means with two spreads, as if the runs had")
+def two_samples(first, second):
+    from scipy.stats import t
+
+    seeds = [s for s in first if s in second]
+    a, b = np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds])
+    se = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+    half = t.ppf(0.975, len(a) + len(b) - 2) * se
+    return b.mean() - a.mean() - half, b.mean() - a.mean() + half
+
+
+@right("07.winners_luck")
+def normal_order_statistic(count, spread, repeats):
+    """The expected minimum by numbers, without chance."""
+    from scipy.stats import norm
+
+    x = np.linspace(-9, 9, 20001)
+    density = count * norm.pdf(x) * norm.sf(x) ** (count - 1)
+    return -spread * float((x * density).sum() * (x[1] - x[0]))
+
+
+@wrong("07.winners_luck", "Your sign is wrong: 'by how much below' is a positive")
+def negative(count, spread, repeats):
+    return np.random.default_rng(0).normal(0, spread, (repeats, count)).min(1).mean()
+
+
+@right("07.make_training")
+def step_written_out(parameters, lr, every, gamma):
+    opt = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    return [opt, torch.optim.lr_scheduler.StepLR(opt, step_size=every, gamma=gamma)]
+
+
+@wrong("07.make_training", "This still does what the one you were given does. Which")
+def two_optimisers(parameters, lr, every, gamma):
+    a, b = (torch.optim.SGD(parameters, lr=lr, momentum=0.9) for _ in range(2))
+    return a, torch.optim.lr_scheduler.StepLR(b, every, gamma)
+
+
+@wrong("07.make_training", "What `make_training` gives back has at [0] one of class")
+def adam_for_sgd(parameters, lr, every, gamma):
+    opt = torch.optim.Adam(parameters, lr=lr)
+    return opt, torch.optim.lr_scheduler.StepLR(opt, every, gamma)

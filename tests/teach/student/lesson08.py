@@ -137,7 +137,7 @@ def losses_added_up(model, parts):
     sum(F.cross_entropy(model(x), y, reduction="sum") / n for x, y in parts).backward()
 
 
-@wrong("08.add_up_gradients", "changes one of its arguments")
+@wrong("08.add_up_gradients", "You take a step, so the weights move. Only the gradients")
 def with_a_step(model, parts):
     sums_then_divided(model, parts)
     torch.optim.SGD(model.parameters(), lr=0.1).step()
@@ -244,7 +244,7 @@ def bfloat16_layers(model, lr):
     return steps_of(optimizer, scores_of)
 
 
-@wrong("08.half_trainer", "It runs, but what it gives back or leaves behind does not")
+@wrong("08.half_trainer", "`half_trainer` gives back a number. Wanted: a function.")
 def one_step_at_once(model, lr):
     return float(lr)
 
@@ -300,3 +300,169 @@ def ties_by_name(costs, errors):
     front = [n for n in costs if not any(costs[o] <= costs[n] and errors[o] <= errors[n]
                                          and (costs[o], errors[o]) != (costs[n], errors[n]) for o in costs)]
     return sorted(front, key=lambda name: (costs[name], name))
+
+
+@right("08.conv_cost")
+def counted_in_words(inputs, outputs, kernel, height, width, separable):
+    depthwise = kernel * kernel * inputs if separable else 0
+    rest = inputs * outputs * (1 if separable else kernel * kernel)
+    return np.array([depthwise + rest + outputs, (depthwise + rest) * height * width])
+
+
+@right("08.conv_cost")
+def with_ifs(inputs, outputs, kernel, height, width, separable):
+    if separable:
+        per_place = inputs * kernel**2 + inputs * outputs
+    else:
+        per_place = inputs * outputs * kernel**2
+    return (outputs + per_place, per_place * (height * width))
+
+
+@wrong("08.conv_cost", "The biases are missing among your parameters: one for each")
+def without_biases(inputs, outputs, kernel, height, width, separable):
+    w = inputs * kernel**2 + inputs * outputs if separable else inputs * outputs * kernel**2
+    return w, w * height * width
+
+
+@wrong("08.conv_cost", "You count multiply-adds for the biases. A bias is only")
+def biases_multiplied(inputs, outputs, kernel, height, width, separable):
+    w = inputs * kernel**2 + inputs * outputs if separable else inputs * outputs * kernel**2
+    return w + outputs, (w + outputs) * height * width
+
+
+@right("08.to_int8")
+def with_clip(values, calibration):
+    scale = torch.max(calibration.abs()).item() / 127
+    q = torch.clip(torch.round(values / scale), min=-128, max=127)
+    return q.to(dtype=torch.int8), torch.tensor(scale)
+
+
+@right("08.to_int8")
+def through_numpy(values, calibration):
+    scale = float(np.abs(calibration.numpy()).max()) / 127
+    q = np.rint(values.numpy() / scale).clip(-128, 127).astype(np.int8)
+    return torch.from_numpy(q), scale
+
+
+@wrong("08.to_int8", "Your scale comes from the largest value, but the largest")
+def signed_maximum(values, calibration):
+    scale = calibration.max() / 127
+    return (values / scale).round().clamp(-128, 127).to(torch.int8), scale
+
+
+@right("08.unbeaten")
+def two_loops(costs, errors):
+    kept = []
+    for n in costs:
+        beaten = False
+        for o in costs:
+            at_most = costs[o] <= costs[n] and errors[o] <= errors[n]
+            better = costs[o] < costs[n] or errors[o] < errors[n]
+            beaten = beaten or (at_most and better)
+        if not beaten:
+            kept.append(n)
+    return sorted(kept, key=costs.get)
+
+
+@right("08.unbeaten")
+def numpy_names(costs, errors):
+    names = np.array(list(costs))
+    c, e = np.array([costs[n] for n in costs]), np.array([errors[n] for n in costs])
+    if not len(names):
+        return []
+    less = (c[:, None] <= c) & (e[:, None] <= e) & ((c[:, None] < c) | (e[:, None] < e))
+    front = ~less.any(0)
+    return list(names[front][np.argsort(c[front], kind="stable")])
+
+
+@wrong("08.unbeaten", "You let a network be beaten only by one that is better in")
+def strictly_better_in_both(costs, errors):
+    kept = [n for n in costs if not any(costs[o] < costs[n] and errors[o] < errors[n] for o in costs)]
+    return sorted(kept, key=lambda n: costs[n])
+
+
+@right("08.add_up_gradients")
+def shares_of_the_loss(model, parts):
+    model.zero_grad(set_to_none=True)
+    total = sum(x.shape[0] for x, _ in parts)
+    for x, y in parts:
+        nn.CrossEntropyLoss()(model(x), y).mul(len(x) / total).backward()
+
+
+@right("08.add_up_gradients")
+def gradients_collected(model, parts):
+    weights, n = list(model.parameters()), sum(len(y) for _, y in parts)
+    sums = [torch.zeros_like(p) for p in weights]
+    for x, y in parts:
+        loss = F.cross_entropy(model(x), y, reduction="sum")
+        for s, g in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+            s += g
+    for p, s in zip(weights, sums, strict=False):
+        p.grad = s / n
+
+
+@wrong("08.add_up_gradients", "You divide by the number of parts. That is right where all")
+def mean_of_the_means(model, parts):
+    model.zero_grad()
+    for x, y in parts:
+        (F.cross_entropy(model(x), y) / len(parts)).backward()
+
+
+@wrong("08.add_up_gradients", "The gradients of the step before are still in the sum.")
+def old_gradients_stay(model, parts):
+    n = sum(len(y) for _, y in parts)
+    for x, y in parts:
+        (F.cross_entropy(model(x), y, reduction="sum") / n).backward()
+
+
+@right("08.parallel_steps")
+def written_out(step_seconds, parameters, gigabits, delay, at_most):
+    bytes_per_second = gigabits * 1_000_000_000 / 8
+    seconds = []
+    for n in range(1, at_most + 1):
+        rounds = 2 * (n - 1)
+        piece = 4 * parameters / n
+        seconds.append(step_seconds / n + rounds * (piece / bytes_per_second + delay))
+    return seconds, min(range(at_most), key=seconds.__getitem__) + 1
+
+
+@right("08.parallel_steps")
+def torch_steps(step_seconds, parameters, gigabits, delay, at_most):
+    n = torch.arange(1, at_most + 1, dtype=torch.float64)
+    t = step_seconds / n + 2 * (n - 1) * (delay + 32 * parameters / (n * gigabits * 1e9))
+    return t, t.argmin() + 1
+
+
+@wrong("08.parallel_steps", "You take bits for bytes. Cables are sold in bits: divide")
+def bits_for_bytes(step_seconds, parameters, gigabits, delay, at_most):
+    each = range(1, at_most + 1)
+    s = [step_seconds / n + 2 * (n - 1) * (delay + 4 * parameters / n / (gigabits * 1e9)) for n in each]
+    return s, s.index(min(s)) + 1
+
+
+@wrong("08.parallel_steps", "The seconds are right, but the best number is one too")
+def index_of_the_best(step_seconds, parameters, gigabits, delay, at_most):
+    s = written_out(step_seconds, parameters, gigabits, delay, at_most)[0]
+    return s, s.index(min(s))
+
+
+@right("08.half_trainer")
+def master_copies(model, lr):
+    """Micikevicius et al. (2018): the network in halves, 32-bit masters with the optimiser."""
+    masters = [p.detach().float().clone().requires_grad_() for p in model.parameters()]
+    model.half()
+    optimizer = torch.optim.AdamW(masters, lr=lr)
+
+    def step(x, y):
+        loss = F.cross_entropy(model(x.half()).float(), y)
+        model.zero_grad()
+        (128 * loss).backward()
+        for master, p in zip(masters, model.parameters(), strict=False):
+            master.grad = p.grad.float() / 128
+        optimizer.step()
+        with torch.no_grad():
+            for master, p in zip(masters, model.parameters(), strict=False):
+                p.copy_(master)
+        return loss.item()
+
+    return step

@@ -71,7 +71,7 @@ def square_root_of_negative(x, eps):
     return F.normalize((x + eps).sqrt(), dim=1)
 
 
-@wrong("09.normalise", "It runs, but what it gives back or leaves behind does not")
+@wrong("09.normalise", "It runs, but what `normalise` gives back or leaves behind")
 def no_way_back(x, eps):
     return by_hand(x.detach(), eps)
 
@@ -164,7 +164,7 @@ def with_numpy(x, y, tables, lengths, goal):
     return tuple(spreads), min(good) if good else None
 
 
-@wrong("09.shortest_sketch", "at [1]: 4 in place of None")
+@wrong("09.shortest_sketch", "The spreads are right, but you give the first length of")
 def first_in_the_list(x, y, tables, lengths, goal):
     spreads, _ = with_numpy(x, y, tables, lengths, goal)
     return spreads, next((n for n, s in zip(lengths, spreads, strict=True) if s <= goal), lengths[-1])
@@ -247,3 +247,117 @@ def neighbouring_seeds(channels, dim, seed):
 @wrong("09.make_tables", "at 'buckets are in range': False in place of True")
 def buckets_from_one(channels, dim, seed):
     return [(buckets + 1, signs) for buckets, signs in forked(channels, dim, seed)]
+
+
+@right("09.pool_products")
+def matrix_product(x):
+    flat = x.flatten(2)
+    return (flat @ flat.mT / flat.shape[-1]).reshape(len(x), -1)
+
+
+@wrong("09.pool_products", "You add up over the places and do not divide: twice as")
+def not_divided(x):
+    places = x.flatten(2)
+    return torch.einsum("nip,njp->nij", places, places).flatten(1)
+
+
+@wrong("09.pool_products", "You average first and multiply the averages. Then together")
+def means_first(x):
+    m = x.mean(dim=(2, 3))
+    return (m[:, :, None] * m[:, None, :]).reshape(len(x), -1)
+
+
+@right("09.normalise")
+def with_where(x, eps):
+    root = x / torch.sqrt(torch.abs(x) + eps)
+    return root / torch.linalg.norm(root + 0, dim=1, keepdim=True).clamp_min(1e-12)
+
+
+@right("09.normalise")
+def row_by_row(x, eps):
+    rows = []
+    for row in x:
+        r = row / (row.abs() + eps) ** 0.5
+        rows.append(r / (r.pow(2).sum() + 1e-20).sqrt())
+    return torch.stack(rows)
+
+
+@wrong("09.normalise", "You divide by the length over the *batch*: each column has")
+def along_the_batch(x, eps):
+    return F.normalize(x / (x.abs() + eps).sqrt(), dim=0)
+
+
+@wrong("09.count_sketch", "Where several entries meet, only one of them is left: `+=`")
+def index_put_without_adding(x, buckets, signs, dim):
+    out = torch.zeros(len(x), dim)
+    out[:, buckets] = x * signs
+    return out
+
+
+@wrong("09.count_sketch", "The signs are missing. Without them, entries that meet by")
+def signs_forgotten(x, buckets, signs, dim):
+    return torch.zeros(len(x), dim).index_add(1, buckets, x)
+
+
+@right("09.tensor_sketch")
+def via_outer_products(first, second):
+    n, places, d = first.shape
+    outer = torch.einsum("npi,npj->nij", first, second) / places
+    out = torch.zeros(n, d)
+    for k in range(d):
+        out[:, k] = sum(outer[:, i, (k - i) % d] for i in range(d))
+    return out
+
+
+@wrong("09.tensor_sketch", "Right where `d` is even, but one number short where it is")
+def length_left_out(first, second):
+    return torch.fft.irfft(torch.fft.rfft(first) * torch.fft.rfft(second)).mean(1)
+
+
+@wrong("09.tensor_sketch", "You average over the places before the product. A product")
+def mean_before_the_product(first, second):
+    return torch.fft.irfft(torch.fft.rfft(first.mean(1)) * torch.fft.rfft(second.mean(1)), n=first.shape[-1])
+
+
+@right("09.shortest_sketch")
+def one_table_of_estimates(x, y, tables, lengths, goal):
+    def estimate(buckets, signs, length):
+        sketch = lambda v: torch.zeros(length).scatter_add(0, buckets % length, v * signs)
+        return float((sketch(x) * sketch(y)).sum())
+
+    spreads = [np.std([estimate(*table, n) for table in tables], ddof=1) for n in lengths]
+    return np.array(spreads), min([n for n, s in zip(lengths, spreads, strict=False) if s <= goal], default=None)
+
+
+@right("09.shortest_sketch")
+def with_one_hot(x, y, tables, lengths, goal):
+    spreads, best = [], None
+    for n in lengths:
+        found = []
+        for b, s in tables:
+            m = F.one_hot(b % n, n).float() * s[:, None]
+            found.append((x @ m) @ (y @ m))
+        spreads.append(torch.tensor(found).std())
+        if spreads[-1] <= goal and (best is None or n < best):
+            best = n
+    return spreads, best
+
+
+@wrong("09.shortest_sketch", "A spread that is exactly the goal is good enough: 'at")
+def below_the_goal(x, y, tables, lengths, goal):
+    spreads, _ = one_table_of_estimates(x, y, tables, lengths, goal)
+    return spreads, min([n for n, s in zip(lengths, spreads, strict=False) if s < goal], default=None)
+
+
+@wrong("09.make_tables", "The two tables have the same buckets, and only their signs")
+def buckets_shared(channels, dim, seed):
+    g = torch.Generator().manual_seed(seed)
+    buckets = torch.randint(dim, (channels,), generator=g)
+    return [(buckets, torch.randint(2, (channels,), generator=g).float() * 2 - 1) for _ in range(2)]
+
+
+@wrong("09.make_tables", "The tables do not depend on `seed`: every seed gives the")
+def seed_ignored(channels, dim, seed):
+    g = torch.Generator().manual_seed(0)
+    return [(torch.randint(dim, (channels,), generator=g), torch.randint(2, (channels,), generator=g) * 2 - 1)
+            for _ in range(2)]

@@ -27,7 +27,7 @@ def by_hand_in_numpy(y, num_classes, amount):
     return rows, entropy
 
 
-@wrong("10.smooth", "2 things are wanted, with commas between them")
+@wrong("10.smooth", "`smooth` gives back a tensor of shape (1, 4). Wanted: a")
 def targets_alone(y, num_classes, amount):
     return F.one_hot(y, num_classes) * (1 - amount) + amount / num_classes
 
@@ -74,7 +74,7 @@ def with_min_and_max(rates, step, final_lr, gammas, within):
     return parts, enough[0] if enough else None
 
 
-@wrong("10.closing_gamma", "its `.tolist()` makes a list of it")
+@right("10.closing_gamma")
 def all_at_once(rates, step, final_lr, gammas, within):
     many = torch.tensor(gammas)[:, None]
     low, high = final_lr * (1 - 1 / (many * step + 1)), final_lr * (1 + 1 / (many * step))
@@ -162,7 +162,7 @@ def each_at_its_own_border(x, y, order, top, left, bottom, right):
     return mixed, torch.lerp(y, y[order], part)
 
 
-@wrong("10.paste", "only what belongs at [0] comes back")
+@wrong("10.paste", "`paste` gives back a tensor of shape (2, 1, 2, 3). Wanted:")
 def images_alone(x, y, order, top, left, bottom, right):
     return with_a_mask(x, y, order, top, left, bottom, right)[0]
 
@@ -418,3 +418,119 @@ def targets_in_place(x, y, share, order):
 @wrong("10.mix", "`share` has become the partner's")
 def both_of_the_partner(x, y, share, order):
     return share * x[order] + (1 - share) * x, share * y[order] + (1 - share) * y
+
+
+@right("10.smooth")
+def entropy_of_a_distribution(y, num_classes, amount):
+    targets = torch.eye(num_classes)[y].mul(1 - amount).add(amount / num_classes)
+    return targets, torch.distributions.Categorical(probs=targets).entropy().mean()
+
+
+@wrong("10.smooth", "You share `amount` among the *other* classes. That is")
+def shared_by_the_others(y, num_classes, amount):
+    targets = torch.full((len(y), num_classes), amount / (num_classes - 1))
+    targets[range(len(y)), y] = 1 - amount
+    return targets, torch.special.entr(targets).sum(1).mean().item()
+
+
+@right("10.paste")
+def coordinates_by_list(x, y, order, top, left, bottom, right):
+    rows = [r for r in range(x.shape[2]) if top <= r < bottom]
+    columns = [c for c in range(x.shape[3]) if left <= c < right]
+    out = x.clone()
+    for r in rows:
+        out[:, :, r, columns] = x[order][:, :, r, columns]
+    part = len(rows) * len(columns) / (x.shape[2] * x.shape[3])
+    return out, y * (1 - part) + y[order] * part
+
+
+@wrong("10.paste", "The images are right. But your share is that of the whole")
+def share_before_cutting(x, y, order, top, left, bottom, right):
+    images, _ = coordinates_by_list(x, y, order, top, left, bottom, right)
+    part = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
+    return images, y * (1 - part) + y[order] * part
+
+
+@right("10.answer_from_views")
+def weighed_mean(model, x, axes):
+    answers = [torch.exp(model(x).log_softmax(dim=1))]
+    for a in axes:
+        answers.append(F.softmax(model(torch.flip(x, dims=a)), dim=1))
+    return (sum(answers) / len(answers)).detach().numpy()
+
+
+@wrong("10.answer_from_views", "You average the logits and take the softmax of their mean.")
+def softmax_of_the_mean(model, x, axes):
+    views = [x] + [x.flip(a) for a in axes]
+    return sum(model(v) for v in views).div(len(views)).softmax(1)
+
+
+@wrong("10.distil", "in place of 178.318")
+def kl_of_distributions(student, teacher, y, temperature, weight):
+    t = torch.distributions.Categorical(logits=teacher.detach() / temperature)
+    s = torch.distributions.Categorical(logits=student / temperature)
+    soft = torch.distributions.kl_divergence(t, s).mean()
+    return (1 - weight) * F.cross_entropy(student, y) + weight * temperature**2 * soft
+
+
+@wrong("10.distil", "The square of the temperature is missing: at a temperature")
+def square_left_out(student, teacher, y, temperature, weight):
+    soft = F.kl_div(F.log_softmax(student / temperature, 1), F.softmax(teacher.detach() / temperature, 1),
+                    reduction="batchmean")
+    return (1 - weight) * F.cross_entropy(student, y) + weight * soft
+
+
+@right("10.best_average")
+def in_double(pages, decays, loss):
+    losses = []
+    for decay in decays:
+        kept = pages[0].double()
+        for t in range(1, len(pages)):
+            d = min(decay, (1 + t) / (10 + t))
+            kept = kept * d + pages[t].double() * (1 - d)
+        losses.append(float(loss(kept)))
+    best = min(losses)
+    return losses, None if loss(pages[-1]) <= best else decays[losses.index(best)]
+
+
+@wrong("10.best_average", "You count from 0: when the second page comes, the average")
+def t_from_zero(pages, decays, loss):
+    losses = []
+    for decay in decays:
+        kept = pages[0].clone()
+        for t, page in enumerate(pages[1:]):
+            d = min(decay, (1 + t) / (10 + t))
+            kept = d * kept + (1 - d) * page
+        losses.append(loss(kept))
+    return losses, decays[int(np.argmin(losses))] if min(losses) < loss(pages[-1]) else None
+
+
+@wrong("10.best_average", "Your decay is the same from the start, so the first")
+def fixed_decay(pages, decays, loss):
+    losses = []
+    for decay in decays:
+        kept = pages[0]
+        for page in pages[1:]:
+            kept = decay * kept + (1 - decay) * page
+        losses.append(loss(kept))
+    return losses, decays[int(np.argmin(losses))] if min(losses) < loss(pages[-1]) else None
+
+
+@right("10.mix")
+def with_views(x, y, share, order):
+    keep = torch.full((len(x),), share)
+    mixed = keep.view(-1, 1, 1, 1) * x + (1 - keep).view(-1, 1, 1, 1) * x.index_select(0, order)
+    return [mixed, keep[:, None] * y + (1 - keep)[:, None] * y.index_select(0, order)]
+
+
+@wrong("10.mix", "Your targets are half and half, whatever the share. Use")
+def half_of_each(x, y, share, order):
+    return share * x + (1 - share) * x[order], (y + y[order]) / 2
+
+
+@right("10.distil")
+def cross_entropies_and_entropy(student, teacher, y, temperature, weight):
+    wanted = (teacher.detach() / temperature).softmax(dim=1)
+    entropy = torch.special.entr(wanted).sum(dim=1).mean()
+    soft = F.cross_entropy(student / temperature, wanted) - entropy
+    return weight * temperature**2 * soft + (1 - weight) * F.cross_entropy(student, y)
