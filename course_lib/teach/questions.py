@@ -20,8 +20,11 @@ __all__ = ['Question', 'Quiz']
 
 # %% ../../nbs/library/teach/questions.ipynb #af5ea007
 def _inline(text: str) -> str:
-    """HTML for a line of text in which `words` in backticks are code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    """HTML for a line of text in which `words` in backticks are code, and *words* between stars are emphasised."""
+    plain = re.split(r"`([^`]+)`", escape(text))
+    plain[1::2] = [f"<code>{code}</code>" for code in plain[1::2]]
+    plain[::2] = [re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", words) for words in plain[::2]]
+    return "".join(plain)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,17 @@ def test_a_quiz_says_which_choice_is_right(title, choices, data):
     right = data.draw(st.integers(0, len(choices) - 1))
     text, said = Quiz(title, (Question("q", tuple(choices), right),)).text(), escape(choices[right][1])
     assert text.count("Right.") == 1 + sum("Right." in part for pair in choices for part in pair)
-    said = re.sub(r"`([^`]+)`", r"<code>\1</code>", said)  # a word in backticks is code
+    # a word in backticks is code, and one between stars is emphasised
+    said = re.sub(r"`([^`]+)`|(?<!\w)\*(\w[^*`]*)\*(?!\w)",
+                  lambda found: f"<code>{found[1]}</code>" if found[1] else f"<em>{found[2]}</em>", said)
     assert f"<b>Right.</b> {said}" in text and f"<h4>{escape(title)}</h4>" in text
+
+
+def test_marks_in_a_question_are_shown_as_what_they_mean():
+    question = Question("Of the *training* images, `a*b*c` is 2*3*4 < 25. What is *not* so?", (("`x`", "*No*."),), 0)
+    text = Quiz("t", (question,)).text()
+    assert ("Of the <em>training</em> images, <code>a*b*c</code> is 2*3*4 &lt; 25. What is <em>not</em> so?") in text
+    assert "<code>x</code>" in text and "<em>No</em>." in text
 
 
 @pytest.mark.slow
