@@ -597,7 +597,7 @@ def test_every_quiz_has_its_questions(pages):
         kept = json.loads((ROOT / "nbs" / f"{lesson}.ipynb").read_text(encoding="utf-8"))
         saved = "".join("".join(output.get("data", {}).get("text/html", "")) for cell in kept["cells"]
                         for output in cell.get("outputs", []) if cell["source"][:1] == [f'quiz("{lesson[:2]}")'])
-        asked[lesson] = re.findall(r"<b>\d+\.</b> ([^<`]{20,60})", saved)
+        asked[lesson] = re.findall(r"<b>\d+\.</b></a> ([^<`]{20,60})", saved)
         shown = pages[f"{lesson}.html"].text
         assert [words for words in asked[lesson] if " ".join(unescape(words).split()) not in shown] == []
     assert sum(map(len, asked.values())) > 40

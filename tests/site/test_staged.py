@@ -88,7 +88,7 @@ def test_html_is_still_shown_and_its_text_has_code_instead_of_backticks(notebook
         assert "`" not in text, lesson
         for output in outputs_of(kept):
             saved = text_of(output.get("data", {}).get("text/html", ""))
-            for question in re.findall(r"<b>\d+\.</b> (.*?)</p>", saved) if "Answers</summary>" in saved else ():
+            for question in re.findall(r"<b>\d+\.</b></a> (.*?)</p>", saved) if "Answers</summary>" in saved else ():
                 counted += 1
                 assert re.sub("[`]", "", question.split("<")[0])[:60] in text, (lesson, question)
     assert counted > 40
