@@ -41,6 +41,11 @@ def plain(html):
 
 # ---- Quizzes and labs
 
+def without_marks(text):
+    """What is read of a question: `words` in backticks are code, and *words* between stars are emphasised."""
+    return re.sub(r"`([^`]+)`|(?<!\w)\*(\w[^*`]*)\*(?!\w)", r"\1\2", text)
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_page_holds_the_notebook_s_quiz_and_lab_and_can_be_read_without_a_script(lesson, site):
     from course_lib.teach import quiz
@@ -60,7 +65,7 @@ def test_a_page_holds_the_notebook_s_quiz_and_lab_and_can_be_read_without_a_scri
     names = [f"quiz-{number}-{k}" for k in range(1, 6)] + [f"lab-{number}"]
     assert sorted(found) == sorted(names)
     for k, (name, (words, choices, right)) in enumerate(zip(names, asked, strict=True), start=1):
-        code = lambda line: " ".join(re.sub(r"`([^`]+)`", r"\1", line).split())
+        code = lambda line: " ".join(without_marks(line).split())
         before = f"{k}. " if name.startswith("quiz") else ""
         assert found[name] == (right, before + code(words), [code(choice) for choice, _ in choices],
                                [("Right. " if j == right else "No. ") + code(says)
@@ -137,7 +142,7 @@ def test_a_lab_says_what_the_curves_show(browser, address):
     for k, cause in enumerate(lab.causes):
         page.locator("#lab-05 .choices button").nth(k).click()
         assert page.locator("#lab-05 .said").inner_text() == (
-            f"{'Right.' if cause.right else 'No.'} {cause.why.replace('`', '')}")
+            f"{'Right.' if cause.right else 'No.'} {without_marks(cause.why)}")
     page.context.close()
     assert told == []
 
