@@ -3371,6 +3371,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'course_lib/teach/grading.py'),
                                           'course_lib.teach.grading._from_bytes': ( 'library/teach/grading.html#_from_bytes',
                                                                                     'course_lib/teach/grading.py'),
+                                          'course_lib.teach.grading._storage': ( 'library/teach/grading.html#_storage',
+                                                                                 'course_lib/teach/grading.py'),
                                           'course_lib.teach.grading.answer_runs': ( 'library/teach/grading.html#answer_runs',
                                                                                     'course_lib/teach/grading.py'),
                                           'course_lib.teach.grading.grade': ( 'library/teach/grading.html#grade',

@@ -64,11 +64,30 @@ def answer_runs(id: str, cells: Sequence[str], seed: int) -> list[dict]:
     return [sent(run) for run in run_apart(exercise, answer, seed)]
 
 # %% ../../nbs/library/teach/grading.ipynb #b812dabb
+BUILDERS = {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"),
+            ("numpy._core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "scalar"),
+            ("numpy._core.numeric", "_frombuffer"), ("copyreg", "_reconstructor")}  # functions that only make values
+
+
+def _storage(data: bytes) -> object:
+    import torch
+
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
 class _Receiver(pickle.Unpickler):
+    """Reads values and nothing else: an answer wrote these bytes, and they are read where the verdict is made."""
+
     def find_class(self, module: str, name: str) -> object:
-        found = super().find_class(module, name) if module.split(".")[0] in (
-            "builtins", "collections", "copyreg", "course_lib", "numpy", "pathlib", "torch") else None
-        if found is None or (module == "builtins" and not isinstance(found, type)):
+        import torch
+
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _storage
+        known = module.split(".")[0] in ("builtins", "collections", "copyreg", "course_lib", "numpy", "pathlib",
+                                        "torch")
+        found = super().find_class(module, name) if known and "." not in name else None  # `os.system` of pathlib
+        value = isinstance(found, (type, torch.dtype, torch.layout, torch.memory_format))
+        if not value and (module, name) not in BUILDERS:
             raise pickle.UnpicklingError(f"{module}.{name} is no value")
         return found
 

@@ -1,14 +1,22 @@
 """The check of an assignment: right answers pass on unseen examples, and one line that replaces something does not."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from course_lib.teach.compare import difference
 from course_lib.teach.exercise import function_source
-from course_lib.teach.grading import CELL, MARK, answer_runs, grade, run_notebook
+from course_lib.teach.grading import CELL, MARK, _from_bytes, answer_runs, grade, run_notebook
 from course_lib.teach.practice import find_exercise
+from course_lib.teach.sandbox import as_bytes
 
 ID = "04.lr_sweep"
 RIGHT = function_source(find_exercise(ID).answer)
@@ -82,3 +90,35 @@ def test_what_an_answer_gives_is_judged_by_its_value_not_by_its_class():
     verdict = grade(ID, [cell.replace("def lr_sweep", "def other"), odd], 3)
     assert not verdict.passed and "raised" in verdict.message
     assert answer_runs(ID, ["lr_sweep = 3"], 0) == [] and not grade(ID, [RIGHT], 0, lambda *asked: []).passed
+
+
+class Runs:
+    """Pickled, it is a call of `os.mkdir`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_what_an_answer_sends_is_read_as_values_and_never_run(tmp_path):
+    """The bytes come from the answer's process and are read where the verdict is made."""
+    made = tmp_path / "made"
+    inner = pickle.dumps(Runs(made))
+    named = lambda module, name: b"\x80\x04\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(name)]) + name
+    folder = str(made).encode()
+    told = b"\x8c" + bytes([len(folder)]) + folder + b"\x85R."
+    for bad in (inner, named(b"pathlib", b"os.mkdir") + b"\x93" + told,  # through a module that imports it
+                named(b"numpy.testing._private.utils", b"runstring") + b"\x93" + told,
+                named(b"torch.storage", b"_load_from_bytes") + b"\x93B" + len(inner).to_bytes(4, "little") + inner
+                + b"\x85R."):
+        with pytest.raises(pickle.UnpicklingError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the protocol
+            _from_bytes(bad)
+    assert not made.exists()
+    pickle.loads(inner)
+    assert made.exists()  # so the bytes are what they seem
+    for value in (torch.ones(2, 3), torch.nn.Parameter(torch.ones(2)), torch.ones(2, dtype=torch.bfloat16), torch.int8,
+                  np.arange(3.0)[::2], np.float64(2), Path("a"), {"a": [1, (2,)]}, 10**400, None):
+        assert difference(value, _from_bytes(as_bytes(value))) == "", value
