@@ -116,8 +116,9 @@ def slim(site: Path, words: set[str]) -> None:
 
 def complete(site: Path, builder: str) -> None:
     """What both builders leave to do: notebooks to take away, old addresses, own fonts, a page for every reader."""
-    from finishing import finished, tell_others
+    from finishing import finished, site_words, tell_others
     from pages import RECORDS, lesson_paths, redirect_page, redirects, take_away
+    from slides import write_decks
 
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
@@ -128,6 +129,8 @@ def complete(site: Path, builder: str) -> None:
     for old, new in redirects().items():
         (site / old).parent.mkdir(parents=True, exist_ok=True)
         (site / old).write_text(redirect_page(old, new), encoding="utf-8")
+    if builder != "quarto":
+        write_decks(site, site_words()[0])
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()
     for page in pages:
@@ -135,7 +138,7 @@ def complete(site: Path, builder: str) -> None:
         page.write_text(text, encoding="utf-8")
         words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     toggled = {name for page in pages for name in re.findall(r'data-bs-toggle="(\w+)"', page.read_text("utf-8"))}
-    for script in site.rglob("*.js"):
+    for script in set(site.rglob("*.js")) - set(site.glob("website/static/reveal/*")):  # decks have their own styles
         if script.name != BOOTSTRAP or toggled - {"collapse"}:  # most of its classes are of what no page toggles
             words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
     words |= {"collapse", "collapsing", "collapsed", "collapse-horizontal", "show"}

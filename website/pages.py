@@ -42,6 +42,7 @@ from nbdev.showdoc import BasicMarkdownRenderer
 from portable import named_fences, portable
 from readme import ONLY
 from reference import groups, readers_order
+from slides import FOLDER, deck_address, stage_decks
 from tryit import stage_network
 
 try:
@@ -701,6 +702,8 @@ class lesson_top(Processor):
         buttons = [f'<a class="lesson-button" data-href="notebooks/{path.name}" download>Download the notebook</a>']
         buttons += [f'<a class="lesson-button" href="{address}">Open in {service}</a>'
                     for service, address in elsewhere(path.name).items()]
+        if slides := deck_address(path.name[:2]):
+            buttons.append(f'<a class="lesson-button" data-href="{slides}">Slides</a>')
         cost = lesson_cost(path.name[:2])
         cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
         text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
@@ -824,6 +827,7 @@ def stage_config(folder: Path, builder: str) -> None:
             section["contents"] += reference_sections()
     if builder == "quarto":
         config["format"]["html"] |= QUARTO
+        config["project"]["render"].append(f"{FOLDER}/*.qmd")
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -911,4 +915,5 @@ def stage(folder: Path, builder: str = "smalldocs") -> None:
     stage_static(folder)
     stage_scripts(folder)
     stage_network(folder)
+    stage_decks(folder, builder)
     stage_config(folder, builder)
