@@ -890,6 +890,19 @@ def take_away(path: Path, target: Path) -> None:
 
 def stage(folder: Path, builder: str = "smalldocs") -> None:
     """Write all pages, their settings and their files to `folder`, for one of the two builders."""
+    stage_pages(folder)
+    stage_for(folder, builder)
+
+
+def stage_for(folder: Path, builder: str) -> None:
+    """What only one of the two builders reads: its settings, and for Quarto the slides."""
+    stage_config(folder, builder)
+    if builder == "quarto":
+        stage_decks(folder)
+
+
+def stage_pages(folder: Path) -> None:
+    """Write all pages and their files to `folder`: the same ones for both builders."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     redirects()  # a module that is no longer there is said at once
@@ -915,5 +928,3 @@ def stage(folder: Path, builder: str = "smalldocs") -> None:
     stage_static(folder)
     stage_scripts(folder)
     stage_network(folder)
-    stage_decks(folder, builder)
-    stage_config(folder, builder)

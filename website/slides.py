@@ -6,7 +6,8 @@ slide shows what the lesson has, and no copy of it:
     {{figure ID}}              the cell's saved picture
     {{code ID}}                its code; {{code ID name}}: a function, class or method of it, without docstring;
                                {{code ID "first" "last"}}: from the first line with these words to the next with those
-    {{table ID}}               the first table of its text or of what it shows; {{table ID 2}}: the second
+    {{table ID}}               the first table of its text or of what it shows; {{table ID 2}}: the second;
+                               {{table ID 1 8}}: its first eight rows
     {{output ID}}              what it prints; {{output ID 3}}: the first three lines
     {{ask ID}}                 its question *Predict before you run*
     {{quiz 2}}                 the second question of the lesson's quiz, with the answer
@@ -114,10 +115,11 @@ class Lesson:
         texts = [self.source(id)] if self.cells[id]["cell_type"] == "markdown" else [
             text_of(data["text/markdown"]) for data in self.data(id) if "text/markdown" in data]
         tables = re.findall(r"(?:^\|.*\n?)+", "\n\n".join(texts), re.M)
-        place = int(part or 1) - 1
-        if place >= len(tables):
+        which, rows = [*map(int, part.split()), *(1, None)[len(part.split()):]]
+        if which > len(tables):
             raise DeckError(f"it has {len(tables)} tables")
-        return without_links(tables[place].strip())
+        shown = without_links("\n".join(tables[which - 1].strip().split("\n")[:rows and rows + 2]))
+        return re.sub(r"(?<=\d) %", "\u00a0%", shown.replace(" ± ", "\u00a0±\u00a0"))  # figures stay in one line
 
     def output(self, id: str, part: str) -> str:
         outputs = self.cells[id].get("outputs", [])
@@ -175,7 +177,8 @@ def named(source: str, name: str) -> str:
     kept = dict(zip(range(first, found.end_lineno + 1), lines[first - 1:found.end_lineno], strict=True))
     docs = found.body[0]
     if isinstance(docs, ast.Expr) and isinstance(getattr(docs.value, "value", None), str):
-        kept = {k: line for k, line in kept.items() if not docs.lineno <= k <= docs.end_lineno}
+        last = docs.end_lineno + (not lines[docs.end_lineno].strip())  # and the empty line below it
+        kept = {k: line for k, line in kept.items() if not docs.lineno <= k <= last}
     return textwrap.dedent("\n".join(kept.values())).strip("\n")
 
 
@@ -186,6 +189,14 @@ def alt_text(lesson: Lesson, id: str, title: str) -> str:
     from pages import described
 
     return described().get(lesson.number, {}).get(id) or f"A figure of the lesson: {title}"
+
+
+def dense(table: str) -> bool:
+    """Does a table need small letters?"""
+    lines = table.split("\n")
+    widest = max(len(line) for line in lines if not re.match(r"\|\s*:?-", line))
+    columns = lines[0].count("|") - 1
+    return len(lines) > 7 or widest > 100 or columns > 7 or len(lines) > 5 and (widest > 75 or columns > 5)
 
 
 def limited(text: str) -> str:
@@ -199,7 +210,8 @@ def make_block(lesson: Lesson, deck: Deck, slide: Slide, kind: str, id: str, par
     """Add what `{{kind id part}}` stands for to a slide."""
     if kind == "figure":
         name, deck.pictures[name] = lesson.figure(id)[0], lesson.figure(id)[1]
-        slide.blocks.append(("figure", f"{name}\n{alt_text(lesson, id, slide.title)}"))
+        answers = any(one == "ask" for one, _ in slide.blocks)  # then it comes on the click after the question
+        slide.blocks.append(("answer" if answers else kind, f"{name}\n{alt_text(lesson, id, slide.title)}"))
     elif kind in ("code", "output"):
         slide.blocks.append((kind, limited(getattr(lesson, kind)(id, part))))
     elif kind == "table":
@@ -291,13 +303,16 @@ def quarto_block(kind: str, text: str) -> str:
 
     if kind == "pause":
         return ". . ."
-    if kind == "figure":
+    if kind in ("figure", "answer"):
         name, words = text.split("\n", 1)
-        return f"![](figures/{name}){{.r-stretch fig-alt={json.dumps(words, ensure_ascii=False)}}}"
+        classes = ".r-stretch" + " .fragment" * (kind == "answer")
+        return f"![](figures/{name}){{{classes} fig-alt={json.dumps(words, ensure_ascii=False)}}}"
     if kind in ("code", "output"):
         return f"```{'python' if kind == 'code' else 'default'}\n{text}\n```"
     if kind == "ask":
         return f"::: {{.ask .fragment}}\n**Predict:** {mathml(text)}\n:::"
+    if kind == "table" and dense(text):
+        return f"::: {{.dense}}\n{mathml(text)}\n:::"
     if kind == "choices":
         return "::: {.choices}\n" + "\n".join(f"{line}\\" for line in text.split("\n")).rstrip("\\") + "\n:::"
     return mathml(text)
@@ -305,7 +320,7 @@ def quarto_block(kind: str, text: str) -> str:
 
 def quarto_deck(deck: Deck) -> str:
     """A deck as Quarto Markdown with its own format `revealjs`."""
-    options = {"width": WIDTH, "height": HEIGHT, "margin": 0.05, "slide-number": "c/t", "transition": "none",
+    options = {"width": WIDTH, "height": HEIGHT, "margin": 0.06, "slide-number": "c/t", "transition": "none",
                "auto-stretch": False, "html-math-method": "mathml", "footer": f"[The lesson](../{deck.lesson}.ipynb)",
                "css": "../website/static/slides.css"}
     front = yaml.safe_dump({"title": deck.title, "subtitle": deck.promise, "format": {"revealjs": options}},
@@ -318,13 +333,9 @@ def quarto_deck(deck: Deck) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def stage_decks(folder: Path, builder: str) -> None:
-    """The decks' stylesheet; for Quarto the decks as well, with their pictures."""
-    static = folder / "website" / "static"
-    shutil.copy(STATIC / "slides.css", static)
-    if builder != "quarto":
-        shutil.copytree(STATIC / "reveal", static / "reveal")
-        return
+def stage_decks(folder: Path) -> None:
+    """The decks among the pages that Quarto renders, with their pictures and their stylesheet."""
+    shutil.copy(STATIC / "slides.css", folder / "website" / "static")
     for one in decks():
         write_figures(one, folder)
         (folder / f"{one.name}.qmd").write_text(quarto_deck(one), encoding="utf-8")
@@ -366,14 +377,17 @@ def to_html(text: str) -> str:
 
 def html_block(kind: str, text: str) -> str:
     """A block as HTML."""
-    if kind == "figure":
+    if kind in ("figure", "answer"):
         name, words = text.split("\n", 1)
-        return f'<img class="r-stretch" src="figures/{name}" alt="{html.escape(words)}">'
+        classes = "r-stretch" + " fragment" * (kind == "answer")
+        return f'<img class="{classes}" src="figures/{name}" alt="{html.escape(words)}">'
     if kind in ("code", "output"):
         shown = highlighted(text) if kind == "code" else html.escape(text)
         return f'<pre class="{kind}" tabindex="0"><code>{shown}</code></pre>'
     if kind == "ask":
         return f'<div class="ask fragment">{to_html(f"**Predict:** {text}")}</div>'
+    if kind == "table" and dense(text):
+        return f'<div class="dense">{to_html(text)}</div>'
     if kind == "choices":
         return '<div class="choices">' + "".join(map(to_html, text.split("\n"))) + "</div>"
     return to_html(text)
@@ -420,7 +434,7 @@ def html_deck(deck: Deck, site_title: str) -> str:
 </div></main>
 <script src="{static}/reveal/reveal.js"></script>
 <script src="{static}/reveal/notes.js"></script>
-<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.04, center: false, hash: true,
+<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.06, center: false, hash: true,
 transition: "none", slideNumber: "c/t", plugins: [RevealNotes]}});</script>
 </body>
 </html>
@@ -428,7 +442,9 @@ transition: "none", slideNumber: "c/t", plugins: [RevealNotes]}});</script>
 
 
 def write_decks(site: Path, site_title: str) -> None:
-    """The decks as pages of the built site."""
+    """The decks as pages of the built site, and reveal.js for them."""
+    shutil.copy(STATIC / "slides.css", site / "website" / "static")
+    shutil.copytree(STATIC / "reveal", site / "website" / "static" / "reveal", dirs_exist_ok=True)
     for one in decks():
         write_figures(one, site)
         (site / f"{one.name}.html").write_text(html_deck(one, site_title), encoding="utf-8")
