@@ -2,6 +2,7 @@
 
     python website/build.py             what `make docs` runs
     python website/build.py --serve     and serve it, on this computer alone (`make docs-preview`)
+    python website/build.py --format epub     the whole course as a book, also pdf; only with Quarto
 """
 
 import argparse
@@ -176,10 +177,18 @@ def serve(folder: Path, port: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--builder", choices=("quarto", "smalldocs"), help="default: quarto if it is there")
+    parser.add_argument("--format", choices=("html", "epub", "pdf"), default="html", help="default: html, the site")
     parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help="default: _docs")
     parser.add_argument("--serve", action="store_true", help="serve the site afterwards")
     parser.add_argument("--port", type=int, default=4200)
     arguments = parser.parse_args()
+    if arguments.format != "html":
+        from book import build_book
+
+        target = arguments.output.resolve()
+        target.mkdir(parents=True, exist_ok=True)
+        print(f"The book is {build_book(arguments.format, target)}.")
+        return 0
     site = build(arguments.builder, arguments.output.resolve())
     if arguments.serve:
         serve(site, arguments.port)
