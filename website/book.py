@@ -207,7 +207,7 @@ def build_book(kind: str, target: Path) -> Path:
     if shutil.which("quarto") is None:
         raise SystemExit("A book needs Quarto (https://quarto.org), which is not on the PATH; for a PDF also TeX: "
                          "quarto install tinytex. The site needs neither: --format html.")
-    stage = target / "_book_proc"
+    stage = target.with_name("_book_proc")
     stage_book(stage, kind)
     if subprocess.run([shutil.which("quarto"), "render", str(stage), "--to", kind], cwd=stage).returncode:
         raise SystemExit("quarto could not make the book; what it says above names the chapter.")

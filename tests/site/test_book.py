@@ -119,12 +119,13 @@ def test_without_quarto_it_is_said_and_with_quarto_one_file_is_left(tmp_path, mo
     monkeypatch.setattr(book, "stage_book", lambda folder, kind: folder.mkdir())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="needs Quarto .*--format html"):
-        book.build_book("epub", tmp_path)
+        book.build_book("epub", tmp_path / "docs")
     if os.name == "nt":
         return
     program = tmp_path / "quarto"
     program.write_text(f'#!{sys.executable}\nimport sys, pathlib\npathlib.Path("_book").mkdir()\n'
                        'pathlib.Path("_book/x.epub").write_text(" ".join(sys.argv[1:]))\n', encoding="utf-8")
     program.chmod(0o755)
-    made = book.build_book("epub", tmp_path)
+    (tmp_path / "docs").mkdir()
+    made = book.build_book("epub", tmp_path / "docs")
     assert made.name == "course.epub" and made.read_text() == f"render {tmp_path / '_book_proc'} --to epub"
