@@ -196,7 +196,7 @@ def chapter(name: str, folder: Path, kind: str) -> str:
 # ---- The project
 
 FORMATS = {
-    "epub": {"toc": True, "toc-depth": 2, "html-math-method": "mathml"},
+    "epub": {"toc": True, "toc-depth": 2, "html-math-method": "mathml", "tbl-colwidths": False},
     "pdf": {"toc": True, "toc-depth": 1, "documentclass": "scrreprt", "papersize": "a4", "fontsize": "10pt",
             "geometry": ["margin=22mm"], "code-block-bg": True, "pdf-engine": "lualatex"},
 }

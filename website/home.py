@@ -181,8 +181,8 @@ def begin_button() -> str:
 
 def extras() -> str:
     """Pages that need no installation, as cards."""
-    items = [f'<li><a class="extra-link" href="{one["page"]}.html"><span class="card-title">{as_html(one["title"])}</span>'
-             f'<span class="card-says">{as_html(one["says"])}</span></a></li>' for one in home()["extra"]]
+    items = [f'<li><a class="extra-link" href="{one["page"]}.html"><span class="card-title">{as_html(one["title"])}'
+             f'</span><span class="card-says">{as_html(one["says"])}</span></a></li>' for one in home()["extra"]]
     return f'<ul class="cards extras">{"".join(items)}</ul>'
 
 

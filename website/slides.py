@@ -321,7 +321,7 @@ def quarto_block(kind: str, text: str) -> str:
 def quarto_deck(deck: Deck) -> str:
     """A deck as Quarto Markdown with its own format `revealjs`."""
     options = {"width": WIDTH, "height": HEIGHT, "margin": 0.06, "slide-number": "c/t", "transition": "none",
-               "auto-stretch": False, "html-math-method": "mathml", "footer": f"[The lesson](../{deck.lesson}.ipynb)",
+               "auto-stretch": False, "html-math-method": "mathml", "tbl-colwidths": False,
                "css": "../website/static/slides.css"}
     front = yaml.safe_dump({"title": deck.title, "subtitle": deck.promise, "format": {"revealjs": options}},
                            allow_unicode=True, width=1000, sort_keys=False)
@@ -330,6 +330,7 @@ def quarto_deck(deck: Deck) -> str:
         parts += [f"## {slide.title}", *(quarto_block(*block) for block in slide.blocks)]
         if slide.notes:
             parts.append(f"::: {{.notes}}\n{quarto_block('markdown', slide.notes)}\n:::")
+    parts.append(f"[The lesson](../{deck.lesson}.ipynb)")  # on the last slide
     return "\n\n".join(parts) + "\n"
 
 
@@ -415,7 +416,7 @@ def html_deck(deck: Deck, site_title: str) -> str:
     slides = "\n".join(html_slide(slide, place) for place, slide in enumerate(deck.slides, start=2))
     static = "../website/static"
     return f"""<!doctype html>
-<html lang="en">
+<html lang="en" class="deck">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -322,6 +322,19 @@ def test_the_cheapest_threshold_is_that_of_the_lesson_and_the_figures_add_up(bro
     assert told == []
 
 
+def test_the_recorded_risks_are_those_of_the_lesson_s_saved_run():
+    """After a lesson was recorded anew: python website/explorers.py."""
+    data = recorded("costs")
+    lesson = json.loads((ROOT / "nbs" / "06_interpretation.ipynb").read_text(encoding="utf-8"))
+    shown = "".join("".join(output.get("data", {}).get("text/markdown", "")) for cell in lesson["cells"]
+                    for output in cell.get("outputs", []))
+    for words, threshold in (("alarm from ½ on", 1 / 2), ("from 1/11 on", 1 / 11)):
+        misses, false = re.search(rf"^\| {words} \| (\d+) \| (\d+) \|", shown, re.M).groups()
+        pairs = list(zip(data["risk"], data["defective"], strict=True))
+        assert sum(ill and risk < threshold for risk, ill in pairs) == int(misses), words
+        assert sum(not ill and risk >= threshold for risk, ill in pairs) == int(false), words
+
+
 def test_tricks_and_strengths_change_the_picture_and_the_targets(browser, address):
     from course_lib.tricks.named import BATCH_TRICKS
 

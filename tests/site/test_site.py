@@ -489,8 +489,11 @@ def test_with_an_address_every_page_has_its_buttons_its_source_and_its_one_addre
     assert sources["api/learner.loop.html"] == ["nbs/03_training_loop.ipynb"]
     assert sources["CHANGELOG.html"] == ["CHANGELOG.md"]
     for name in pages.keys() - redirects().keys() - {"404.html"}:
-        assert len(sources[name]) == 1 and (ROOT / sources[name][0]).is_file(), (name, sources[name])
-        assert f"{REPOSITORY}/issues/new" in pages[name].links
+        if name.startswith("slides/"):  # a deck leads to its lesson, which leads to its source
+            assert f"../{Path(name).name}" in pages[name].links
+        else:
+            assert len(sources[name]) == 1 and (ROOT / sources[name][0]).is_file(), (name, sources[name])
+            assert f"{REPOSITORY}/issues/new" in pages[name].links
         text = (addressed / name).read_text(encoding="utf-8")
         address = f"{ADDRESS}/{'' if name == 'index.html' else name}"
         assert text.count('rel="canonical"') == 1 and f'<link rel="canonical" href="{address}">' in text, name
@@ -614,6 +617,10 @@ def test_the_home_page_has_one_title_a_question_cards_and_one_button(site, pages
     pictures = [source for _, source in cards] + re.findall(r'src="(images/home/different[^"]+)"', main)
     assert len(pictures) == len(LESSONS) + 4 and all((site / one).stat().st_size > 1000 for one in pictures)
     assert main.count("begin-button") == 1 and main.count("<table") == 0
+    extras = re.findall(r'<a class="extra-link" href="([^"]+)"', main)
+    assert extras == [f"pages/{name}.html" for name in ("try", "explorers", "review", "slides")]
+    assert set(extras) <= pages.keys() and all(main.index(one) < main.index("What is different") for one in extras)
+    assert all(pages["05_transfer_learning.html"].links.count(one) for one in extras)  # the sidebar, on every page
     for head in ("For teachers", "For your own photographs", "Sources"):
         assert head in pages["index.html"].text
     assert "README only" not in text and "On the command line" not in pages["index.html"].text

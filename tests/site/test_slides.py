@@ -165,7 +165,7 @@ def test_no_slide_is_fuller_than_a_screen_and_no_other_host_is_asked(lesson, sit
 def test_a_deck_is_led_by_the_keyboard_and_keeps_its_place(browser, address):
     page = open_page(browser, viewport={"width": 1280, "height": 720})
     page.goto(f"{address}03_training_loop.html")
-    page.get_by_role("link", name="Slides", exact=True).first.click()
+    page.locator(".lesson-button", has_text="Slides").click()
     page.wait_for_url("**/slides/03_training_loop.html")
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     title = "Five lines train a network"
