@@ -111,6 +111,7 @@ def slim(site: Path, words: set[str]) -> None:
     subsetter.populate(unicodes=codes)
     subsetter.subset(font)
     subset.save_font(font, str(fonts / "bootstrap-icons.woff"), options)
+    font.close()
     (fonts / "bootstrap-icons.woff2").unlink(missing_ok=True)
     icons.write_text(re.sub(r'url\("?[^)"]*woff2[^)]*\)\s*format\("woff2"\),?', "", css), encoding="utf-8")
 
