@@ -20,7 +20,7 @@ READY := .venv/ready$(TORCH)
 # uv knows PyTorch's own index for each backend by this name.
 BACKEND := $(if $(TORCH),--torch-backend=$(TORCH))
 
-.PHONY: setup run test check lab docs docs-preview docs-publish readme notebooks bench help clean
+.PHONY: setup run test check lab docs docs-preview docs-publish book readme notebooks bench help clean
 
 # Nothing but the installation, for a container that is made before it is used.
 setup: $(READY)
@@ -63,6 +63,11 @@ docs-publish: $(READY)
 docs-preview: $(READY)
 	@$(BIN)/python website/build.py --serve
 
+# The whole course as one file, _docs/course.epub or, with FORMAT=pdf, course.pdf; it needs Quarto.
+FORMAT ?= epub
+book: $(READY)
+	@$(BIN)/python website/build.py --format $(FORMAT)
+
 readme: $(READY)
 	@$(BIN)/python website/readme.py
 
@@ -71,6 +76,7 @@ help:
 	@echo "  make notebooks  run all lessons and save their outputs    make bench  measure, beside the peers"
 	@echo "  make docs       build the site (Quarto, or smalldocs)     make docs-preview  build it and serve it"
 	@echo "  make readme     write README.md from nbs/index.ipynb      make setup  install, and nothing else"
+	@echo "  make book       the course as EPUB (FORMAT=pdf: PDF); only with Quarto"
 	@echo "  make clean      remove .venv and what was built"
 
 $(READY): pyproject.toml constraints.txt
@@ -84,4 +90,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv _docs _proc *.egg-info
+	rm -rf .venv _docs _proc _book_proc *.egg-info

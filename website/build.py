@@ -2,6 +2,7 @@
 
     python website/build.py             what `make docs` runs
     python website/build.py --serve     and serve it, on this computer alone (`make docs-preview`)
+    python website/build.py --format epub     the whole course as a book, also pdf; only with Quarto
 """
 
 import argparse
@@ -110,14 +111,16 @@ def slim(site: Path, words: set[str]) -> None:
     subsetter.populate(unicodes=codes)
     subsetter.subset(font)
     subset.save_font(font, str(fonts / "bootstrap-icons.woff"), options)
+    font.close()
     (fonts / "bootstrap-icons.woff2").unlink(missing_ok=True)
     icons.write_text(re.sub(r'url\("?[^)"]*woff2[^)]*\)\s*format\("woff2"\),?', "", css), encoding="utf-8")
 
 
 def complete(site: Path, builder: str) -> None:
     """What both builders leave to do: notebooks to take away, old addresses, own fonts, a page for every reader."""
-    from finishing import finished, tell_others
+    from finishing import finished, site_words, tell_others
     from pages import RECORDS, lesson_paths, redirect_page, redirects, take_away
+    from slides import write_decks
 
     for path in lesson_paths().values():
         take_away(path, site / "notebooks" / path.name)
@@ -128,6 +131,8 @@ def complete(site: Path, builder: str) -> None:
     for old, new in redirects().items():
         (site / old).parent.mkdir(parents=True, exist_ok=True)
         (site / old).write_text(redirect_page(old, new), encoding="utf-8")
+    if builder != "quarto":
+        write_decks(site, site_words()[0])
     pages = sorted(site.rglob("*.html"))
     words: set[str] = set()
     for page in pages:
@@ -135,7 +140,7 @@ def complete(site: Path, builder: str) -> None:
         page.write_text(text, encoding="utf-8")
         words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     toggled = {name for page in pages for name in re.findall(r'data-bs-toggle="(\w+)"', page.read_text("utf-8"))}
-    for script in site.rglob("*.js"):
+    for script in set(site.rglob("*.js")) - set(site.glob("website/static/reveal/*")):  # decks have their own styles
         if script.name != BOOTSTRAP or toggled - {"collapse"}:  # most of its classes are of what no page toggles
             words |= set(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
     words |= {"collapse", "collapsing", "collapsed", "collapse-horizontal", "show"}
@@ -173,10 +178,18 @@ def serve(folder: Path, port: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--builder", choices=("quarto", "smalldocs"), help="default: quarto if it is there")
+    parser.add_argument("--format", choices=("html", "epub", "pdf"), default="html", help="default: html, the site")
     parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help="default: _docs")
     parser.add_argument("--serve", action="store_true", help="serve the site afterwards")
     parser.add_argument("--port", type=int, default=4200)
     arguments = parser.parse_args()
+    if arguments.format != "html":
+        from book import build_book
+
+        target = arguments.output.resolve()
+        target.mkdir(parents=True, exist_ok=True)
+        print(f"The book is {build_book(arguments.format, target)}.")
+        return 0
     site = build(arguments.builder, arguments.output.resolve())
     if arguments.serve:
         serve(site, arguments.port)

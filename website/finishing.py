@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import yaml
 from pages import LESSON, NBS, ROOT, addresses, module_notebooks, reference_page
 from PIL import Image
+from slides import FOLDER
 
 CSS_DOTS = 96  # dots an inch of a browser
 PICTURE = "images/first_classifier.jpg"  # what stands beside a link to the site elsewhere
@@ -154,9 +155,12 @@ def finished(text: str, path: Path, site: Path) -> str:
     """A page of the site at `path`, finished. A page that only leads on stays as it is."""
     if 'http-equiv="refresh"' in text:
         return text
+    name = path.relative_to(site).as_posix()
+    if name.startswith(f"{FOLDER}/"):  # a deck fits its window by itself
+        return with_card(with_readable_tables(text), name)
     text = with_readable_tables(text.replace(' data-href="', ' href="'))
     text = with_sizes(with_skip_link(labelled(text)), path.parent)
-    text = with_own_sources(with_card(text, path.relative_to(site).as_posix()))
+    text = with_own_sources(with_card(text, name))
     return text.replace("</body>", ACTIVE_IN_SIGHT + "</body>", 1)
 
 
@@ -231,3 +235,13 @@ def tell_others(site: Path) -> None:
     (site / "404.html").write_text(not_here_page(), encoding="utf-8")
     if addresses()[1]:
         (site / "feed.xml").write_text(feed(), encoding="utf-8")
+        list_decks(site)
+
+
+def list_decks(site: Path) -> None:
+    """Decks among the addresses for search engines: smalldocs knows only the pages that it made."""
+    text = (site / "sitemap.xml").read_text(encoding="utf-8")
+    new = [address for path in sorted((site / FOLDER).glob("*.html"))
+           if (address := f"{addresses()[1]}/{FOLDER}/{path.name}") not in text]
+    rows = "".join(f"<url><loc>{address}</loc></url>\n" for address in new)
+    (site / "sitemap.xml").write_text(text.replace("</urlset>", f"{rows}</urlset>"), encoding="utf-8")

@@ -42,6 +42,7 @@ from nbdev.showdoc import BasicMarkdownRenderer
 from portable import named_fences, portable
 from readme import ONLY
 from reference import groups, readers_order
+from slides import FOLDER, deck_address, stage_decks
 from tryit import stage_network
 
 try:
@@ -701,6 +702,8 @@ class lesson_top(Processor):
         buttons = [f'<a class="lesson-button" data-href="notebooks/{path.name}" download>Download the notebook</a>']
         buttons += [f'<a class="lesson-button" href="{address}">Open in {service}</a>'
                     for service, address in elsewhere(path.name).items()]
+        if slides := deck_address(path.name[:2]):
+            buttons.append(f'<a class="lesson-button" data-href="{slides}">Slides</a>')
         cost = lesson_cost(path.name[:2])
         cost += " No GPU is needed." if "CPU" in cost and "GPU" not in cost else ""
         text = (f"::: {{.lesson-facts}}\n**Time and hardware.** {cost}\n\n"
@@ -824,6 +827,7 @@ def stage_config(folder: Path, builder: str) -> None:
             section["contents"] += reference_sections()
     if builder == "quarto":
         config["format"]["html"] |= QUARTO
+        config["project"]["render"].append(f"{FOLDER}/*.qmd")
     (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -886,6 +890,19 @@ def take_away(path: Path, target: Path) -> None:
 
 def stage(folder: Path, builder: str = "smalldocs") -> None:
     """Write all pages, their settings and their files to `folder`, for one of the two builders."""
+    stage_pages(folder)
+    stage_for(folder, builder)
+
+
+def stage_for(folder: Path, builder: str) -> None:
+    """What only one of the two builders reads: its settings, and for Quarto the slides."""
+    stage_config(folder, builder)
+    if builder == "quarto":
+        stage_decks(folder)
+
+
+def stage_pages(folder: Path) -> None:
+    """Write all pages and their files to `folder`: the same ones for both builders."""
     os.chdir(ROOT)  # nbdev looks for its settings from here
     nbdev.processors.get_config = cache(get_config)  # read once, not once a cell: it is half of the time otherwise
     redirects()  # a module that is no longer there is said at once
@@ -911,4 +928,3 @@ def stage(folder: Path, builder: str = "smalldocs") -> None:
     stage_static(folder)
     stage_scripts(folder)
     stage_network(folder)
-    stage_config(folder, builder)

@@ -29,11 +29,11 @@ def first_picture() -> bytes:
 
 def readme() -> str:
     """What README.md has to say: the home page's text, its tables from what is recorded, links from here."""
-    from home import differences_markdown, question_markdown
+    from home import differences_markdown, extras_markdown, question_markdown
     from page_tables import lessons_table
 
     made = {"question_markdown()": question_markdown, "lessons_table()": lambda: lessons_table(ROOT / "nbs"),
-            "differences_markdown()": differences_markdown}
+            "differences_markdown()": differences_markdown, "extras_markdown()": extras_markdown}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])

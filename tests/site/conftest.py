@@ -1,5 +1,5 @@
 """What the tests of the site share: one site, one server, one browser."""
 
-from served import address, browser, site
+from served import address, addressed, browser, pages, site, staged
 
-__all__ = ["address", "browser", "site"]
+__all__ = ["address", "addressed", "browser", "pages", "site", "staged"]

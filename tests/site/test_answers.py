@@ -10,7 +10,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from served import DESK, PHONE, TOO_WIDE, open_page
+from served import DESK, PHONE, TOO_WIDE, findings, open_page
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(path.stem for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb") if path.name[:2] != "00")
@@ -196,30 +196,26 @@ def test_all_questions_can_be_read_on_one_page_without_a_script(browser, address
 
 # ---- For every reader
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_axe_finds_nothing_where_a_page_answers(size, scheme, browser, address):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    page, found = open_page(browser, viewport=size, color_scheme=scheme), []
-    for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1", "pages/explorers.html", "pages/try.html"):
-        page.goto(address + name)
-        where = {"pages/explorers.html": ".explorer", "pages/try.html": ".try"}.get(name, ".quiz")
-        for k in range(2 if where == ".quiz" else 0):  # a right answer and a wrong one, in their colours
-            page.locator(".quiz .question").nth(k).locator(".choices button").nth(0).click()
-        page.wait_for_timeout(100)
-        for problem in axe.Axe().run(page, where).response["violations"]:
-            if problem["impact"] in ("moderate", "serious", "critical"):
-                found.append((name, problem["id"], [node["html"][:120] for node in problem["nodes"][:3]]))
-    page.context.close()
+def test_axe_finds_nothing_where_a_page_answers(browser, address):
+    """All rules at a desk and on a phone, which has the same colours; those about colours in both themes."""
+    found = []
+    for scheme, size in (("light", DESK), ("dark", DESK), ("light", PHONE)):
+        page = open_page(browser, viewport=size, color_scheme=scheme)
+        for name in ("04_lr_finder.html", "pages/review.html#quiz-01-1", "pages/explorers.html", "pages/try.html"):
+            page.goto(address + name)
+            where = {"pages/explorers.html": ".explorer", "pages/try.html": ".try"}.get(name, ".quiz")
+            for k in range(2 if where == ".quiz" else 0):  # a right answer and a wrong one, in their colours
+                page.locator(".quiz .question").nth(k).locator(".choices button").nth(0).click()
+            page.wait_for_timeout(100)
+            for rules in (["colours"] if size == DESK else []) + (["others"] if scheme == "light" else []):
+                found += [(name, scheme, *one) for one in findings(page, rules, where, "moderate")]
+        page.context.close()
     assert found == []
 
 
-def test_pages_for_quarto_hold_what_answers_as_raw_html_and_no_widget(tmp_path):
+def test_pages_for_quarto_hold_what_answers_as_raw_html_and_no_widget(staged):
     """Quarto prefers a widget to its HTML, and loads scripts of other hosts for outputs of text/html."""
-    import pages as making
-
-    making.process(ROOT / "nbs" / "04_lr_finder.ipynb", tmp_path / "04.ipynb")
-    cells = json.loads((tmp_path / "04.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((staged / "04_lr_finder.ipynb").read_text(encoding="utf-8"))["cells"]
     outputs = [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
     answers = [data for data in outputs if "class='question'" in "".join(data.get("text/markdown", ""))]
     assert len(answers) == 2 and all(data.keys() == {"text/markdown"} for data in answers)
@@ -324,6 +320,19 @@ def test_the_cheapest_threshold_is_that_of_the_lesson_and_the_figures_add_up(bro
     assert f"recall {recall:.0f} %" in box.locator(".ex-said").inner_text()
     page.context.close()
     assert told == []
+
+
+def test_the_recorded_risks_are_those_of_the_lesson_s_saved_run():
+    """After a lesson was recorded anew: python website/explorers.py."""
+    data = recorded("costs")
+    lesson = json.loads((ROOT / "nbs" / "06_interpretation.ipynb").read_text(encoding="utf-8"))
+    shown = "".join("".join(output.get("data", {}).get("text/markdown", "")) for cell in lesson["cells"]
+                    for output in cell.get("outputs", []))
+    for words, threshold in (("alarm from ½ on", 1 / 2), ("from 1/11 on", 1 / 11)):
+        misses, false = re.search(rf"^\| {words} \| (\d+) \| (\d+) \|", shown, re.M).groups()
+        pairs = list(zip(data["risk"], data["defective"], strict=True))
+        assert sum(ill and risk < threshold for risk, ill in pairs) == int(misses), words
+        assert sum(not ill and risk >= threshold for risk, ill in pairs) == int(false), words
 
 
 def test_tricks_and_strengths_change_the_picture_and_the_targets(browser, address):

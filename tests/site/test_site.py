@@ -16,13 +16,12 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 import pytest
-from served import DESK, PHONE, TOO_WIDE, canaries, open_page
+from served import ADDRESS, DESK, PHONE, REPOSITORY, TOO_WIDE, canaries, findings, open_page, pages_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(path.stem for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
@@ -30,47 +29,6 @@ CAN_BUILD = bool(shutil.which("quarto")) or importlib.util.find_spec("smalldocs"
 sys.path.insert(0, str(ROOT / "website"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900),  # on a busy machine
               pytest.mark.skipif(not CAN_BUILD, reason="The site needs Quarto, or smalldocs, which needs Python 3.11.")]
-
-
-class Page(HTMLParser):
-    """What a test asks of a page: ids, links, what it loads, its pictures, its text."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.ids, self.twice, self.links, self.loads, self.pictures = set(), set(), [], [], []
-        self.words, self.dates = [], []
-        self.skip = 0
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.skip += tag in ("script", "style")
-        self.twice |= self.ids & {given.get("id")}
-        self.ids |= {given[key] for key in ("id", "name") if given.get(key)}
-        if tag == "a" and given.get("href") is not None:
-            self.links.append(given["href"])
-        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload"):
-            self.loads.append(given["href"])
-        self.loads += [given["src"]] if given.get("src") else []
-        if tag == "img":
-            self.pictures.append(given.get("alt"))
-
-    def handle_endtag(self, tag):
-        self.skip -= tag in ("script", "style")
-
-    def handle_data(self, data):
-        if not self.skip:
-            self.words.append(data)
-
-
-def pages_of(folder):
-    return {path.relative_to(folder).as_posix(): Page(path) for path in sorted(folder.rglob("*.html"))}
-
-
-@pytest.fixture(scope="session")
-def pages(site):
-    return pages_of(site)
 
 
 def page_of(lesson):
@@ -489,9 +447,6 @@ def test_formulas_are_mathml_made_with_the_page(pages, site):
     assert text.count("<math") > 15 and "katex" not in text.lower() and "mathjax" not in text.lower()
 
 
-REPOSITORY, ADDRESS = "https://github.com/some/course", "https://some.example/course"
-
-
 def test_links_to_the_repository_come_from_one_place_and_are_left_out_while_it_is_empty(monkeypatch, tmp_path, pages):
     import pages as making
 
@@ -514,19 +469,7 @@ def test_links_to_the_repository_come_from_one_place_and_are_left_out_while_it_i
     assert f"]({ADDRESS}/07_tuning.html" in prose and not re.search(r"\]\((?!http)[^)]*\.ipynb", prose)
     named = subprocess.run(["git", "grep", "-lE", r"github\.com/(OWNER|some)/"], cwd=ROOT, capture_output=True,
                            text=True)
-    assert named.returncode > 1 or set(named.stdout.split()) <= {"pyproject.toml", "tests/site/test_site.py"}
-
-
-@pytest.fixture(scope="session")
-def addressed(tmp_path_factory):
-    """The site with a made-up repository and address."""
-    folder = tmp_path_factory.mktemp("addressed") / "docs"
-    program = ("import sys; sys.path.insert(0, 'website'); from pathlib import Path; import pages, build, finishing;"
-               f"pages.addresses = finishing.addresses = lambda: ({REPOSITORY!r}, {ADDRESS!r});"
-               f"build.build(None, Path({str(folder)!r}))")
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return folder
+    assert named.returncode > 1 or set(named.stdout.split()) <= {"pyproject.toml", "tests/site/served.py"}
 
 
 def test_with_an_address_every_page_has_its_buttons_its_source_and_its_one_address(addressed):
@@ -546,8 +489,11 @@ def test_with_an_address_every_page_has_its_buttons_its_source_and_its_one_addre
     assert sources["api/learner.loop.html"] == ["nbs/03_training_loop.ipynb"]
     assert sources["CHANGELOG.html"] == ["CHANGELOG.md"]
     for name in pages.keys() - redirects().keys() - {"404.html"}:
-        assert len(sources[name]) == 1 and (ROOT / sources[name][0]).is_file(), (name, sources[name])
-        assert f"{REPOSITORY}/issues/new" in pages[name].links
+        if name.startswith("slides/"):  # a deck leads to its lesson, which leads to its source
+            assert f"../{Path(name).name}" in pages[name].links
+        else:
+            assert len(sources[name]) == 1 and (ROOT / sources[name][0]).is_file(), (name, sources[name])
+            assert f"{REPOSITORY}/issues/new" in pages[name].links
         text = (addressed / name).read_text(encoding="utf-8")
         address = f"{ADDRESS}/{'' if name == 'index.html' else name}"
         assert text.count('rel="canonical"') == 1 and f'<link rel="canonical" href="{address}">' in text, name
@@ -671,6 +617,10 @@ def test_the_home_page_has_one_title_a_question_cards_and_one_button(site, pages
     pictures = [source for _, source in cards] + re.findall(r'src="(images/home/different[^"]+)"', main)
     assert len(pictures) == len(LESSONS) + 4 and all((site / one).stat().st_size > 1000 for one in pictures)
     assert main.count("begin-button") == 1 and main.count("<table") == 0
+    extras = re.findall(r'<a class="extra-link" href="([^"]+)"', main)
+    assert extras == [f"pages/{name}.html" for name in ("try", "explorers", "review", "slides")]
+    assert set(extras) <= pages.keys() and all(main.index(one) < main.index("What is different") for one in extras)
+    assert all(pages["05_transfer_learning.html"].links.count(one) for one in extras)  # the sidebar, on every page
     for head in ("For teachers", "For your own photographs", "Sources"):
         assert head in pages["index.html"].text
     assert "README only" not in text and "On the command line" not in pages["index.html"].text
@@ -752,9 +702,9 @@ def test_a_container_and_binder_install_what_constraints_txt_says():
 
 # ---- In a browser
 
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(size, browser, address, pages):
-    page, told = open_page(browser, viewport=size), defaultdict(list)
+def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(browser, address, pages):
+    """At a desk and on a phone; pages of the reference, which all have the same scripts, are loaded once for both."""
+    page, told = open_page(browser), defaultdict(list)
     page.on("console", lambda message: message.type == "error" and told[page.url].append(message.text))
     page.on("pageerror", lambda error: told[page.url].append(str(error)))
     page.on("request", lambda request: None if request.url.startswith((address, "data:"))
@@ -762,8 +712,11 @@ def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(size
     from pages import redirects
 
     for name in pages.keys() - redirects().keys():  # from an old address the browser is on its way
-        page.goto(address + name)
-        told[page.url] += page.evaluate(TOO_WIDE)
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            if size == DESK or not name.startswith(("library/", "api/")):
+                page.goto(address + name)
+            told[page.url] += page.evaluate(TOO_WIDE)
     page.context.close()
     assert {where: what for where, what in told.items() if what} == {}
 
@@ -842,19 +795,27 @@ def test_a_page_has_contents_a_way_back_and_a_way_on(browser, address):
     page.context.close()
 
 
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(scheme, size, browser, address):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    page, found = open_page(browser, viewport=size, color_scheme=scheme), []
-    for name in ("index.html", "09_fine_grained.html", "api/pooling.html", "library/learner/strategy.html", "404.html",
-                 "pages/glossary.html", "pages/reported.html", "pages/api.html", "pages/peers.html", "CHANGELOG.html"):
-        assert page.goto(address + name).ok
-        page.wait_for_timeout(100)
-        for problem in axe.Axe().run(page).response["violations"]:
-            if problem["impact"] in ("minor", "moderate", "serious", "critical"):
-                found.append((name, problem["id"], [node["html"][:120] for node in problem["nodes"][:3]]))
-    page.context.close()
+KINDS = ("index.html", "09_fine_grained.html", "api/pooling.html", "library/learner/strategy.html", "404.html",
+         "pages/glossary.html", "pages/reported.html", "pages/api.html", "pages/peers.html", "CHANGELOG.html",
+         "slides/04_lr_finder.html")
+
+
+def test_axe_finds_nothing(browser, address):
+    """Each kind of page: all rules at a desk, those about colours in both themes. A phone shows the same text in the
+    same colours, so there the colours of what stands beside the text are looked at, and all of the home page's."""
+    found = []
+    for scheme in ("light", "dark"):
+        page = open_page(browser, viewport=DESK, color_scheme=scheme)
+        for name in KINDS:
+            for size in (DESK, PHONE):
+                page.set_viewport_size(size)
+                assert page.goto(address + name).ok
+                page.wait_for_timeout(100)
+                beside = {"exclude": [["main"]]} if size == PHONE and name != "index.html" else None
+                found += [(name, scheme, size["width"], *one) for one in findings(page, "colours", beside)]
+                if scheme == "light":
+                    found += [(name, scheme, size["width"], *one) for one in findings(page, "others")]
+        page.context.close()
     assert found == []
 
 

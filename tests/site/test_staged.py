@@ -6,7 +6,6 @@ Quarto itself is not needed: these tests hold what its source and its output hav
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,16 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # With one of these, Quarto loads require.js and jQuery from cdnjs, and for a widget its manager from unpkg; a widget
 # wins over the HTML beside it, and then nothing is shown.
 LOADS_SCRIPTS = re.compile(r"text/html|javascript|widget")
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory):
-    """The folder that Quarto would render."""
-    folder = tmp_path_factory.mktemp("quarto") / "_proc"
-    program = f"import sys; sys.path.insert(0, 'website'); from pages import *; stage(Path({str(folder)!r}), 'quarto')"
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
