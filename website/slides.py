@@ -427,15 +427,15 @@ def html_deck(deck: Deck, site_title: str) -> str:
 <link rel="stylesheet" href="{static}/slides.css">
 </head>
 <body>
-<main class="reveal"><div class="slides">
+<main><div class="reveal"><div class="slides">
 <section id="slide-1" class="title-slide"><h1>{heading(deck.title)}</h1>{to_html(deck.promise)}
 <p class="quiet">{html.escape(times(deck.number))}. <a href="../{deck.lesson}.html">The lesson</a></p>
 <p class="quiet">Arrow keys: next and back. S: notes for the speaker. O: all slides. F: full screen.</p></section>
 {slides}
-</div></main>
+</div></div></main>
 <script src="{static}/reveal/reveal.js"></script>
 <script src="{static}/reveal/notes.js"></script>
-<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.06, center: false, hash: true,
+<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.06, center: false, hash: true, fragmentInURL: false,
 transition: "none", slideNumber: "c/t", plugins: [RevealNotes]}});</script>
 </body>
 </html>

@@ -176,6 +176,8 @@ def test_a_deck_is_led_by_the_keyboard_and_keeps_its_place(browser, address):
     assert "visible" not in ask.get_attribute("class")
     page.keyboard.press("ArrowRight")  # the question comes on a click
     page.wait_for_function("one => one.classList.contains('visible')", arg=ask.element_handle())
+    # reveal.js writes the address when the keys have rested for a second
+    page.wait_for_function("location.hash === '#/' + document.querySelector('section.present').id")
     page.reload()
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     assert page.locator("section.present h2").inner_text() == title
