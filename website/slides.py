@@ -435,8 +435,8 @@ def html_deck(deck: Deck, site_title: str) -> str:
 </div></div></main>
 <script src="{static}/reveal/reveal.js"></script>
 <script src="{static}/reveal/notes.js"></script>
-<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.06, center: false, hash: true, fragmentInURL: false,
-transition: "none", slideNumber: "c/t", plugins: [RevealNotes]}});</script>
+<script>Reveal.initialize({{width: {WIDTH}, height: {HEIGHT}, margin: 0.06, center: false, hash: true,
+fragmentInURL: false, transition: "none", slideNumber: "c/t", plugins: [RevealNotes]}});</script>
 </body>
 </html>
 """

@@ -12,7 +12,7 @@ import torch
 
 from ..core.checks import ArgumentError, number, whole
 from ..core.protocols import HasClasses
-from ..learner.figures import check_class_targets
+from ..learner.figures import are_probabilities
 
 # %% auto #0
 __all__ = []
@@ -26,10 +26,21 @@ def _kind(x: object) -> str:
 def check_targets(y: torch.Tensor, num_classes: int) -> None:
     """Raises `ArgumentError` unless y is class numbers (N,) or probabilities (N, num_classes)."""
     whole("num_classes", num_classes)
-    if not isinstance(y, torch.Tensor) or not y.ndim:
-        raise ArgumentError(f"Targets must be a tensor (N,) or (N, classes), but y is {_kind(y)}.")
+    if not isinstance(y, torch.Tensor) or y.layout != torch.strided:
+        raise ArgumentError(f"Targets must be a dense tensor, but y is {_kind(y)}.")
+    soft = y.is_floating_point() and y.ndim == 2
     look = y.device.type == "cpu"  # elsewhere a look would make Python wait
-    check_class_targets(y, (len(y), num_classes), seen=None if look else torch.empty(0))
+    if soft and y.shape[1] != num_classes:
+        raise ArgumentError(f"The soft targets are for {y.shape[1]} classes, not for {num_classes}.")
+    if soft and look and not are_probabilities(y):
+        raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For logits use "
+                            "y.softmax(1); cross-entropy then takes its own softmax of the prediction alone.")
+    if not soft and (y.ndim != 1 or y.is_floating_point() or y.is_complex()):
+        raise ArgumentError("Targets must be class numbers (N,), whole, or soft targets (N, classes); these are "
+                            f"{tuple(y.shape)} of {y.dtype}.")
+    if not soft and look and len(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
+        raise ArgumentError(f"There are {num_classes} classes, numbered from 0, but the targets reach from "
+                            f"{int(y.min())} to {int(y.max())}.")
 
 # %% ../../nbs/library/tricks/base.ipynb #7f1ec8e2
 def check_class_numbers(y: torch.Tensor) -> None:
