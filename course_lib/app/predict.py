@@ -194,7 +194,8 @@ def predict_images(
     at `batch_size` images. Raises: `ValueError` for what is no image, or a batch of none.
     """
     batch_size = whole("batch_size", batch_size)
-    instance("classifier", classifier, TrainedClassifier, "load_classifier gives the one to use.")
+    if not isinstance(classifier, TrainedClassifier):
+        raise ArgumentError(f"classifier is a {type(classifier).__name__}; load_classifier gives the one to use.")
     names: list[Path | str] = []
 
     def each() -> Iterator[Found]:

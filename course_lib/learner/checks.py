@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
 from torch.utils.data import SubsetRandomSampler
 
-from ..core.checks import ArgumentError
+from ..core.checks import ArgumentError, whole
 from ..core.protocols import Augmented, HasParameterGroups, ShufflingLoader
 
 # %% auto #0
@@ -183,6 +183,11 @@ def trainable_groups(model: nn.Module) -> list[list[nn.Parameter]]:
         raise ValueError("The model has no parameter to train: everything is frozen. "
                          "Call requires_grad_(True) on the part that shall learn.")
     return groups
+
+
+def check_epochs(epochs: int, name: str = "epochs") -> int:
+    """`epochs` if it is a whole number of at least 1, else an error that says so."""
+    return whole(name, epochs, hint="Such as 5.")
 
 
 def check_lrs(lr: float | Sequence[float], num_groups: int) -> list[float]:

@@ -96,7 +96,6 @@ class Rest(nn.Module):
         return self.whole_model.parameter_groups()
 
 # %% ../../nbs/library/learner/features.ipynb #9956aca4
-_VIEWS = "1 keeps the plain image alone."
 _FIXED = (GlobalPool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Flatten,
                   nn.Identity)
 
@@ -263,6 +262,11 @@ def _as_loader(features: torch.Tensor, loader: ImageLoader) -> FeatureLoader:
                          epoch=loader.epoch, drop_last=loader.drop_last, shard=loader.shard)
 
 
+def check_views(views: int) -> int:
+    """`views` if it is a whole number of at least 1."""
+    return whole("views", views, hint="1 keeps the plain image alone.")
+
+
 def cache_features(
     front: nn.Module,  # frozen, in evaluation mode: from `cut_classifier`
     loader: ImageLoader,
@@ -273,7 +277,7 @@ def cache_features(
     The first view is the plain image; further ones are augmented as the loader would. Order, seed, batch size, classes
     and `epoch` are those of `loader`, which stays as it was. Raises: `ValueError` for fewer than one view.
     """
-    return _as_loader(_compute(front, loader, whole("views", views, hint=_VIEWS)), loader)
+    return _as_loader(_compute(front, loader, check_views(views)), loader)
 
 # %% ../../nbs/library/learner/features.ipynb #fc60310e
 _digests: WeakKeyDictionary[ImageLoader, tuple[np.ndarray, np.ndarray, bytes]] = WeakKeyDictionary()
@@ -453,7 +457,7 @@ def cached_features(
     The learner has its own model and loaders back afterwards, the training loader at the epoch that it would have
     reached. Cached and live logits are the same but for rounding.
     """
-    whole("views", views, hint=_VIEWS)
+    check_views(views)
     instance("learner", learner, Learner)
     if not isinstance(memory_limit, float) or memory_limit != float("inf"):
         memory_limit = number("memory_limit", memory_limit, least=0, hint="It is a number of bytes.")

@@ -123,32 +123,30 @@ def check_range(y: torch.Tensor, num_classes: int, ignore_index: int | None = No
                             f"{num_classes - 1}{skip}. Count the classes again, or give the model more outputs.")
 
 
-def check_class_targets(y: torch.Tensor, scores: tuple[int, ...], ignore_index: int | None = None,
-                        seen: torch.Tensor | None = None) -> None:
-    """Raises `ArgumentError` unless y is class numbers (N, ...) or probabilities for logits of the shape `scores`.
-
-    `seen`: of y what can be looked at, by default all; see `seen_targets`.
-    """
-    shape, wanted = tuple(y.shape), (scores[0], *scores[2:])
-    about = f"the targets are {shape} of {y.dtype}, for logits {scores}"
+def _class_targets(logits: torch.Tensor, y: torch.Tensor, ignore_index: int, seen: torch.Tensor) -> torch.Tensor:
+    """The targets y as a loss over the classes of `logits` takes them: int64 numbers, or probabilities."""
+    shape, wanted = tuple(y.shape), (logits.shape[0], *logits.shape[2:])
+    classes, about = logits.shape[1], f"the targets are {tuple(y.shape)} of {y.dtype}, for logits {tuple(logits.shape)}"
     if y.layout != torch.strided or y.is_complex():
         hint = "Use y.real." if y.is_complex() else "Use y.to_dense()."
         raise ArgumentError(f"Targets must be dense and real, but {about} ({y.layout}). {hint}")
-    if not y.is_floating_point():
-        if shape != wanted:
-            hint = ("Use y.squeeze(1)." if shape == (*wanted, 1) else
-                    "Ones and zeros are soft targets: use y.float(), or y.argmax(1) for class numbers."
-                    if shape == scores else "Give one class number a sample.")
-            raise ArgumentError(f"Class numbers must be {wanted}, but {about}. {hint}")
-        check_range(y if seen is None else seen, scores[1], ignore_index)
-    elif shape != scores:
-        raise ArgumentError(f"Soft targets must be of the model's classes: it gives {scores[1]}, but {about}."
-                            if y.ndim == len(scores) and shape[0] == scores[0] else
-                            f"Class numbers must be whole, and soft targets (N, classes), but {about}. For class "
-                            "numbers use y.long().")
-    elif y.device.type == "cpu" and not are_probabilities(y):
-        raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For logits use "
-                            "y.softmax(1); for several labels an image, loss_fn=nn.BCEWithLogitsLoss().")
+    if y.is_floating_point():
+        if y.shape != logits.shape and y.ndim == logits.ndim and len(y) == len(logits):
+            raise ArgumentError(f"Soft targets must be of the model's classes: it gives {classes}, but {about}.")
+        if y.shape != logits.shape:
+            raise ArgumentError(f"Class numbers must be whole, and soft targets (N, classes), but {about}. For class "
+                                "numbers use y.long().")
+        if y.device.type == "cpu" and not are_probabilities(y):
+            raise ArgumentError("Soft targets must be probabilities: none below 0, each row adding up to 1. For "
+                                "several labels an image take loss_fn=nn.BCEWithLogitsLoss().")
+        return y.to(logits.dtype)
+    if shape != wanted:
+        hint = ("Use y.squeeze(1)." if shape == (*wanted, 1) else
+                "Ones and zeros are soft targets: use y.float(), or y.argmax(1) for class numbers."
+                if shape == tuple(logits.shape) else "Give one class number a sample.")
+        raise ArgumentError(f"Class numbers must be {wanted}, but {about}. {hint}")
+    check_range(seen, classes, ignore_index)
+    return y.long()
 
 # %% ../../nbs/library/learner/figures.ipynb #935c22b1
 Count = int | float | torch.Tensor
@@ -186,8 +184,7 @@ def counted_loss(loss_fn: Callable, prediction: torch.Tensor, target: torch.Tens
     if weight is not None and (len(weight) != classes or weight.device != prediction.device):
         raise ArgumentError(f"The weight of loss_fn has {len(weight)} numbers on {weight.device}, but the model gives "
                             f"{classes} classes on {prediction.device}. Give one weight a class, on that device.")
-    check_class_targets(target, tuple(prediction.shape), options["ignore_index"], seen)
-    target = target.to(prediction.dtype) if target.is_floating_point() else target.long()
+    target = _class_targets(prediction, target, options["ignore_index"], seen)
     count = _count(prediction, target, options, seen)
     if is_nothing(count):
         return (prediction * 0).sum(), 0

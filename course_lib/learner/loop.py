@@ -13,14 +13,13 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from ..core.checks import whole
 from ..core.device import choose_device
 from ..core.modes import evaluation_mode
 from course_lib.learner.callbacks import (
     Callback, CancelFit, Recorder, SkipStep, check_callback, default_callbacks,
     report_error)
 from course_lib.learner.checks import (
-    Predictions, check_batch, check_device, check_loader, check_lrs,
+    Predictions, check_batch, check_device, check_epochs, check_loader, check_lrs,
     check_pair, in_order, join_batches, loader_length, no_batch, split_batch, to_device,
     trainable_groups, wide)
 from .figures import (
@@ -143,7 +142,7 @@ class Learner:
 
     def start_fit(self, epochs: int, lr: float | Sequence[float] | None) -> None:
         """Check what can be checked before any work, and make the optimiser."""
-        self.epochs = whole("epochs", epochs, hint="Such as 5.")
+        self.epochs = check_epochs(epochs)
         loader = check_loader(self.train_loader, "training loader")
         self.num_batches = loader_length(loader)
         if self.valid_loader is not None:

@@ -352,6 +352,13 @@ class Experiment:
         return [statistics.fmean(e) for e in epochs], [statistics.stdev(e) if len(e) > 1 else 0.0 for e in epochs]
 
 # %% ../../nbs/library/tuning/trials.ipynb #a45e34b3
+def _check_data(rows: Iterable[dict], data: str, path: Path | None) -> None:
+    """Raises `ArgumentError` when rows are of other data."""
+    if others := sum(row.get("data", data) != data for row in rows):
+        raise ArgumentError(f"path = {path} holds {others} of these trials, but they ran on other data: the images, "
+                            "labels or tensors that the trial names have changed. Name another file for the new ones.")
+
+
 def _finished(rows: Iterable[dict], retried: set[str] | None) -> dict[str, dict]:
     """Rows that need not run again, by key. `retried`: the keys of failures tried again by now; `None`: they stay."""
     return {row["key"]: row for row in rows
@@ -397,9 +404,7 @@ def run_experiment(
     wanted = {trial_key(config, seed): (config, seed) for seed in seeds for config in configs}
     retried: set[str] | None = set() if retry_failed else None
     rows, data = _finished(read_trials(file), retried) if file else {}, data_digest(trial) if file else ""
-    if others := sum(rows[key].get("data", data) != data for key in wanted if key in rows):
-        raise ArgumentError(f"path = {file} holds {others} of these trials, but they ran on other data: the images, "
-                            "labels or tensors that the trial names have changed. Name another file for the new ones.")
+    _check_data((rows[key] for key in wanted if key in rows), data, file)
     waiting = {key: asked for key, asked in wanted.items() if key not in rows}
     with tqdm(total=len(wanted), initial=len(wanted) - len(waiting), desc="trials", leave=False, delay=1,
               disable=None) as bar:
