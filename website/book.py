@@ -21,6 +21,7 @@ from pages import (
     addresses,
     alt_texts,
     fresh_cost,
+    home_pictures,
     lesson_paths,
     outside_code,
     source,
@@ -168,7 +169,8 @@ def chapter(name: str, folder: Path, kind: str) -> str:
     notebook.path_ = path
     if name == "index.ipynb":
         notebook.cells = [cell for place, cell in enumerate(notebook.cells) if not place or cell.id in PREFACE]
-    NBProcessor(nb=notebook, procs=[COMMON[0], COMMON[1], fresh_cost, *COMMON[3:], alt_texts],
+    in_print = [fresh_cost if one is home_pictures else one for one in COMMON]  # the question has no buttons here
+    NBProcessor(nb=notebook, procs=[*in_print, alt_texts],
                 rm_directives="quarto").process()
     parts, text, asked = [], Text(name, prefix, kind), ""
     for cell in notebook.cells:

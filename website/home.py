@@ -186,9 +186,10 @@ def extras() -> str:
     return f'<ul class="cards extras">{"".join(items)}</ul>'
 
 
-def extras_markdown() -> str:
-    """The same as Markdown."""
-    return "\n".join(f"- [{one['title']}]({one['page']}.ipynb): {one['says']}" for one in home()["extra"])
+def extras_markdown(linked: bool = True) -> str:
+    """The same as Markdown; the README has no links there, because only the site's pages do what is said."""
+    return "\n".join(f"- {f'[{title}]({page}.ipynb)' if linked else f'**{title}**'}: {says}"
+                     for page, title, says in ((one["page"], one["title"], one["says"]) for one in home()["extra"]))
 
 
 PAGE = {"question_markdown()": lambda: question() + begin_button(), "lessons_table()": lesson_cards,

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "website")]
 PICTURE = ROOT / "nbs" / "images" / "first_classifier.jpg"  # lesson 0's own output, so that it cannot become stale
 ONLY = "<!-- README only -->"
+SITE = "These are pages of the course's site. `make docs-preview` builds it and serves it on your computer."
 NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: edit that notebook, not this file. -->"
 
 
@@ -33,7 +34,8 @@ def readme() -> str:
     from page_tables import lessons_table
 
     made = {"question_markdown()": question_markdown, "lessons_table()": lambda: lessons_table(ROOT / "nbs"),
-            "differences_markdown()": differences_markdown, "extras_markdown()": extras_markdown}
+            "differences_markdown()": differences_markdown,
+            "extras_markdown()": lambda: f"{extras_markdown(linked=False)}\n\n{SITE}"}
     parts = []
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])

@@ -115,10 +115,11 @@ class Lesson:
         texts = [self.source(id)] if self.cells[id]["cell_type"] == "markdown" else [
             text_of(data["text/markdown"]) for data in self.data(id) if "text/markdown" in data]
         tables = re.findall(r"(?:^\|.*\n?)+", "\n\n".join(texts), re.M)
-        which, rows = [*map(int, part.split()), *(1, None)[len(part.split()):]]
+        which, rows = (*map(int, part.split()), *(1, None)[len(part.split()):])
         if which > len(tables):
             raise DeckError(f"it has {len(tables)} tables")
-        shown = without_links("\n".join(tables[which - 1].strip().split("\n")[:rows and rows + 2]))
+        lines = tables[which - 1].strip().split("\n")
+        shown = without_links("\n".join(lines if rows is None else lines[:rows + 2]))  # below the head and its rule
         return re.sub(r"(?<=\d) %", "\u00a0%", shown.replace(" ± ", "\u00a0±\u00a0"))  # figures stay in one line
 
     def output(self, id: str, part: str) -> str:
@@ -209,7 +210,8 @@ def limited(text: str) -> str:
 def make_block(lesson: Lesson, deck: Deck, slide: Slide, kind: str, id: str, part: str) -> None:
     """Add what `{{kind id part}}` stands for to a slide."""
     if kind == "figure":
-        name, deck.pictures[name] = lesson.figure(id)[0], lesson.figure(id)[1]
+        name, picture = lesson.figure(id)
+        deck.pictures[name] = picture
         answers = any(one == "ask" for one, _ in slide.blocks)  # then it comes on the click after the question
         slide.blocks.append(("answer" if answers else kind, f"{name}\n{alt_text(lesson, id, slide.title)}"))
     elif kind in ("code", "output"):

@@ -187,6 +187,20 @@ def test_the_lists_follow_from_the_groups_and_no_near_duplicate_is_on_both_sides
         assert (tmp_path / "splits" / name).read_bytes() == (SPLITS / name).read_bytes()
 
 
+def test_the_recorded_trivial_answers_are_what_the_lists_say():
+    """Errors like the other figures: what somebody is wrong in who always says the same."""
+    from course_lib.teach import read_record
+
+    labels = {part: [line.split(",")[1] for line in (SPLITS / f"elpv-{part}.csv").read_text().splitlines()[1:]]
+              for part in PARTS}
+    test, found = labels["test"], read_record("test_part.json")
+    assert found["test_images"] == len(test)
+    defective = sum(label.endswith("defective") for label in test) / len(test)
+    commonest = Counter(labels["train"] + labels["valid"]).most_common(1)[0][0]
+    assert found["always functional"] == pytest.approx(defective) and 0.2 < defective < 0.4
+    assert found["always the commonest class"] == pytest.approx(1 - test.count(commonest) / len(test))
+
+
 def test_the_lists_come_with_the_package():
     import course_lib
 

@@ -407,6 +407,9 @@ def test_both_divisions_are_explained_and_the_lists_can_be_taken_away(site, page
         assert copied.read_bytes() == original.read_bytes()
     said = "always the commonest class: " if read_record("test_part.json") else "has not been recorded yet"
     assert "published protocol" in page.text and said in page.text
+    tuned = read_record("test_part.json")["tuned"]
+    assert f"the recipe of the profile tuned: {tuned['error']:.1%} ± {tuned['std']:.1%}" in page.text
+    assert f"{len(tuned['errors'])} seeds): the two differ by more than chance" in page.text
     assert "90.13" not in " ".join(pages[name].text for name in ("index.html", "pages/reported.html"))
 
 
@@ -793,6 +796,19 @@ def test_a_page_has_contents_a_way_back_and_a_way_on(browser, address):
     hrefs = [link.get_attribute("href") for link in page.locator(".page-navigation a").all()]
     assert [href.split("/")[-1] for href in hrefs] == ["01_data_prep.html", "03_training_loop.html"]
     page.context.close()
+
+
+def test_no_colour_depends_on_the_width():
+    """So what axe says of colours at a desk is true on a phone."""
+    for path in [ROOT / "website" / "styles.css", *(ROOT / "website" / "static").glob("*.css")]:
+        css = path.read_text(encoding="utf-8")
+        for start in re.finditer(r"@media[^{]*width[^{]*\{", css):
+            depth, end = 1, start.end()
+            while depth:
+                depth += {"{": 1, "}": -1}.get(css[end], 0)
+                end += 1
+            rules = re.sub(r"border[\w-]*:[^;}]*", "", css[start.end():end])  # a line beside a picture is no text
+            assert not re.search(r"color|background|opacity|#[0-9a-f]{3}", rules), (path.name, rules)
 
 
 KINDS = ("index.html", "09_fine_grained.html", "api/pooling.html", "library/learner/strategy.html", "404.html",
