@@ -408,7 +408,7 @@ def test_both_divisions_are_explained_and_the_lists_can_be_taken_away(site, page
     said = "always the commonest class: " if read_record("test_part.json") else "has not been recorded yet"
     assert "published protocol" in page.text and said in page.text
     tuned = read_record("test_part.json")["tuned"]
-    assert f"the recipe of the profile tuned: {tuned['error']:.1%} ± {tuned['std']:.1%}" in page.text
+    assert f"the recipe of the profile tuned : {tuned['error']:.1%} ± {tuned['std']:.1%}" in page.text
     assert f"{len(tuned['errors'])} seeds): the two differ by more than chance" in page.text
     assert "90.13" not in " ".join(pages[name].text for name in ("index.html", "pages/reported.html"))
 
