@@ -322,12 +322,24 @@ def rates(start, stop, count):
     return [start * (stop / start) ** (k / (count - 1)) for k in range(count)]
 
 
-def test_what_is_learned_from_the_shown_examples_does_not_pass():
+@pytest.mark.parametrize("drawn", [0, 1, 3, 20, 49])  # of 50 seeds that nobody knows; not 2, which is seed 3
+def test_what_is_learned_from_the_shown_examples_does_not_pass(drawn, monkeypatch):
+    monkeypatch.setattr("course_lib.teach.verdict.secrets.randbelow", lambda count: drawn)
     exercise = find_exercise(SWEEP)
     table = {given: exercise.answer(*given) for seed in (0, 3) for given in exercise.examples(seed)}
     assert not examine(exercise, lambda start, stop, count: table.get((start, stop, count), []), 0).passed
     calls = iter([exercise.answer(*given) for given in exercise.examples(0)])
     assert not examine(exercise, lambda start, stop, count: next(calls)).passed
+
+
+def test_the_second_seed_is_another_one_each_time(monkeypatch):
+    """A table of one seed more passes only where chance names that seed: once in 50 times."""
+    asked = []
+    monkeypatch.setattr("course_lib.teach.verdict.secrets.randbelow", lambda count: asked.append(count) or 2)
+    exercise = find_exercise(SWEEP)
+    table = {given: exercise.answer(*given) for seed in (0, 3) for given in exercise.examples(seed)}
+    assert examine(exercise, lambda start, stop, count: table.get((start, stop, count), []), 0).passed
+    assert asked == [50]
 
 
 def quick(seconds=0.5):
