@@ -149,7 +149,8 @@ def unreachable_reason(url: str, seconds: float = 6.0) -> str:
             trouble.clear()
         except (OSError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            trouble[:] = [] if isinstance(reason, ssl.SSLError) else [reason]
+            if not isinstance(reason, TimeoutError):  # whose words are those above
+                trouble[:] = [] if isinstance(reason, ssl.SSLError) else [reason]
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -360,6 +362,16 @@ def test_a_silent_server_is_given_up_on():
         reason = unreachable_reason(f"http://127.0.0.1:{server.getsockname()[1]}/x", seconds=0.5)
         assert reason == "127.0.0.1 cannot be reached (no answer within 0.5 s)"
         assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), urllib.error.URLError(TimeoutError("timed out"))])
+def test_the_words_are_the_same_whichever_clock_ends_first(error, monkeypatch):
+    def too_late(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", too_late)
+    reason = unreachable_reason("http://127.0.0.1/x", seconds=0.5)
+    assert reason == "127.0.0.1 cannot be reached (no answer within 0.5 s)"
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "503 Service Unavailable"])
