@@ -61,7 +61,7 @@ class Fault:
     sign: Callable[[Run], bool]
     why: Callable[[Run], str]
 
-# %% ../../nbs/library/teach/curves.ipynb #7bb6e26a
+# %% ../../nbs/library/teach/curves.ipynb #161a9f14
 FAULTS = {
     "sound": Fault(
         "Nothing is wrong",
@@ -74,7 +74,8 @@ FAULTS = {
         "The learning rate is far too low",
         lambda run: run.valid[-1] > 0.6 and run.valid[-1] < run.valid[-5] - 0.03 and run.jump < 0.03 and not run.thaw,
         lambda run: ("Both losses fall together, slowly and evenly, and still fall at the end: the validation loss "
-                     f"from {run.valid[-5]:.2f} to {run.valid[-1]:.2f} in the last four epochs. Nothing has levelled off.")),
+                     f"from {run.valid[-5]:.2f} to {run.valid[-1]:.2f} in the last four epochs. Nothing has "
+                     "levelled off.")),
     "high": Fault(
         "The learning rate is far too high",
         lambda run: run.train[-1] > 1.1 * min(run.train) and run.train[-1] > 0.4,
@@ -85,8 +86,8 @@ FAULTS = {
         "It overfits: few photographs, and nothing that holds it back",
         lambda run: run.train[-1] < 0.2 and run.valid[-1] > 1.2 * min(run.valid) and run.error[-1] > 0.1,
         lambda run: (f"The training loss falls on to {run.train[-1]:.2f}, but the validation loss turns: lowest in "
-                     f"epoch {run.valid.index(min(run.valid)) + 1} with {min(run.valid):.2f}, {run.valid[-1]:.2f} at the end. "
-                     "The gap grows with every epoch.")),
+                     f"epoch {run.valid.index(min(run.valid)) + 1} with {min(run.valid):.2f}, {run.valid[-1]:.2f} "
+                     "at the end. The gap grows with every epoch.")),
     "labels": Fault(
         "The training labels were shuffled",
         lambda run: run.train[-1] > 0.7 * run.guess_loss and run.valid[-1] > 0.98 * run.guess_loss
@@ -104,15 +105,15 @@ FAULTS = {
         "Evaluation mode is forgotten when it is validated",
         lambda run: run.train[-1] < 0.5 * run.guess_loss and run.valid[-1] > run.guess_loss and min(run.error) > 0.4,
         lambda run: (f"Training goes as in a sound run, down to {run.train[-1]:.2f}. Yet validation is bad from the "
-                     f"first epoch on ({run.valid[0]:.2f}) and never good: the network learns, and is measured wrongly. "
-                     "Batch normalisation takes its statistics from each validation batch, and these come class after "
-                     "class.")),
+                     f"first epoch on ({run.valid[0]:.2f}) and never good: the network learns, and is measured "
+                     "wrongly. Batch normalisation takes its statistics from each validation batch, and these come "
+                     "class after class.")),
     "frozen": Fault(
         "The hidden layer stays frozen for too long",
         lambda run: bool(run.thaw) and run.valid[-1] < 0.6 and run.train[-1] < 1.05 * min(run.train),
         lambda run: (f"The curves level off, and then fall again at once, in epoch {run.thaw}: the training loss "
-                     f"from {run.train[run.thaw - 2]:.2f} to {run.train[run.thaw - 1]:.2f}. Only from there on does the "
-                     "hidden layer learn.")),
+                     f"from {run.train[run.thaw - 2]:.2f} to {run.train[run.thaw - 1]:.2f}. Only from there on does "
+                     "the hidden layer learn.")),
     "order": Fault(
         "The training photographs come class after class, never shuffled",
         lambda run: run.train[-1] > 0.7 * run.guess_loss and run.valid[-1] < 0.98 * run.guess_loss and run.jump > 0.03
@@ -244,7 +245,7 @@ def judge(puzzle: Puzzle, named: Sequence[str]) -> list[str]:
     note_progress(id, "passed" if all(is_ == said for is_, said in pairs) else "failed", named=pairs)
     return lines
 
-# %% ../../nbs/library/teach/curves.ipynb #a44c31d1
+# %% ../../nbs/library/teach/curves.ipynb #c2b6b789
 class CurvePuzzle:
     """A puzzle to be shown: menus and buttons where a kernel runs, questions with folded answers elsewhere."""
 
@@ -260,8 +261,8 @@ class CurvePuzzle:
                          for letter, run in zip(LETTERS, self.puzzle.runs, strict=True))
         asked = "".join(run_question(self.puzzle, place).html(f"curves-{self.puzzle.seed}-{letter}")
                         for place, letter in enumerate(LETTERS))
-        return ("<div class='quiz curves'><img style='max-width:100%' alt='Curves of four trainings. In epochs 1, 4, 8, "
-                f"12 and 16: {escape(words, quote=True)}' src='data:image/png;base64,{picture}'>{asked}</div>")
+        return ("<div class='quiz curves'><img style='max-width:100%' alt='Curves of four trainings. In epochs 1, 4, "
+                f"8, 12 and 16: {escape(words, quote=True)}' src='data:image/png;base64,{picture}'>{asked}</div>")
 
     def widget(self) -> VBox:
         """The curves, a menu for each run, a button to answer and one for another puzzle."""
