@@ -81,7 +81,7 @@ def test_the_first_answer_to_a_puzzle_counts():
     right = [run.kind for run in puzzle.runs]
     wrong = [*right[1:], right[0]]
     said = judge(puzzle, wrong)
-    assert len(said) == 4 and all("<b>No.</b>" in line and "It is: <b>" in line for line in said)
+    assert len(said) == 4 and all("<b>No.</b>" in line and "Here it is: " in line for line in said)
     assert "Not kept" in judge(puzzle, right)[-1]
     judge(draw_puzzle(6), [run.kind for run in draw_puzzle(6).runs])
     assert [event["did"] for event in read_progress()] == ["failed", "passed"]
@@ -146,7 +146,7 @@ def test_too_narrow_and_too_wide_are_told_from_chance():
     hits, misses = Stated(figure, 0, 99, 80, 13), Stated(figure, 20, 30, 80, 13)
     assert "too narrow" in calibration([misses] * 6 + [hits] * 4)
     assert "agrees with what you said" in calibration([misses] * 2 + [hits] * 8)
-    assert "too wide" in calibration([hits] * 40)
+    assert "too wide" in calibration([hits] * 40) and "Too few to judge" in calibration([misses])
 
 
 def test_a_page_without_a_kernel_folds_the_figures():
@@ -169,4 +169,4 @@ def test_course_progress_shows_both(capsys):
     assert "4 of 4 runs read rightly" in said and "exercises solved" in said and str(progress_path()) in said
     assert main(["progress", "0"]) == 0
     said = capsys.readouterr().out
-    assert "predictions: 0 of 2 stated" in said and "solved" not in said and "1 of your 1 interval" in said
+    assert "predictions: 0 of 2 stated" in said and "solved" not in said and "of 80 %, 1 of 1 hold" in said
