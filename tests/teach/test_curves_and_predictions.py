@@ -88,6 +88,9 @@ def test_the_first_answer_to_a_puzzle_counts():
     assert "4 of 8 runs read rightly at the first try, in 2 puzzles" in read_score(read_progress())
     with pytest.raises(ValueError, match="named = 'x' is not known"):
         judge(puzzle, ["x"] * len(LETTERS))
+    twice = [{"id": "curves.1", "did": "passed", "named": [[is_, said]] * 4}  # two notebooks at once
+             for is_, said in (("low", "high"), ("low", "low"))]
+    assert "0 of 4 runs" in read_score(twice)
     damaged = [{"id": "curves.1", "did": "passed", "named": value} for value in (3, [1, 2, 3, 4], [["a", "b"]] * 4)]
     assert read_score(damaged) == ""
 
@@ -125,6 +128,8 @@ def test_the_first_interval_counts_and_a_second_is_said_not_to(capsys):
     assert [(one["low"], one["confidence"]) for one in read_progress()] == [(5, 90)]
     predict_number("00.error", 50, 60)
     assert "lies above it" in capsys.readouterr().out
+    assert [one.holds for one in stated_so_far(read_progress()).values()] == [True, False]
+    note_progress("00.error", "predicted", low=1, high=90, truth=13, confidence=80)  # two notebooks at once
     assert [one.holds for one in stated_so_far(read_progress()).values()] == [True, False]
 
 
