@@ -12,7 +12,8 @@ from nbdev.process import Processor
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "website" / "static"
-SHOWN = re.compile(r"^(quiz|show_lab)\(\"(\d\d)(?:\.lab)?\"\);?\s*\Z", re.M)  # a cell's last line
+SHOWN = re.compile(r"^(quiz|show_lab|predict_number)\(\"(\d\d)(?:\.lab)?\"\);?\s*\Z", re.M)  # a cell's last line
+PUZZLES = range(1, 6)  # of curves; a page draws no new ones
 
 
 def raw(html: str) -> str:
@@ -58,6 +59,29 @@ def lab_html(lesson: str) -> str:
     return f"<div class='quiz'>{lab_question(lab).html(f'lab-{lesson}')}</div>"
 
 
+def predictions_html(lesson: str) -> str:
+    """The figures of a lesson to predict, folded."""
+    from course_lib.teach import predict_number
+
+    return predict_number(lesson).text()
+
+
+def curves_page() -> str:
+    """A few puzzles of curves, each with its number: what pages/curves.ipynb shows."""
+    from course_lib.teach import read_curves
+
+    puzzles = "\n\n".join(f"### Puzzle {seed}\n\n{raw(read_curves(seed).text())}" for seed in PUZZLES)
+    return f"{puzzles}\n\n{raw(assets('../', 'answers.js'))}"
+
+
+def predictions_page() -> str:
+    """The figures of all lessons to predict: what the second half of pages/curves.ipynb shows."""
+    from course_lib.teach.predict import FIGURES
+
+    lessons = sorted({one.id[:2] for one in FIGURES})
+    return "\n\n".join(f"### Lesson {int(one)}\n\n{raw(predictions_html(one))}" for one in lessons)
+
+
 class answer_back(Processor):
     """In a lesson: its quiz in place of the saved one, and below the curves of its lab the question."""
 
@@ -67,6 +91,8 @@ class answer_back(Processor):
             match = cell.cell_type == "code" and SHOWN.search(cell.source or "")
             if match and match[1] == "quiz":
                 cell.outputs = [markdown_output(raw(quiz_html(match[2])))]
+            elif match and match[1] == "predict_number":
+                cell.outputs = [markdown_output(raw(predictions_html(match[2])))]
             elif match:
                 cell.outputs = [*cell.outputs, markdown_output(raw(lab_html(match[2])))]
             found = found or bool(match)

@@ -175,11 +175,11 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 
 def _progress(arguments: argparse.Namespace) -> int:
-    from course_lib.teach.practice import progress_table
     from course_lib.teach.progress import progress_path, read_progress
+    from course_lib.teach.report import progress_report
 
     path = progress_path(settings_from(arguments))
-    print(progress_table(read_progress(path), arguments.lesson))
+    print(progress_report(read_progress(path), arguments.lesson))
     if path.is_file():
         print(f"Kept in {path}.")
     return 0

@@ -19,7 +19,7 @@ __all__ = []
 
 # %% ../../nbs/library/teach/progress.ipynb #0e9d2c34
 PROGRESS_FILE = "progress.jsonl"
-EVENTS = ("passed", "failed", "hint", "solution")
+EVENTS = ("passed", "failed", "hint", "solution", "predicted")
 
 
 def progress_path(settings: CourseSettings | None = None) -> Path:

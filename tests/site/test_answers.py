@@ -552,3 +552,20 @@ def test_the_network_for_the_browser_keeps_what_pytorch_says():
         names = [net(x).argmax(1) for net in (exact, small)]
     assert torch.cosine_similarity(*features).min() > 0.995
     assert (names[0] == names[1]).double().mean() > 0.9
+
+
+def test_the_page_of_curves_asks_and_tells_and_folds_the_figures(site):
+    from answers import PUZZLES
+
+    from course_lib.teach.curves import FAULTS, draw_puzzle
+    from course_lib.teach.predict import FIGURES
+
+    text = (site / "pages" / "curves.html").read_text(encoding="utf-8")
+    for seed in PUZZLES:
+        for letter, run in zip("ABCD", draw_puzzle(seed).runs, strict=True):
+            asked = re.split(rf"id=.curves-{seed}-{letter}\b", text)[1].split("</details>")[0]
+            right = int(re.search(r"data-right=.(\d)", asked)[1])
+            assert re.findall(r"<li>(.*?)</li>", asked)[right] == FAULTS[run.kind].text
+            assert asked.count("<b>Right.</b>") == 1 and asked.count("<b>No.</b>") == 5
+    assert all(re.search(rf"id=.predict-{one.id.replace('.', '-')}\b", text) for one in FIGURES)
+    assert text.count('<summary>The figure</summary>') == len(FIGURES)
