@@ -60,7 +60,7 @@ def two_rounds(train, valid, pairs):
     return sorted(leaking & set(valid))
 
 
-@wrong("exam01.leaked", 0, 1, 3)
+@wrong("exam01.leaked", 0, 3)
 def every_validation_photograph_in_a_pair(train, valid, pairs):
     return sorted({one for pair in pairs for one in pair if one in valid})
 

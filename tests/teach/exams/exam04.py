@@ -41,7 +41,7 @@ def counts_the_one_that_is_too_large(losses, factor):
     return by_slices(losses, factor) + (by_slices(losses, factor) < len(losses))
 
 
-@wrong("exam04.losses_kept", 0, 3)
+@wrong("exam04.losses_kept", 0, 2, 3)
 def at_least_factor_times(losses, factor):
     return by_slices(losses, factor * (1 - 1e-9))
 
@@ -67,7 +67,7 @@ def nan_is_not_larger(losses, factor):
     return len(losses)
 
 
-@wrong("exam04.losses_kept", 0, 3)
+@wrong("exam04.losses_kept", 0, 2, 3)
 def none_where_it_does_not_diverge(losses, factor):
     found = by_slices(losses, factor)
     return found if found < len(losses) else None
