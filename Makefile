@@ -9,6 +9,8 @@ PYTHON ?= python3
 TORCH ?= $(shell cat .venv/torch 2>/dev/null)
 # Versions that are known to work together; CONSTRAINTS= takes the newest of everything instead.
 CONSTRAINTS ?= --constraint constraints.txt
+# What is installed with the course. Whoever teaches adds nbgrader: EXTRAS=dev,teach.
+EXTRAS ?= dev
 UV_VERSION := 0.13.9
 
 ifeq ($(OS),Windows_NT)
@@ -28,6 +30,7 @@ setup: $(READY)
 run: $(READY)
 	@$(BIN)/course run
 
+test: EXTRAS = dev,teach
 test: $(READY)
 	@$(BIN)/python tests/run_all.py
 
@@ -85,7 +88,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; a few minutes and about 6 GB with the GPU build of PyTorch) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[$(EXTRAS)]"
 	@echo "$(TORCH)" > .venv/torch
 	@touch $@
 

@@ -1,10 +1,13 @@
-"""Tables that only pages show, made from what is recorded: the lessons, and the course beside its peers."""
+"""Tables that only pages show, made from what is recorded: lessons, ways to teach them, the course beside its peers."""
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.core.text import format_value
+from course_lib.teach.practice import exam_tasks, find_exercise
 from course_lib.teach.results import read_record, recorded_lessons
 from course_lib.teach.runner import find_lessons, lesson_title
 
@@ -45,6 +48,72 @@ def lessons_table(folder: str | Path | None = None) -> str:
         yours += f", {practice} of them exercises" if minutes and practice else ""
         lines.append(f"| [{lesson_title(notebook)}]({path.name}) | {lesson_promise(notebook)} | {yours} | {took} |")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A part of a syllabus: lessons to read, the exercises of them, and what else there is, with its minutes."""
+
+    when: str
+    lessons: tuple[str, ...] = ()
+    exercises: tuple[str, ...] | None = None  # their ids; None: all of the lessons'
+    exam: tuple[str, ...] = ()  # lessons whose exam is written
+    other: tuple[tuple[str, int], ...] = ()
+
+    def minutes(self) -> tuple[int, int, int]:
+        """For reading and running, for exercises, and for all else."""
+        recorded = recorded_lessons().get("lessons", {})
+        times = [(recorded[lesson]["reading_minutes"], recorded[lesson]["exercise_minutes"]) for lesson in self.lessons]
+        doing = sum(practice for _, practice in times) if self.exercises is None else \
+            sum(find_exercise(id).minutes for id in self.exercises)
+        exam = sum(task.minutes for lesson in self.exam for task in exam_tasks(lesson))
+        return sum(both - practice for both, practice in times), doing, exam + sum(more for _, more in self.other)
+
+    def contents(self) -> str:
+        """What is done, in words."""
+        parts = [f"lesson{'s' * (len(self.lessons) > 1)} {', '.join(str(int(one)) for one in self.lessons)}"]
+        parts += ["all exercises"] if self.exercises is None else \
+            [f"exercise{'s' * (len(self.exercises) > 1)} {', '.join(f'`{id}`' for id in self.exercises)}"]
+        exams = [f"exam tasks of lessons {', '.join(str(int(one)) for one in self.exam)}"] if self.exam else []
+        kept = parts[:1] * bool(self.lessons) + parts[1:] * bool(self.lessons and self.exercises != ()) + exams
+        return "; ".join([*kept, *(words for words, _ in self.other)])
+
+
+TALK = ("questions", 15)
+SYLLABI = {
+    "a day": (
+        Meeting("morning", ("00", "01"), ("01.to_network", "01.hold_out_groups"), other=(("break", 15),)),
+        Meeting("to lunch", ("02",), ("02.loss_by_hand",), other=(TALK,)),
+        Meeting("afternoon", ("03",), ("03.train_epoch",), other=(TALK, ("break", 15))),
+        Meeting("to the end", ("06",), ("06.count_confusions", "06.class_numbers"),
+                other=(("what would you decide?", 15),))),
+    "a week": (
+        Meeting("Monday", ("00", "01", "02"), other=(TALK,)),
+        Meeting("Tuesday", ("03", "04"), other=(TALK, ("the learning rate of your own photographs", 30))),
+        Meeting("Wednesday", ("05", "06"), other=(TALK, ("choose projects", 30))),
+        Meeting("Thursday", ("07",), exam=("01", "02", "03", "04", "05", "06"), other=(TALK,)),
+        Meeting("Friday", other=(("projects", 210), ("each group shows one claim", 75)))),
+    "twelve weeks": (
+        Meeting("1", ("00", "01"), other=(TALK,)),
+        *(Meeting(str(week), (f"0{week}",), other=(TALK,)) for week in range(2, 7)),
+        Meeting("7", exam=("01", "02", "03")),
+        Meeting("8", ("07",), other=(("choose projects", 30),)),
+        Meeting("9", ("08",), other=(TALK,)),
+        Meeting("10", ("10",), other=(TALK,)),
+        Meeting("11", exam=("04", "05", "06"), other=(("questions about projects", 15),)),
+        Meeting("12", other=(("each group shows one claim", 90),))),
+}
+
+
+def syllabus_table(name: str) -> str:
+    """A syllabus as a Markdown table, with its sum; the minutes come from what lessons and exercises state."""
+    meetings = SYLLABI[name]
+    lines = ["| when | what | reading | exercises | else | together |", "|---|---|---:|---:|---:|---:|"]
+    times = [meeting.minutes() for meeting in meetings]
+    lines += [f"| {meeting.when} | {meeting.contents()} | {' | '.join(map(str, minutes))} | {sum(minutes)} |"
+              for meeting, minutes in zip(meetings, times, strict=True)]
+    total: Sequence[int] = [sum(column) for column in zip(*times, strict=True)]
+    return "\n".join([*lines, f"| all | | {' | '.join(map(str, total))} | {sum(total)} |"])
 
 
 def format_ratio(ratio: float) -> str:

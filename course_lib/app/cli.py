@@ -166,12 +166,18 @@ def _bench(arguments: argparse.Namespace) -> int:
 # %% ../../nbs/library/app/cli.ipynb #ab53c6bc
 def _pack(arguments: argparse.Namespace) -> int:
     from course_lib.teach.runner import find_lessons
-    from course_lib.teach.pack import pack_course
+    from course_lib.app.pack import pack_course
 
     folder = next(iter(find_lessons().values())).parent
-    written = pack_course(folder, arguments.output, arguments.lesson, arguments.exam_seed)
+    written = pack_course(folder, arguments.output, arguments.lesson, arguments.exam_seed, not arguments.no_pictures)
     print("\n".join(map(str, written)))
     return 0
+
+
+def _grade(arguments: argparse.Namespace) -> int:
+    from course_lib.app.pack import grade_exams
+
+    return grade_exams(arguments.notebook, arguments.examples, arguments.output)
 
 
 def _progress(arguments: argparse.Namespace) -> int:
@@ -267,7 +273,14 @@ def build_parser() -> argparse.ArgumentParser:
     pack.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all that have exercises)")
     pack.add_argument("--output", default="pack", metavar="DIR", help="a new folder (default: pack)")
     pack.add_argument("--exam-seed", type=int, default=1000, metavar="N", help="the exam's examples come from it")
+    pack.add_argument("--no-pictures", action="store_true",
+                      help="leave out all outputs: their photographs may not be used commercially")
     pack.set_defaults(do=_pack)
+    grade = commands.add_parser("grade", help="give points to filled-in exams of course pack, by property")
+    grade.add_argument("notebook", nargs="+", help="the notebooks that you collected")
+    grade.add_argument("--output", metavar="FILE", help="also write the points into this CSV file")
+    grade.add_argument("--examples", type=int, metavar="N", help="the seed of the examples (default: a new one)")
+    grade.set_defaults(do=_grade)
     commands.add_parser("doctor", parents=[shared], help="check this computer and say what to do about each problem"
                         ).set_defaults(do=_doctor)
     return parser

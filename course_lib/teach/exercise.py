@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core.checks import ArgumentError, instance, number, whole
@@ -39,9 +39,9 @@ class Exercise:
     title: str
     task: str  # in Markdown
     examples: Callable[[int], Sequence[tuple]]  # from a seed to the arguments of each call, the smallest example first
-    verified: str  # what has been shown when the check passes
-    hints: tuple[str, str, str]  # each helps more than the one before
-    why: str  # said with the solution
+    verified: str = ""  # what has been shown when the check passes
+    hints: tuple[str, str, str] = ("", "", "")  # each helps more than the one before; an exam has none
+    why: str = ""  # said with the solution
     difficulty: int = 1  # 1: fill in lines, 2: write a function, 3: put things together, 4: find out by experiment
     minutes: int = 5
     needs: str = ""  # imports that the stub begins with
@@ -50,6 +50,9 @@ class Exercise:
     seconds: float = 10.0  # after which the answer is stopped, for each example
     tolerance: float = 1e-4  # relative, and absolute for what is smaller than 1
     absolute: float = 0.0  # added to it, where a true value is 0 but for rounding or chance
+    cases: Mapping[str, Sequence[int]] = field(default_factory=dict)  # what points are for: names, and their examples
+    parts: Mapping[str, str] = field(  # keys of an outcome that are a property of their own, with its name
+        default_factory=lambda: {"type": "gives back the right type"})
     answer: Callable = field(default_factory=lambda: _unanswered, init=False)
     wrong_start: Callable | None = field(default=None, init=False)  # what the stub holds, if it is to be mended
     mistakes: list[Mistake] = field(default_factory=list, init=False)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING
 from ..core.checks import nearest, shown, whole
 from .exercise import Exercise, solution_source
 from .lab import Lab, judge_cause, plot_lab
+from .points import no_properties, points_text, properties
 from .progress import note_progress, read_progress
 from .questions import Quiz
+from .sandbox import run_apart
 from .verdict import examine
 
 if TYPE_CHECKING:
@@ -52,6 +55,14 @@ def load_exercises(lesson: str) -> list[Exercise]:
     return [value for value in vars(_lesson_module(lesson)).values() if isinstance(value, Exercise)]
 
 
+def exam_tasks(lesson: str) -> list[Exercise]:
+    """The exam tasks of a lesson, in their order; an empty list for a lesson that has none."""
+    name = f"course_lib.exercises.exam{lesson}"
+    if importlib.util.find_spec(name) is None:
+        return []
+    return [value for value in vars(importlib.import_module(name)).values() if isinstance(value, Exercise)]
+
+
 def load_labs(lesson: str) -> list[Lab]:
     """The labs of a lesson. Raises: `ValueError` for a lesson without exercises."""
     return [value for value in vars(_lesson_module(lesson)).values() if isinstance(value, Lab)]
@@ -66,6 +77,9 @@ def find_exercise(id: str) -> Exercise:
         for exercise in load_exercises(lesson):
             if exercise.id == id:
                 return exercise
+    for exercise in exam_tasks(id[4:6]) if id.startswith("exam") else ():
+        if exercise.id == id:
+            return exercise
     labs = {lab.id: lab for lesson in lessons for lab in load_labs(lesson)}
     if id in labs:
         raise ValueError(f"{id!r} is a lab; its function is exercise {labs[id].exercise.id!r}.")
@@ -85,10 +99,15 @@ def find_lab(id: str) -> Lab:
 def check(id: str, answer: Callable, seed: int = 0) -> None:
     """Say whether `answer` solves exercise `id` and, if not, what is wrong. Another seed makes other examples.
 
+    Of a task of an exam it says the points, and which properties the answer has.
+
     Raises: `ValueError`, naming the nearest, for an exercise that there is not.
     """
-    exercise = find_exercise(id)
-    verdict = examine(exercise, answer, whole("seed", seed, 0, most=9999))
+    exercise, seed = find_exercise(id), whole("seed", seed, 0, most=9999)
+    if exercise.id.startswith("exam"):
+        found = properties(exercise, run_apart(exercise, answer, seed), seed) if callable(answer) else []
+        return print(points_text(exercise.id, found or no_properties(exercise)))
+    verdict = examine(exercise, answer, seed)
     print(verdict)
     if verdict.mistake is None:
         note_progress(exercise.id, "passed" if verdict.passed else "failed")
