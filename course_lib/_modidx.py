@@ -3628,6 +3628,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'course_lib/teach/predict.py'),
                                           'course_lib.teach.predict.Predictions.text': ( 'library/teach/predict.html#predictions.text',
                                                                                          'course_lib/teach/predict.py'),
+                                          'course_lib.teach.predict.Predictions.title': ( 'library/teach/predict.html#predictions.title',
+                                                                                          'course_lib/teach/predict.py'),
                                           'course_lib.teach.predict.Predictions.widget': ( 'library/teach/predict.html#predictions.widget',
                                                                                            'course_lib/teach/predict.py'),
                                           'course_lib.teach.predict.Stated': ( 'library/teach/predict.html#stated',

@@ -59,11 +59,11 @@ def lab_html(lesson: str) -> str:
     return f"<div class='quiz'>{lab_question(lab).html(f'lab-{lesson}')}</div>"
 
 
-def predictions_html(lesson: str) -> str:
-    """The figures of a lesson to predict, folded."""
+def predictions_html(lesson: str, opened: bool = False) -> str:
+    """The figures of a lesson to predict, each of them folded, and by default the whole."""
     from course_lib.teach import predict_number
 
-    return predict_number(lesson).text()
+    return predict_number(lesson).text(opened)
 
 
 def curves_page() -> str:
@@ -79,7 +79,7 @@ def predictions_page() -> str:
     from course_lib.teach.predict import FIGURES
 
     lessons = sorted({one.id[:2] for one in FIGURES})
-    return "\n\n".join(f"### Lesson {int(one)}\n\n{raw(predictions_html(one))}" for one in lessons)
+    return "\n\n".join(f"### Lesson {int(one)}\n\n{raw(predictions_html(one, opened=True))}" for one in lessons)
 
 
 class answer_back(Processor):
@@ -92,7 +92,7 @@ class answer_back(Processor):
             if match and match[1] == "quiz":
                 cell.outputs = [markdown_output(raw(quiz_html(match[2])))]
             elif match and match[1] == "predict_number":
-                cell.outputs = [markdown_output(raw(predictions_html(match[2])))]
+                cell.outputs = [*cell.outputs[:-1], markdown_output(raw(predictions_html(match[2])))]
             elif match:
                 cell.outputs = [*cell.outputs, markdown_output(raw(lab_html(match[2])))]
             found = found or bool(match)

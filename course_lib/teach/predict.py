@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.checks import ArgumentError, nearest, number, one_of, shown
 from ..core.plots import is_interactive
+from ..core.text import counted
 from .practice import lesson_number
 from .progress import note_progress, read_progress
 from .results import is_number, recorded_lessons
 
 if TYPE_CHECKING:
-    from ipywidgets import VBox
+    from ipywidgets import Accordion, VBox
 
 # %% auto #0
 __all__ = ['predict_number']
@@ -271,15 +272,21 @@ class Predictions:
     def __init__(self, figures: Sequence[Figure]):
         self.figures = figures
 
-    def text(self) -> str:
+    def title(self) -> str:
+        """What there is to do, in a line."""
+        return f"Before you read on: predict {counted(len(self.figures), 'figures')}"
+
+    def text(self, opened: bool = False) -> str:
         """The questions with their folded answers, as HTML that needs no kernel."""
         asked = (f"<div class='predict' id='predict-{one.id.replace('.', '-')}' data-truth='{one.truth():.6g}' "
                  f"data-least='{one.least:g}' data-most='{one.most:g}' data-unit='{one.unit}'>"
                  f"<p><b>{escape(one.title)}.</b> {escape(one.text)}</p><details><summary>The figure</summary>"
                  f"In the recorded run it is {one.said(one.truth())}.</details></div>" for one in self.figures)
-        return f"<div class='predictions'><p>Between which two numbers, in your opinion?</p>{''.join(asked)}</div>"
+        return (f"<details class='predictions'{' open' * opened}><summary>{self.title()}</summary>"
+                f"<p>Between which two numbers, in your opinion? Choose them so that 8 of 10 such ranges hold.</p>"
+                f"{''.join(asked)}</details>")
 
-    def widget(self) -> VBox:
+    def widget(self) -> Accordion:
         """The questions with two fields each; what was stated before is shown."""
         import ipywidgets as widgets
 
@@ -320,7 +327,8 @@ class Predictions:
             return widgets.VBox([asked, fields, said])
 
         count()
-        return widgets.VBox([*map(box, self.figures), total])
+        asked = widgets.VBox([*map(box, self.figures), total])
+        return widgets.Accordion([asked], titles=[self.title()], selected_index=None)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         told = {"text/html": self.text(), "text/plain": f"{len(self.figures)} figures to predict"}
