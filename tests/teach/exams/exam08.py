@@ -139,11 +139,6 @@ def kernel_without_its_square(*given):
 
 
 @wrong("exam08.block_price")
-def side_without_its_square(*given):
-    return _price(*given, area=lambda n: n)
-
-
-@wrong("exam08.block_price")
 def the_side_forgotten(*given):
     return _price(*given)[:2]
 
@@ -259,11 +254,6 @@ def hidden_scores_are_not_small_enough(q, k, v, seen):
 @wrong("exam08.attend")
 def answers_alone(q, k, v, seen):
     return _attend(q, k, v, seen)[0]
-
-
-@wrong("exam08.attend")
-def scores_for_weights(q, k, v, seen):
-    return _attend(q, k, v, seen)[0], q @ k.transpose(1, 2) / q.shape[2]**0.5
 
 
 @wrong("exam08.attend", 0, 1, 2, 3)

@@ -107,11 +107,6 @@ def small_values_left_out(x, p, eps):
     return found
 
 
-@wrong("exam09.power_pool")
-def averaged_over_images(x, p, eps):
-    return _pool(x, p, eps).mean(0, keepdim=True).expand(len(x), -1)
-
-
 @wrong("exam09.power_pool", 0, 2, 4)
 def small_means_count_as_eps(x, p, eps):
     return _pool(x, p, eps, small=lambda x, eps: x.clamp(min=1e-3)).clamp(min=eps)
@@ -192,11 +187,6 @@ def divides_by_zero(first, second):
 @wrong("exam09.likeness")
 def of_the_means(first, second):
     return F.normalize(first.mean((2, 3))) @ F.normalize(second.mean((2, 3))).T
-
-
-@wrong("exam09.likeness")
-def square_of_the_means(first, second):
-    return of_the_means(first, second).square()
 
 
 @wrong("exam09.likeness")
