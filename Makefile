@@ -30,7 +30,7 @@ setup: $(READY)
 run: $(READY)
 	@$(BIN)/course run
 
-test: EXTRAS = dev,teach
+test: EXTRAS = dev,teach,export
 test: $(READY)
 	@$(BIN)/python tests/run_all.py
 
@@ -51,6 +51,7 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/test_part.py measure
 	@$(BIN)/python benchmarks/pieces.py
 	@$(BIN)/python benchmarks/rules.py
+	@$(BIN)/python benchmarks/quality.py
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench]"

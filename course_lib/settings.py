@@ -29,9 +29,10 @@ class SettingsError(ValueError):
     """A setting that cannot be used. The message names the place, the key, and what is allowed."""
 
 # %% ../nbs/library/settings.ipynb #1f02bc01
-KEYS = ("dataset", "data_dir", "backbone", "profile", "seed", "device")
+LABEL_KEYS = ("pattern", "table", "columns", "group", "fold", "decisions")  # of a data set; may be empty
+KEYS = ("dataset", *LABEL_KEYS, "data_dir", "backbone", "profile", "seed", "device")
 
-
+PATHS = ("dataset", "data_dir", "table", "decisions")
 DATASET_NAMES = ("elpv", "pets", "hotdog", "birds", "coffee")  # as in `course_lib.data.datasets`
 
 
@@ -69,7 +70,7 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
     if "\0" in text or "\n" in text:
         raise SettingsError(f"{place}: {key} = {text!r} holds a zero byte, or goes on in a second line. Every setting "
                             "has a line of its own that begins at the left margin.")
-    if not text:
+    if not text and key not in LABEL_KEYS:
         raise SettingsError(f"{place}: {key} is empty. Give it a value, or delete the line to use the default.")
     if key == "profile" and text not in RECIPES:
         raise SettingsError(f"{place}: profile = {text!r} is not known. " + _unknown(text, tuple(RECIPES)))
@@ -77,8 +78,11 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
         if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
             raise SettingsError(f"{place}: seed = {text!r} must be a whole number from 0 to 4294967295.")
         return int(text)
-    if key in ("dataset", "data_dir"):
+    if key in PATHS:
         text = _full_path(text)
+    if key in ("table", "decisions"):  # what is not there is looked for in the data set's folder
+        there = next((path for path in (text, text.replace("\\", "/")) if text and (base / path).is_file()), None)
+        return str((base / there).resolve()) if there and base != Path.cwd() else there or text
     if key == "data_dir":
         return (base / text).resolve()
     if key == "dataset" and text not in DATASET_NAMES and "://" not in text:
@@ -94,6 +98,18 @@ def _check_value(key: str, value: object, place: str, base: Path) -> object:
     return text
 
 # %% ../nbs/library/settings.ipynb #aeb5f14e
+class DatasetName(str):
+    """A data set's name, or its folder's path, that brings along how its images are labelled and divided."""
+    how: dict[str, str]
+
+    @classmethod
+    def of(cls, name: str, how: Mapping[str, str]) -> DatasetName:
+        """`name` with those of the settings in `how` that are not empty."""
+        found = cls(name)
+        found.how = {key: value for key, value in how.items() if value}
+        return found
+
+# %% ../nbs/library/settings.ipynb #e797a7eb
 @dataclass(frozen=True)
 class CourseSettings:
     """The student's choices, checked. Made by `load_settings`; every value has a default."""
@@ -103,12 +119,19 @@ class CourseSettings:
     profile_name: str = "laptop"  # `profile` in the file: test, laptop, tuned or full
     seed: int = 42
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    pattern: str = ""  # the class is in the file's name: a regular expression with a group around it
+    table: str = ""  # the class is in a table with a row for each image
+    columns: str = ""  # of the table: the file's name and the class, as titles or numbers, with a comma between
+    group: str = ""  # what stays together when images are divided: a pattern, a column, or `duplicates`
+    fold: str = ""  # of cross-validation: 2/5 validates on the second of five parts; empty for an ordinary division
+    decisions: str = ""  # a table of images to delete or to relabel, as `review_images` writes it
     source: str = field(default="the defaults", compare=False)  # where the values came from, for messages
 
     def __post_init__(self) -> None:
         _check_value("profile", self.profile_name, "CourseSettings", Path())
         if self.backbone == "auto":
             object.__setattr__(self, "backbone", self.profile.backbone)
+        object.__setattr__(self, "dataset", DatasetName.of(self.dataset, {k: getattr(self, k) for k in LABEL_KEYS}))
 
     @property
     def profile(self) -> Recipe:
@@ -153,12 +176,23 @@ def _read_file(path: Path) -> dict[str, str]:
     return dict(parser["course"])
 
 # %% ../nbs/library/settings.ipynb #d7782ee7
+def _over(values: dict[str, object], more: dict[str, object]) -> dict[str, object]:
+    """`values` with `more` in their place; another data set comes without the labels of the one before."""
+    before = values.get("dataset", "elpv")
+    if more.get("dataset", before) != before:
+        values = {key: value for key, value in values.items() if key not in LABEL_KEYS}
+    return values | more
+
+
 def load_settings(
     path: str | Path | None = None,  # a settings file; by default the nearest `settings.ini` upwards
     environ: Mapping[str, str] | None = None,  # where `COURSE_*` variables are looked up; by default the process's
     **overrides: object,  # values that win over both; `None` means "not given"
 ) -> CourseSettings:
     """Read the settings: defaults, then the file, then `COURSE_*` variables, then `overrides`.
+
+    Where one of them names another data set, what came before on its labels (pattern, table, columns, group,
+    fold, decisions) does not count.
 
     Raises: `SettingsError` naming the file or variable, the key, the value and what is allowed.
     """
@@ -168,13 +202,14 @@ def load_settings(
     values: dict[str, object] = {"data_dir": base / "data"}
     if path:
         for key, value in _read_file(path).items():
-            if key in ("dataset", "data_dir"):
+            if key in PATHS:
                 _check_path(key, value.strip(), f"{path} [course]", base)
             values[key] = _check_value(key, value, f"{path} [course]", base)
-    for name, value in environ.items():
-        if name.startswith("COURSE_"):
-            values[name[7:].lower()] = _check_value(name[7:].lower(), value, f"environment variable {name}", Path.cwd())
-    given = {k: v for k, v in overrides.items() if v is not None}
-    values |= {k: _check_value(k, v, "argument", Path.cwd()) for k, v in given.items()}
+    given = {name: (value, f"environment variable {name}") for name, value in environ.items()
+             if name.startswith("COURSE_")}
+    values = _over(values, {name[7:].lower(): _check_value(name[7:].lower(), value, place, Path.cwd())
+                            for name, (value, place) in given.items()})
+    values = _over(values, {key: _check_value(key, value, "argument", Path.cwd())
+                            for key, value in overrides.items() if value is not None})
     values["profile_name"] = values.pop("profile", "laptop")
     return CourseSettings(**values, source=str(path or "the defaults"))  # type: ignore[arg-type]

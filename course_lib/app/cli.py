@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ..recipes import RECIPES, RESIZE_MODES
 from ..core.text import counted
-from ..settings import KEYS, CourseSettings, load_settings
+from ..settings import DATASET_NAMES, KEYS, PATHS, CourseSettings, load_settings
 
 # %% auto #0
 __all__ = ['main']
@@ -28,6 +29,13 @@ def _settings_options() -> argparse.ArgumentParser:
     group = shared.add_argument_group("settings (each wins over settings.ini and COURSE_* variables)")
     group.add_argument("--settings", metavar="FILE", help="settings file (default: the nearest settings.ini)")
     group.add_argument("--dataset", metavar="NAME", help="elpv, pets, hotdog, birds, or a folder of images")
+    group.add_argument("--pattern", metavar="REGEX", help=r"the class is in the file's name: '(.+)_\d+' for cat_12.jpg")
+    group.add_argument("--table", metavar="FILE", help="the class is in a table, such as labels.csv")
+    group.add_argument("--columns", metavar="A,B", help="the table's columns with the file's name and the class")
+    group.add_argument("--group", metavar="WHAT", help="what stays in one part of the data, and divides it with a test "
+                       "part: a column of the table, a pattern, or duplicates")
+    group.add_argument("--fold", metavar="N/K", help="validate on the N-th of K parts; --folds of train does all")
+    group.add_argument("--decisions", metavar="FILE", help="table of images to leave out or relabel: see data check")
     group.add_argument("--data-dir", metavar="DIR", help="where downloads and caches go")
     group.add_argument("--backbone", metavar="NAME", help="the pretrained network, such as efficientnet_lite0")
     group.add_argument("--profile", metavar="NAME", help=f"how much work: {', '.join(RECIPES)}")
@@ -38,7 +46,9 @@ def _settings_options() -> argparse.ArgumentParser:
 
 def settings_from(arguments: argparse.Namespace) -> CourseSettings:
     """The `CourseSettings` that the file, the environment and the options of a command add up to."""
-    return load_settings(arguments.settings, **{key: getattr(arguments, key) for key in KEYS})
+    given = {key: getattr(arguments, key) for key in KEYS}
+    given["dataset"] = getattr(arguments, "name", None) or given["dataset"]  # as in `course data check NAME`
+    return load_settings(arguments.settings, **given)
 
 # %% ../../nbs/library/app/cli.ipynb #b05ef5d3
 def _run(arguments: argparse.Namespace) -> int:
@@ -47,6 +57,10 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     notebooks = select_lessons(find_lessons(), arguments.lesson, arguments.all)
     environ = {f"COURSE_{key.upper()}": str(value) for key, value in settings.values().items()}
+    for key in PATHS:  # the kernels run in another folder
+        name = f"COURSE_{key.upper()}"
+        if os.path.exists(environ[name]) and environ[name] not in DATASET_NAMES:
+            environ[name] = os.path.abspath(environ[name])
     lessons, _ = run_course(settings, notebooks, arguments.runs, environ)
     return int(not all(lesson.passed for lesson in lessons))
 
@@ -80,79 +94,128 @@ def _data_get(arguments: argparse.Namespace) -> int:
     from course_lib.data import get_items
 
     settings = settings_from(arguments)
-    items = get_items(arguments.name or settings.dataset, settings.data_dir)
+    items = get_items(settings.dataset, settings.data_dir)
     print(f"\n{counted(len(items), 'images')} in {counted(len(items.classes), 'classes', 'class')}, in {items.root}")
     for name, count in sorted(items.class_counts().items()):
         print(f"{count:>7,}  {name}")
     return 0
 
 # %% ../../nbs/library/app/cli.ipynb #553ec4e4
-def _look(path: Path) -> tuple[str, bool]:
-    """Why the image cannot be read, or nothing; and whether its file holds more pictures than the one that counts."""
-    from course_lib.data import BadImageError, load_image
+def _is_several(path: Path) -> bool:
+    """Whether the file holds more pictures than the one that counts."""
     from PIL import Image
 
     try:
-        load_image(path, 64)
         with Image.open(path) as image:
-            return "", image.format != "MPO" and getattr(image, "n_frames", 1) > 1  # MPO: a phone's own extras
-    except (BadImageError, OSError) as error:
-        return str(error), False
+            return image.format != "MPO" and getattr(image, "n_frames", 1) > 1  # MPO: a phone's own extras
+    except Exception:  # what cannot be read is named elsewhere
+        return False
 
 
 def _data_check(arguments: argparse.Namespace) -> int:
     from course_lib.data import get_items, split_items
     from course_lib.data.items import warn_of_losses
-    from tqdm import tqdm
+    from course_lib.quality import check_images
+    from course_lib.quality.review import write_review
 
     settings = settings_from(arguments)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        items = get_items(arguments.name or settings.dataset, settings.data_dir, download=False, announce=False)
-        looks = [_look(items.path(i)) for i in tqdm(range(len(items)), "reading", leave=False, disable=None)]
-        good = items.subset([i for i, (problem, _) in enumerate(looks) if not problem])
+        items = get_items(settings.dataset, settings.data_dir, download=False, announce=False)
+        quality = check_images(items, settings, features=not arguments.quick)
+        good = quality.items
         warn_of_losses(items, good, "no file of theirs can be read")
         try:
             split_items(good)
         except ValueError as error:
             warnings.warn(str(error), stacklevel=1)
-    for name, (problem, _) in zip(items.names, looks, strict=True):
-        if problem:
-            print(f"{name}: {problem}")
+    for finding in quality.of("unreadable"):
+        print(f"{finding.name}: {finding.why}")
     notes = [str(note.message) for note in said if Path(note.filename).parent.name != "PIL"]
-    if several := sum(more for _, more in looks):
+    if several := sum(_is_several(items.path(i)) for i in range(len(items))):
         print(f"{counted(several, 'files hold', 'file holds')} several pictures (an animation, or pages); the "
               "first of each counts.")
     print(*dict.fromkeys(notes), sep="\n", end="\n" if notes else "")
+    if quality.findings or quality.notes:
+        print(quality)
+    if arguments.review:
+        count = write_review(quality, arguments.review)
+        print(f"{counted(count, 'images')} to look at, in {arguments.review}. Write delete, or relabel and "
+              "the label, where keep stands, and train with --decisions "
+              f"{shlex.quote(str(arguments.review))}.")
     print(f"{len(good):,} of {len(items):,} images can be read, in "
           f"{counted(len(set(good.labels)), 'classes', 'class')}."
           + ("" if len(good) == len(items) else " The others are skipped when you train; delete or replace "
                          "them to be rid of the warning."))
-    return int(len(good) < len(items) or bool(notes))
+    return int(len(good) < len(items) or bool(notes) or bool(quality.of("two labels")))
 
 # %% ../../nbs/library/app/cli.ipynb #3e078f3f
 def _train(arguments: argparse.Namespace) -> int:
     from course_lib.learner.distributed import is_main_process
+    from course_lib.app.resume import begun_with, unfinished_training
     from course_lib.app.train import train_classifier
 
+    asked = {"epochs": arguments.epochs, "max_lr": arguments.lr, "image_size": arguments.image_size,
+             "batch_size": arguments.batch_size, "mixed_precision": arguments.mixed_precision,
+             "tricks": arguments.tricks, "resize_mode": arguments.resize_mode}
+    if arguments.folds:
+        return _train_folds(arguments, asked)
+    if arguments.resume:  # what is not said again is as it was begun
+        output = arguments.output = arguments.output or str(unfinished_training(Path("runs")))
+        begun = begun_with(Path(output))
+        for key, value in begun["settings"].items():
+            setattr(arguments, key, value if getattr(arguments, key, None) is None else getattr(arguments, key))
+        asked = begun["changes"] | {name: value for name, value in asked.items() if value is not None}
     result = train_classifier(
-        settings_from(arguments), output=arguments.output, epochs=arguments.epochs, max_lr=arguments.lr,
-        image_size=arguments.image_size, batch_size=arguments.batch_size, mixed_precision=arguments.mixed_precision,
-        tricks=arguments.tricks, resize_mode=arguments.resize_mode, resume=arguments.resume,
-        overwrite=arguments.overwrite)
+        settings_from(arguments), output=arguments.output, resume=arguments.resume, overwrite=arguments.overwrite,
+        open_test=arguments.open_test, **asked)
     if is_main_process():
         print(result.summary())
     return 0
 
 
+def _train_folds(arguments: argparse.Namespace, asked: dict) -> int:
+    from course_lib.app.folds import cross_validate
+
+    print(cross_validate(settings_from(arguments), arguments.folds, output=arguments.output, **asked).summary())
+    return 0
+
+
 def _predict(arguments: argparse.Namespace) -> int:
-    from course_lib.app.predict import load_classifier, predict_images
+    from course_lib.app.predict import load_classifier, predict_images, write_table
 
     classifier = load_classifier(arguments.model)
-    predictions = predict_images(classifier, arguments.image)
-    for prediction in predictions:
-        print(prediction)
+    predictions = predict_images(classifier, arguments.image, top=arguments.top)
+    if arguments.csv == "-":
+        write_table(predictions, sys.stdout)
+    elif arguments.csv:
+        with open(arguments.csv, "w", encoding="utf-8", newline="") as file:
+            write_table(predictions, file)
+        print(f"{counted(len(predictions), 'rows')} in {arguments.csv}.")
+    else:
+        print(*predictions, sep="\n")
     return int(any(prediction.problem for prediction in predictions))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from course_lib.app.evaluate import evaluate_classifier
+
+    evaluate_classifier(settings_from(arguments), arguments.model, arguments.split)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from course_lib.app.export import export_model
+
+    print(export_model(arguments.model, arguments.to, arguments.output, int8=arguments.int8, images=arguments.images))
+    return 0
+
+
+def _app(arguments: argparse.Namespace) -> int:
+    from course_lib.app.show import serve_app
+
+    serve_app(arguments.model, arguments.host, arguments.port, open_browser=not arguments.no_browser)
+    return 0
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -204,15 +267,19 @@ def _add_data_commands(commands: argparse._SubParsersAction, shared: argparse.Ar
         dest="action", required=True, metavar="list|get|check")
     data.add_parser("list", parents=[shared], help="the data sets that the course knows").set_defaults(do=_data_list)
     for name, do, text in (("get", _data_get, "download a data set, or find the one that is there"),
-                           ("check", _data_check, "read every image and name the damaged ones")):
+                           ("check", _data_check, "name damaged images, copies and likely wrong labels")):
         action = data.add_parser(name, parents=[shared], help=text, description=text.capitalize() + ".")
         action.add_argument("name", nargs="?", help="data set or folder (default: the one in the settings)")
         action.set_defaults(do=do)
+    action.add_argument("--quick", action="store_true", help="do not judge labels and outliers, which takes a network")
+    action.add_argument("--review", type=Path, metavar="FILE", help="write what was found to a table, to decide on "
+                        "each image; the table is for --decisions")
 
 
 def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     train = commands.add_parser("train", parents=[shared], help="train a classifier and save it", description=(
-        "Train a classifier on the data set of the settings. Writes model.safetensors, metrics.json and losses.png."))
+        "Train a classifier on the data set of the settings. Writes model.safetensors, report.html and report.json, "
+        "metrics.json and losses.png."))
     train.add_argument("--output", metavar="DIR", help="folder for the results (default: a new one under runs/)")
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     train.add_argument("--lr", type=float, metavar="RATE", help="the highest learning rate")
@@ -220,11 +287,49 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
     train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
+    train.add_argument("--folds", type=int, metavar="K", help="cross-validation: train K times, so that each image "
+                       "validates once; for small data sets")
     train.add_argument("--resize-mode", choices=RESIZE_MODES, help="how a photograph becomes square")
+    train.add_argument("--open-test", action="store_true", help="at the end, measure on the test part; this is noted")
     again = train.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")
     again.add_argument("--overwrite", action="store_true", help="replace what an earlier training left in --output")
     train.set_defaults(do=_train)
+
+
+def _add_uses(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
+    """The commands for a model that is trained."""
+    latest = "the folder of a training, or its model.safetensors (default: the latest of course train)"
+    predict = commands.add_parser("predict", help="name the class of image files")
+    predict.add_argument("image", nargs="+", help="image files, folders of images, or patterns such as 'photos/*.jpg'")
+    predict.add_argument("--model", metavar="PATH", help=latest)
+    predict.add_argument("--top", type=int, default=1, metavar="N", help="name the N likeliest classes (default: 1)")
+    predict.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="a table, to FILE or to the screen; "
+                         "say it after the images")
+    predict.set_defaults(do=_predict)
+    evaluate = commands.add_parser("evaluate", parents=[shared], help="measure a saved model", description=(
+        "Measure a saved model on the data set of the settings, divided as in its training, and write a report beside "
+        "it. To open the test part is noted in the model's folder."))
+    evaluate.add_argument("model", nargs="?", help=latest)
+    evaluate.add_argument("--split", default="valid", metavar="PART", help="valid, test, or all images of a new folder")
+    evaluate.set_defaults(do=_evaluate)
+    export = commands.add_parser("export", help="write a model for programs without this course", description=(
+        "Write a model as ONNX, as a program for plain PyTorch, as weights, or as a page for any web server, with a "
+        "model card. The preparation of images is a part of what is written, and its answers are compared first."))
+    export.add_argument("model", nargs="?", help=latest)
+    export.add_argument("--to", default="onnx", metavar="KIND", help="onnx (default), torch, safetensors, or page")
+    export.add_argument("--output", metavar="DIR", help="a folder for the files (default: export, beside the model)")
+    export.add_argument("--int8", action="store_true", help="a byte a weight: a quarter of the size; its error is told")
+    export.add_argument("--images", metavar="DIR", help="photographs to compare the answers on (default: 50 made ones)")
+    export.set_defaults(do=_export)
+    app = commands.add_parser("app", help="open a page that names photographs", description=(
+        "Open a page on this computer: drop a photograph, and read its class, and where the network looked. Nothing is "
+        "kept, and nothing leaves the computer."))
+    app.add_argument("model", nargs="?", help=latest)
+    app.add_argument("--host", default="127.0.0.1", help="who may look; 0.0.0.0: all of your network")
+    app.add_argument("--port", type=int, metavar="N", help="default: 8800, or the next that is free")
+    app.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+    app.set_defaults(do=_app)
 
 
 def _add_bench(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
@@ -262,10 +367,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_commands(commands, shared)
     _add_train(commands, shared)
     _add_bench(commands, shared)
-    predict = commands.add_parser("predict", help="name the class of image files")
-    predict.add_argument("image", nargs="+", help="image files, folders of images, or patterns such as 'photos/*.jpg'")
-    predict.add_argument("--model", metavar="FILE", help="model.safetensors (default: that of the latest course train)")
-    predict.set_defaults(do=_predict)
+    _add_uses(commands, shared)
     progress = commands.add_parser("progress", parents=[shared], help="show which exercises you have solved")
     progress.add_argument("lesson", nargs="?", help="a lesson's number such as 04 (default: all)")
     progress.set_defaults(do=_progress)

@@ -5,29 +5,33 @@
 # %% ../../nbs/library/app/predict.ipynb #19347615
 from __future__ import annotations
 
+import csv
 import glob
 import io
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
+from .unknown import Familiar, distance, look
 from ..core.checks import ArgumentError, instance, one_of, whole
+from ..core.checks import number as finite
 from ..core.device import choose_device
 from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
 from ..data.listing import list_images
 from ..data.presizing import map_ahead, square_image
 from ..learner import CheckpointError, load_checkpoint, load_weights
+from ..learner.checkpoint import load_extra
 from ..models import create_classifier
 from ..tricks import FlipTTA
 
@@ -43,6 +47,7 @@ class TrainedClassifier:
     presize: int
     transform: BatchTransform
     metadata: dict = field(repr=False)
+    familiar: Familiar | None = field(default=None, repr=False)  # what it has seen, if that was kept
 
     def __post_init__(self) -> None:
         for name, kind in (("model", nn.Module), ("transform", BatchTransform), ("metadata", dict)):
@@ -59,9 +64,13 @@ class ImagePrediction:
     label: str = ""
     probability: float = 0.0
     problem: str = ""
+    others: tuple[tuple[str, float], ...] = ()  # the next likely classes, as many as were asked for
+    unfamiliar: bool = False  # farther from the training images than nearly all validation images
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem or f'{self.label} ({self.probability:.1%})'}"
+        named = ", ".join(f"{label} ({p:.1%})" for label, p in ((self.label, self.probability), *self.others))
+        doubt = "; perhaps none of the classes: it is far from all training images" if self.unfamiliar else ""
+        return f"{self.path}: {self.problem or named + doubt}"
 
 # %% ../../nbs/library/app/predict.ipynb #d31e738f
 def latest_model(runs: str | Path = "runs") -> Path:
@@ -83,21 +92,30 @@ def load_classifier(path: str | Path | None = None, device: str = "cpu") -> Trai
         raise ArgumentError(f"path = {path!r} must be the path of a model.safetensors, or of its folder.")
     path = latest_model() if path is None else Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model {path}. Name the folder that 'course train' has written, or its "
+                                "model.safetensors.")
     _, saved = load_checkpoint(path)
     needed: dict[str, Any] = {"backbone": str, "classes": list, "presize": int, "image_size": int, "mean": list,
                               "std": list, "dropout": (int, float)}
     if missing := [key for key, kind in needed.items() if not isinstance(saved.get(key), kind)]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)} as 'course train' writes it: it is from elsewhere.")
-    model: nn.Module = create_classifier(
-        saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
-    load_weights(path, model)
+    plain = create_classifier(saved["backbone"], len(saved["classes"]), pretrained=False, dropout=saved["dropout"])
+    load_weights(path, plain)
+    temperature = finite("temperature", saved.get("temperature", 1.0), above=0)
+    with torch.no_grad():
+        for parameter in plain.head.linear.parameters():  # type: ignore[operator, union-attr]
+            parameter.div_(temperature)  # so all that is done with the model has calibrated probabilities
+    model: nn.Module = plain
     axes = instance("mirror_axes", saved.get("mirror_axes") or [], list)
     if axes:
         model = FlipTTA(model, [one_of("mirror_axes", one, ([2], [3], [2, 3])) for one in axes])
     model.classes = tuple(saved["classes"])  # type: ignore[assignment]  # a teacher is asked for their order
     transform = BatchTransform(whole("image_size", saved["image_size"]), tuple(saved["mean"]), tuple(saved["std"]))
-    return TrainedClassifier(model.to(choose_device(device)).eval(), tuple(saved["classes"]), saved["presize"],
-                             transform, saved)
+    found = choose_device(device)
+    extra = load_extra(path)
+    known = Familiar(extra["known"].float().to(found), saved["limit"]) if {"known"} <= extra.keys() else None
+    return TrainedClassifier(model.to(found).eval(), tuple(saved["classes"]), saved["presize"], transform, saved, known)
 
 # %% ../../nbs/library/app/predict.ipynb #9ded9915
 Found = tuple[Path | str, object]  # a name, and a path, a picture, or a problem in an `ImagePrediction`
@@ -186,6 +204,7 @@ def predict_images(
     classifier: TrainedClassifier,
     images: object,  # files (paths, folders, patterns) or pictures (Pillow's, arrays, tensors, bytes); one, or many
     batch_size: int = 32,
+    top: int = 1,  # how many classes are named for each image
 ) -> list[ImagePrediction]:
     """The likeliest class of each image, in order; one that cannot be read gets its `problem` said, the others go on.
 
@@ -193,7 +212,7 @@ def predict_images(
     255 or of fractions to 1; with a further axis in front they are many. A thread reads ahead while the network looks
     at `batch_size` images. Raises: `ValueError` for what is no image, or a batch of none.
     """
-    batch_size = whole("batch_size", batch_size)
+    batch_size, top = whole("batch_size", batch_size), whole("top", top)
     if not isinstance(classifier, TrainedClassifier):
         raise ArgumentError(f"classifier is a {type(classifier).__name__}; load_classifier gives the one to use.")
     names: list[Path | str] = []
@@ -207,20 +226,39 @@ def predict_images(
     read = map_ahead(lambda found: _read(classifier, found), each(), ahead=2 * batch_size)
     while some := list(islice(read, batch_size)):
         arrays = [one for one in some if not isinstance(one, ImagePrediction)]
-        answers = iter(_answers(classifier, np.stack(arrays)) if arrays else ())
+        answers = iter(_answers(classifier, np.stack(arrays), top) if arrays else ())
         said += [one if isinstance(one, ImagePrediction) else replace(next(answers), path=names[len(said) + place])
                  for place, one in enumerate(some)]
     return said
 
 
-def _answers(classifier: TrainedClassifier, pixels: np.ndarray) -> list[ImagePrediction]:
+def _answers(classifier: TrainedClassifier, pixels: np.ndarray, top: int) -> list[ImagePrediction]:
     """What the model says of each image of a batch, uint8 (N, presize, presize, 3)."""
     x = torch.from_numpy(pixels).to(next(classifier.model.parameters(), torch.empty(0)).device)
-    logits = classifier.model(classifier.transform(x))
+    logits, features = look(classifier.model, classifier.transform(x))
     if logits.shape != (len(x), len(classifier.classes)):
         raise ArgumentError(f"The classifier's model gives scores of shape {tuple(logits.shape)} for {len(x)} images, "
                             f"but it has {len(classifier.classes)} classes.")
-    best = logits.float().softmax(1).max(1)
-    return [ImagePrediction("", classifier.classes[number], probability) if math.isfinite(probability) else
-            ImagePrediction("", problem="the model gave no finite numbers: its weights are broken, train it again")
-            for number, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    best = logits.float().softmax(1).topk(min(top, len(classifier.classes)))
+    far = torch.zeros(len(x), dtype=torch.bool)
+    if classifier.familiar and features is not None:
+        far = distance(classifier.familiar.known, features) > classifier.familiar.limit
+    said = []
+    for values, numbers, alarm in zip(best.values.tolist(), best.indices.tolist(), far.tolist(), strict=True):
+        first, *others = zip((classifier.classes[number] for number in numbers), values, strict=True)
+        said.append(ImagePrediction("", *first, others=tuple(others), unfamiliar=alarm) if math.isfinite(values[0]) else
+                    ImagePrediction("", problem="the model gave no finite numbers: its weights are broken, train it "
+                                                "again"))
+    return said
+
+# %% ../../nbs/library/app/predict.ipynb #94e8f207
+def write_table(predictions: Sequence[ImagePrediction], file: IO[str]) -> None:
+    """The answers as CSV: the image, its classes and their probabilities, whether it is unfamiliar, its problem."""
+    most = max((1 + len(one.others) for one in predictions), default=1)
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["image", *(f"{name}_{n}" for n in range(1, most + 1) for name in ("class", "probability")),
+                    "unfamiliar", "problem"])
+    for one in predictions:
+        named = [] if one.problem else [(one.label, one.probability), *one.others]
+        cells = [cell for label, p in named for cell in (label, f"{p:.4f}")]
+        table.writerow([one.path, *cells, *[""] * (2 * most - len(cells)), int(one.unfamiliar), one.problem])

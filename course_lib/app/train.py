@@ -9,9 +9,9 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,16 +21,28 @@ import numpy as np
 import torch
 from torch import nn
 
+from .duration import expected_seconds, rough_time, seconds_a_look
+from course_lib.app.evaluate import (
+    about_model, dataset_name, labels_of, note_opening, scores_of, test_rows, with_pictures,
+)
+from .report import calibrating_temperature, headline, headline_text, judge, write_report
+from course_lib.app.resume import (
+    BEGUN, CHECKPOINTS, RESULTS, _check_output, _check_same_images, _check_same_recipe, _record_images, _write_begun,
+    resume_command, unfinished_training,
+)
+from .unknown import familiar
 from ..core.checks import ArgumentError, instance, one_of
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
 from ..core.files import new_run_folder, replacing, write_text
 from ..core.random import seed_everything
-from ..core.text import format_value, list_some
+from ..core.text import counted, format_value, list_some
 from course_lib.data import (
-    Augmentation, BatchTransform, Loaders, default_augmentation, get_items, limit_items, make_loaders, presize
+    Augmentation, BatchTransform, ImageItems, Loaders, default_augmentation, get_items, limit_items, make_loaders,
+    presize,
 )
+from ..data.duplicates import crossing_pairs, crossing_text, near_duplicates, perceptual_hashes
 from course_lib.learner import (
-    Callback, Checkpoint, CheckpointError, Learner, error_rate, load_checkpoint, make_adamw, plot_losses,
+    Callback, Checkpoint, Learner, error_rate, load_checkpoint, make_adamw, plot_losses,
     resume_training, save_weights
 )
 from ..learner.checks import trainable_groups
@@ -38,6 +50,7 @@ from ..learner.distributed import Processes, together
 from ..learner.features import cached_features, pictures_digest, train_last
 from ..learner.strategy import check_precision
 from ..models import Classifier, create_backbone, create_classifier, output_shape
+from ..quality.check import rare_text
 from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings
@@ -63,16 +76,31 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     return changed_recipe(profile, **given)
 
 # %% ../../nbs/library/app/train.ipynb #4adb2193
-def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Loaders:
-    """Find or download the data set, presize it once, and make the loaders for training and validation."""
+COMPARED = 20_000  # images; more are not searched for near-duplicates before a training
+
+
+def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[float], std: Sequence[float],
+                    echo: Callable[[str], None] = lambda line: None) -> Loaders:
+    """Find or download the data set, presize it once, and make the loaders for training and validation.
+
+    What would make the error look better than it is, near-duplicates in both parts and rare classes, is said to `echo`.
+    """
     items = limit_items(get_items(settings.dataset, settings.data_dir), settings.profile.max_images, settings.seed)
     augmentation = default_augmentation(items)
     if recipe.augmentation == "mirror":
         augmentation = replace(augmentation, min_scale=1.0, max_ratio=1.0, probability=0.0)
-    return make_loaders(
-        presize(items, recipe.presize, settings.cache_dir, resize_mode=recipe.resize_mode),
-        image_size=recipe.image_size, batch_size=recipe.batch_size, mean=mean, std=std, seed=settings.seed,
+    presized = presize(items, recipe.presize, settings.cache_dir, resize_mode=recipe.resize_mode)
+    loaders = make_loaders(
+        presized, image_size=recipe.image_size, batch_size=recipe.batch_size, mean=mean, std=std, seed=settings.seed,
         device=choose_device(settings.device), augmentation=augmentation, official=recipe.official_split)
+    pairs: list[tuple[int, int]] = []
+    if len(presized) <= COMPARED:
+        pairs = crossing_pairs(near_duplicates(perceptual_hashes(presized.images)), loaders.train.indices,
+                               loaders.valid.indices)
+    for text in (crossing_text(presized.items.names, pairs, len(loaders.valid.indices)), rare_text(presized.items)):
+        if text:
+            echo(text)
+    return loaders
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
@@ -118,10 +146,13 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
         echo(f"{count:,} images to train on make {steps} steps an epoch: {epochs} epochs in place of {recipe.epochs}, "
              f"so that there are at least {recipe.min_steps} steps.")
         recipe = replace(recipe, epochs=epochs)
-    if count >= recipe.few_per_class * len(loaders.classes):
+    counts = np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
+    fewest = int(counts[counts > 0].min())
+    if fewest >= recipe.few_per_class:
         return recipe
     few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
-    echo(f"{count / len(loaders.classes):.0f} images a class are few (fewer than {recipe.few_per_class}): the head "
+    rarest = loaders.classes[int(np.flatnonzero(counts == fewest)[0])]
+    echo(f"{counted(fewest, 'images')} of {rarest} are few (fewer than {recipe.few_per_class}): the head "
          f"alone learns, from {few.views} versions of each image, without label smoothing.")
     return few
 
@@ -137,18 +168,28 @@ def mirror_axes(augmentation: Augmentation | None) -> list[list[int]]:
 ELPV_CLASSES = {"mono functional", "mono defective", "poly functional", "poly defective"}
 
 
-def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
-    """Error, loss and error per class on the validation images.
-
-    For the four classes of ELPV also the accuracy as two, functional or defective, as papers on solar cells report it
-    (Deitsch et al. 2019).
-    """
+def answers_of(learner: Learner) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scores of the validation images and their classes. Raises: `ValueError` where a score is no number."""
     logits, targets = learner.predict()
     if targets is None:
         raise ValueError("What is measured needs batches of (x, y), but the validation loader gave x alone.")
     if bad := int((~logits.isfinite()).any(1).sum()):
         raise ValueError(f"The scores of {bad} of {len(logits)} validation images are no finite numbers, so the "
                          "training has failed: look at its losses, and try a lower learning rate.")
+    return logits, targets
+
+
+def measure(learner: Learner, classes: Sequence[str]) -> dict[str, object]:
+    """Error, loss and error per class on the validation images.
+
+    For the four classes of ELPV also the accuracy as two, functional or defective, as papers on solar cells report it
+    (Deitsch et al. 2019).
+    """
+    return figures_of(*answers_of(learner), classes)
+
+
+def figures_of(logits: torch.Tensor, targets: torch.Tensor, classes: Sequence[str]) -> dict[str, object]:
+    """What `measure` gives, from scores (N, classes) and classes (N,)."""
     predicted = logits.argmax(1)
     wrong = torch.ne(predicted, targets)
     metrics: dict[str, object] = {
@@ -178,11 +219,13 @@ class TrainingResult:
         """What a student wants to read at the end."""
         m, s = self.metrics, self.settings
         lines = [f"Trained {s.backbone} on {s.dataset} in {format_value(self.seconds, 'seconds')}.",
-                 f"Validation error {m['validation_error']:.1%} on {m['validation_images']:,} images."]
+                 *headline_text(m["validation"])]
         if "two_class_accuracy" in m and len(m["error_per_class"]) > 2:
             lines.append(f"As two classes, functional or defective: {m['two_class_accuracy']:.1%} right.")
-        lines += [f"Saved in {self.folder}: model.safetensors, metrics.json, losses.png.",
-                  f"Try it: course predict --model {self.folder / 'model.safetensors'} IMAGE"]
+        lines += headline_text(m["test"], "Test") if "test" in m else []
+        where = shlex.quote(str(self.folder))
+        lines += [f"Saved in {self.folder}: model.safetensors, report.html, metrics.json, losses.png.",
+                  f"Try it: course predict --model {where} IMAGE, or in the browser: course app {where}"]
         return "\n".join(lines)
 
 # %% ../../nbs/library/app/train.ipynb #3e48aae0
@@ -201,26 +244,50 @@ def _save_plot(learner: Learner, path: Path) -> None:
     plt.close(figure)
     matplotlib.use(previous)
 
-
-def unfinished_training(runs: Path) -> Path:
-    """The folder of the latest interrupted training in `runs`. Raises: `FileNotFoundError` if there is none."""
-    found = [p.parents[1] for p in runs.glob("*/checkpoints/last.safetensors")]
-    found = sorted(folder for folder in found if not (folder / "model.safetensors").exists())
-    if not found:
-        raise FileNotFoundError(f"There is no interrupted training in {runs.resolve()} to go on with. Start one with "
-                                "'course train', or name its folder with --output.")
-    return found[-1]
-
 # %% ../../nbs/library/app/train.ipynb #ed6eec25
-def _write_results(result: TrainingResult, learner: Learner, metadata: dict) -> None:
-    """Write the plot, the figures, and last the model: where a model is, the rest is there too."""
+@dataclass(frozen=True)
+class _Answers:
+    """What the validation images were answered, by the model as it is used and without mirror images."""
+    model: nn.Module
+    logits: torch.Tensor
+    plain: torch.Tensor
+    targets: torch.Tensor
+
+
+def _write_report(folder: Path, answers: _Answers, loaders: Loaders, metadata: dict, open_test: bool,
+                  echo: Callable[[str], None]) -> dict:
+    """Write the report; gives the headlines of its parts, as figures."""
+    valid, items, temperature = loaders.valid, loaders.items, metadata["temperature"]
+    figures = judge(answers.logits, answers.targets, loaders.classes, temperature)
+    parts, rows = [figures], [np.asarray(valid.indices)]
+    if open_test and items is not None and isinstance(valid.transform, BatchTransform):
+        rows.append(test_rows(items))
+        logits = scores_of(answers.model, valid.images, rows[1], valid.transform)
+        parts.append(judge(logits, torch.from_numpy(items.targets[rows[1]]), loaders.classes, temperature, "test"))
+    pictures = [] if items is None else [with_pictures(part, items, valid.images, where)
+                                         for part, where in zip(parts, rows, strict=True)]
+    write_report(folder, about_model(metadata), parts, pictures)
+    if len(parts) > 1:
+        echo(note_opening(folder, parts[1]))
+    names = ("error", "interval", "images", "balanced_error", "commonest_class_error", "worst_class")
+    return {part["part"]: {name: part[name] for name in names} for part in parts}
+
+
+def _write_results(result: TrainingResult, learner: Learner, loaders: Loaders, answers: _Answers, metadata: dict,
+                   open_test: bool, echo: Callable[[str], None]) -> None:
+    """Write the plot, the report and the figures, and last the model: where a model is, the rest is there too."""
     _save_plot(learner, result.folder / "losses.png")
+    seen = familiar(learner.model, loaders.train, loaders.valid)
+    metadata = {**metadata, "temperature": calibrating_temperature(answers.plain, answers.targets),
+                **({} if seen is None else {"limit": seen.limit})}
+    result.metrics.update(_write_report(result.folder, answers, loaders, metadata, open_test, echo))
     record = {**result.metrics, "seconds": round(result.seconds, 1), "machine": describe_machine(),
               "torch": torch.__version__, "history": learner.recorder.rows,
               **{k: v for k, v in metadata.items() if k != "classes"}}
     write_text(result.folder / "metrics.json", json.dumps(record, indent=1))
     save_weights(result.folder / "model.safetensors", learner.model, {
-        **metadata, "epoch": learner.epoch, "results": result.metrics})
+        **metadata, "epoch": learner.epoch, "results": result.metrics}, {} if seen is None else {"known": seen.known})
+    (result.folder / BEGUN).unlink(missing_ok=True)
 
 # %% ../../nbs/library/app/train.ipynb #60a1137c
 def _check_precision_asked(recipe: Recipe, device: torch.device) -> None:
@@ -239,7 +306,7 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     seed_everything(settings.seed)
     body = create_backbone(settings.backbone)
     output_shape(body, recipe.image_size)  # a network that does not take this size says so now
-    loaders = prepare_loaders(settings, recipe, body.mean, body.std)
+    loaders = prepare_loaders(settings, recipe, body.mean, body.std, echo)
     counts = np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
     if unseen := [name for name, count in zip(loaders.classes, counts, strict=True) if not count]:
         echo(f"There is no image to train on of {list_some(unseen)}, so the model will hardly ever say so.")
@@ -247,6 +314,7 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     seed_everything(settings.seed)
     classifier = create_classifier(body, len(loaders.classes), dropout=recipe.dropout).to(processes.device)
     chosen = settings.values("backbone", "dataset", "profile", "seed")
+    chosen |= {"dataset": dataset_name(settings.dataset), "labels": labels_of(settings)}
     seen = loaders.train.transform
     axes = mirror_axes(seen.augmentation) if recipe.mirror and isinstance(seen, BatchTransform) else []
     written = {key: value for key, value in asdict(recipe).items() if key not in ("name", "seeds")}
@@ -254,59 +322,6 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
                 "classes": list(loaders.classes), "mean": list(body.mean), "std": list(body.std)}
     learner = prepare_learner(classifier, loaders, recipe, processes)
     return learner, loaders, recipe, metadata
-
-# %% ../../nbs/library/app/train.ipynb #42474cc0
-def _record_images(loaders: Loaders) -> dict[str, list[list[str]]]:
-    """What a checkpoint keeps of the images: for each, in order, a digest of its pixels, and its class."""
-    return {part: [[hashlib.sha256(loader.images[i].data).hexdigest()[:16], loader.classes[loader.targets[i]]]
-                   for i in loader.indices]
-            for part, loader in (("training", loaders.train), ("validation", loaders.valid))}
-
-
-def changed_images(saved: Mapping[str, list], now: Mapping[str, list]) -> str:
-    """What is other about the images of two records, in words; a changed image is a missing and a new one."""
-    rows = [Counter((digest, label, part) for part, images in record.items() for digest, label in images)
-            for record in (saved, now)]
-    gone, counts = defaultdict(list), Counter[str]()
-    for row in (rows[0] - rows[1]).elements():
-        gone[row[0]].append(row)
-    for digest, label, _ in (rows[1] - rows[0]).elements():
-        before = gone[digest].pop() if gone[digest] else None
-        counts["new" if before is None else "of another class" if before[1] != label else
-               "moved between training and validation"] += 1
-    counts["missing"] = sum(map(len, gone.values()))
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-
-
-def _check_same_images(saved: dict, now: dict, path: Path, echo: Callable[[str], None]) -> None:
-    """Raises `CheckpointError` saying how many images or labels differ between the interrupted training and now."""
-    if "images" not in saved:  # an older checkpoint
-        return echo(f"{path} does not say which images it was trained with: make sure that they are still the same.")
-    if changes := changed_images(saved["images"], now):
-        raise CheckpointError(f"{path} was trained with other images: {changes}. So images that it has learned from "
-                              "could stand in validation. Give the same images to go on, or leave out resume to start "
-                              "anew.")
-    if saved["images"] != now:
-        echo("The images are the same, but in another order (were files renamed?): the result can differ a little.")
-    if saved.get("torch") not in (None, torch.__version__):
-        echo(f"Begun with PyTorch {saved['torch']}, now {torch.__version__}: the result can differ a little.")
-
-# %% ../../nbs/library/app/train.ipynb #e0c84c1e
-RESULTS = ("model.safetensors", "metrics.json", "losses.png")
-CHECKPOINTS = ("checkpoints/last.safetensors", "checkpoints/best.safetensors")
-
-
-def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Raises `ArgumentError` when a training in `folder` would write over something, or cannot be there."""
-    if resume and overwrite:
-        raise ArgumentError("resume and overwrite exclude each other: go on with what is there, or replace it.")
-    if folder.exists() and not folder.is_dir():
-        raise ArgumentError(f"output = {folder} is a file. Name a folder for the results.")
-    found = [name for name in (*RESULTS, *CHECKPOINTS) if (folder / name).exists()]
-    if found and not resume and not overwrite:
-        go_on = "" if RESULTS[0] in found or CHECKPOINTS[0] not in found else "Go on with it (resume=True, --resume), "
-        raise ArgumentError(f"output = {folder} holds {', '.join(found)}, which would be replaced. {go_on or 'Name '}"
-                            f"{'name ' if go_on else ''}another folder, or allow it with overwrite=True (--overwrite).")
 
 # %% ../../nbs/library/app/train.ipynb #b3adf3fc
 def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, processes: Processes) -> None:
@@ -344,7 +359,8 @@ def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> It
 
 # %% ../../nbs/library/app/train.ipynb #adfbe2e2
 def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metadata: dict, folder: Path, resume: bool,
-                       processes: Processes, echo: Callable[[str], None]) -> dict[str, object]:
+                       processes: Processes, echo: Callable[[str], None], begin: Callable[[], None]
+                       ) -> tuple[dict[str, object], _Answers]:
     """Train, from the start or from the last checkpoint in `folder`, and measure; the main process writes."""
     images = _record_images(loaders)
     checkpoint = Checkpoint(folder / "checkpoints", {**metadata, "images": images, "torch": torch.__version__})
@@ -356,17 +372,25 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
         for name in () if resume else (*RESULTS, *CHECKPOINTS):
             (folder / name).unlink(missing_ok=True)
         learner.add_callback(checkpoint)
+        begin()
+    look = seconds_a_look(learner)
     with cached_features(learner, views=recipe.views, echo=echo):
         if resume:
             resume_training(checkpoint.last_path, learner)
+        else:
+            seconds = expected_seconds(learner, recipe, look, len(metadata["mirror_axes"]))
+            echo(f"From here it takes {rough_time(seconds)} on this computer.")
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder, processes)
-        metrics = measure(learner, loaders.classes)
+        plain, targets = answers_of(learner)
+    metrics = figures_of(plain, targets, loaders.classes)
     if not (axes := metadata["mirror_axes"]):
-        return metrics
+        return metrics, _Answers(learner.model, plain, plain, targets)
     mirrored = Learner(FlipTTA(learner.model, axes), [], loaders.valid, device=processes.device, progress=False,
                        strategy=processes.strategy(recipe.mixed_precision))
-    return {"unmirrored": metrics, **measure(mirrored, loaders.classes)}
+    logits, _ = answers_of(mirrored)
+    return ({"unmirrored": metrics, **figures_of(logits, targets, loaders.classes)},
+            _Answers(mirrored.model, logits, plain, targets))
 
 # %% ../../nbs/library/app/train.ipynb #c12c35ed
 def train_classifier(
@@ -376,10 +400,11 @@ def train_classifier(
     runs: str | Path = "runs",
     resume: bool = False,  # go on with the interrupted training in `output`, or the latest in `runs`
     overwrite: bool = False,  # replace what an earlier training left in `output`
+    open_test: bool = False,  # at the end also measure on the data set's test part, which is noted in the folder
     echo: Callable[[str], None] = print,
     **changes: object,  # of the recipe: epochs, max_lr, image_size, batch_size, mixed_precision, tricks, ...
 ) -> TrainingResult:
-    """Train a classifier as the settings say; writes model.safetensors, metrics.json and losses.png into a folder.
+    """Train a classifier as the settings say; writes the model, a report, figures and a plot into a folder.
 
     A checkpoint after every epoch lets an interrupted training go on with `resume=True`; on a CPU the result is then
     the same, bit for bit. With other images, labels or settings it is refused; the folder of the images may have moved.
@@ -389,7 +414,7 @@ def train_classifier(
     started, recipe = time.perf_counter(), recipe_for(settings, **changes)
     for name, value in (("output", output or ""), ("runs", runs)):
         instance(name, value, (str, os.PathLike))
-    for name, told in (("resume", resume), ("overwrite", overwrite)):
+    for name, told in (("resume", resume), ("overwrite", overwrite), ("open_test", open_test)):
         one_of(name, told, (False, True))  # a word such as "no" would be true
     device = choose_device(settings.device)
     _check_precision_asked(recipe, device)
@@ -402,30 +427,31 @@ def train_classifier(
         echo(f"Training {settings.backbone} on {settings.dataset} ({settings.profile_name} profile, {device}"
              f"{f', {processes.world_size} processes' if processes.world_size > 1 else ''}).")
         learner, loaders, recipe, metadata = _prepare(settings, recipe, processes, echo)
+        if loaders.items is not None:
+            _look_at_parts(loaders.items, recipe, open_test, echo)
         if recipe.tricks:
             echo(f"Tricks: {', '.join(recipe.tricks)}.")
         _check_agreement(learner, loaders, metadata, processes)
         folder = Path(output) if output else processes.broadcast(lambda: new_run_folder(Path(runs)))
         with _nothing_half_done(folder, recipe, processes.is_main):
-            metrics = _train_and_measure(learner, loaders, recipe, metadata, folder, resume, processes, echo)
+            metrics, answers = _train_and_measure(learner, loaders, recipe, metadata, folder, resume, processes, echo,
+                                                  lambda: _write_begun(folder, settings, changes))
+            metrics["validation"] = headline(answers.logits, answers.targets, loaders.classes)
             result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
             if processes.is_main:
-                _write_results(result, learner, metadata)
+                _write_results(result, learner, loaders, answers, metadata, open_test, echo)
     return result
 
 # %% ../../nbs/library/app/train.ipynb #8d266afe
-def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
-    """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
-    # what older checkpoints do not say, because there was no choice
-    first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"],
-             "resize_mode": "crop", "official_split": now["official_split"]}
-    saved = first | saved
-    moved = {"dataset"} if "images" in saved else set()  # the images are the same, wherever they lie
-    differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()
-              if saved.get(key) != value and key not in moved]
-    if differ:
-        raise CheckpointError(f"{path} belongs to another training: {'; '.join(differ)}. Give the same settings to go "
-                              "on, or leave out resume to start anew.")
+def _look_at_parts(items: ImageItems, recipe: Recipe, open_test: bool, echo: Callable[[str], None]) -> None:
+    """Say where the test part is used for validation. Raises: `ArgumentError` where one that is not shall be opened."""
+    if open_test:
+        if not recipe.official_split:
+            raise ArgumentError("official_split is off, so the test part is divided with all others, and none is left.")
+        test_rows(items)
+    elif recipe.official_split and "test" in (items.splits or ()) and not {"valid", "rest"} & set(items.splits or ()):
+        echo("The folder has train and test, and no valid: the test part is used for validation, so its error is no "
+             "last test.")
 
 
 def _fit(learner: Learner, recipe: Recipe, folder: Path, processes: Processes) -> None:
@@ -435,5 +461,5 @@ def _fit(learner: Learner, recipe: Recipe, folder: Path, processes: Processes) -
         learner.fit(recipe.epochs, [recipe.max_lr] * (groups - 1) + [3 * recipe.max_lr])
     except KeyboardInterrupt:
         if processes.is_main and (folder / "checkpoints" / "last.safetensors").exists():
-            print(f"\nInterrupted. Go on after the last whole epoch with: course train --resume --output {folder}")
+            print(f"\nInterrupted. Go on after the last whole epoch with: {resume_command(folder)}")
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,15 @@ from ..core.checks import ArgumentError, nearest, whole
 from ..core.files import disk_errors, lock
 from ..core.text import counted
 from .archives import unpack
+from .decisions import apply_decisions
+from .dividing import divide_items, take_fold
 from .download import download
+from .duplicates import group_duplicates
 from .items import ImageItems, warn_of_losses
+from .labelling import read_groups, read_labels
 from .prepare import Augmentation, items_from_folders, items_from_pattern, name_hash
 from .tables import items_from_table, keep_present
+from ..settings import DatasetName
 
 # %% auto #0
 __all__ = ['SPLITS', 'DATASETS', 'get_items', 'limit_items']
@@ -266,20 +272,43 @@ def get_items(
     data_dir: str | Path = "data",  # where downloads are, or go
     *,
     pattern: str | None = None,  # label by this regular expression on the file name
+    table: str | Path | None = None,  # label by this table, with a row for each image
+    columns: str | None = None,  # the table's columns with the name and the class, as "image, breed" or "0, 1"
+    group: str | None = None,  # what stays in one part: a pattern, a column of the table, or "duplicates"
+    fold: str | None = None,  # of cross-validation: "2/5" validates on the second of five parts
+    decisions: str | Path | None = None,  # a table of images to delete or to relabel, from `review_images`
     download: bool = True,  # fetch a data set that is not there
     announce: bool = True,  # print the licence and whom to cite
 ) -> ImageItems:
     """Find a data set, downloading it when it is not there yet, and label its images.
 
+    What is not given here, `load_settings().dataset` brings along: pattern, table, columns, group, fold and
+    decisions of the settings. With a group, the images are divided at once into training, validation and a test part.
+
     Raises: `ValueError` for a name that is not known (with the nearest), `FileNotFoundError` for a folder that does not
     exist, and what the labelling functions and downloading raise.
     """
     info, root = _locate(dataset, Path(data_dir), download)
-    if pattern is not None:
-        items = items_from_pattern(root, pattern)
-    else:
-        items = info.read(root) if info else items_from_folders(root)
+    how = dict(dataset.how) if isinstance(dataset, DatasetName) else {}
+    given = {"pattern": pattern, "table": table, "columns": columns, "group": group, "fold": fold,
+             "decisions": decisions}
+    how |= {name: str(value) for name, value in given.items() if value is not None}
+    items = read_labels(root, info.read if info else items_from_folders,
+                        *(how.get(name, "") for name in ("pattern", "table", "columns")))
     items = replace(items, info=info)
+    if grouping := how.get("group"):
+        items = divide_items(group_duplicates(items, Path(data_dir) / "cache") if grouping == "duplicates" else
+                             read_groups(items, grouping, how.get("table", ""), how.get("columns", "")))
+    if fold := how.get("fold"):
+        items = take_fold(items, fold)
+    if grouping or fold:
+        parts = Counter(items.splits)
+        number = counted(len(set(items.groups or items.names)), "groups")
+        print(f"Divided{f' by {grouping}' * bool(grouping)}, {number}: "
+              + ", ".join(f"{parts[part]:,} {part}" for part in ("train", "valid", "test") if parts[part]) + ".")
+    if table_of_decisions := how.get("decisions"):
+        items, said = apply_decisions(items, table_of_decisions)
+        print(said)
     if announce:
         _announce(items)
     return items

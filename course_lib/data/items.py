@@ -77,15 +77,18 @@ class ImageItems:
     labels: tuple[str, ...]
     classes: tuple[str, ...]
     splits: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None  # images of one group belong into one part: those of an animal, of a day
     info: DatasetInfo | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        for name in ("names", "labels", "classes") if self.splits is None else ("names", "labels", "classes", "splits"):
-            object.__setattr__(self, name, _words(name, getattr(self, name)))
-        lengths = {len(self.names), len(self.labels), len(self.splits or self.names)}
+        for name in ("names", "labels", "classes", "splits", "groups"):
+            if getattr(self, name) is not None or name in ("names", "labels", "classes"):
+                object.__setattr__(self, name, _words(name, getattr(self, name)))
+        lengths = {len(one) for one in (self.names, self.labels, self.splits, self.groups) if one is not None}
         if len(lengths) > 1:
-            raise ValueError(f"names, labels and splits need one entry per image; their lengths are {sorted(lengths)}.")
+            raise ValueError("names, labels, splits and groups need one entry per image; their lengths are "
+                             f"{sorted(lengths)}.")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             kinds = [label for name, label in zip(self.names, self.labels, strict=True) if name == twice[0]]
@@ -122,7 +125,8 @@ class ImageItems:
         """The items at `indices`, in that order; the classes stay the same, also those that lose all their images."""
         indices = index_array("indices", indices, len(self)).tolist()
         pick = lambda values: values and tuple(values[i] for i in indices)
-        return replace(self, names=pick(self.names), labels=pick(self.labels), splits=pick(self.splits))
+        return replace(self, names=pick(self.names), labels=pick(self.labels), splits=pick(self.splits),
+                       groups=pick(self.groups))
 
     def class_counts(self) -> dict[str, int]:
         """How many images each class has, in the order of `classes`."""
@@ -142,6 +146,35 @@ class ImageItems:
         return train, valid
 
 # %% ../../nbs/library/data/items.ipynb #85c53279
+_IMAGE = re.compile(r"\.(jpe?g|png|gif|webp|tiff?|bmp|heic|avif)$", re.IGNORECASE)
+_NUMBERED = (r"(.+)_\d+", r"(.+)-\d+", r"(.+) \(\d+\)", r"(.*?[^\W\d_])[-_ (]*\d+")  # cat_12.jpg, cat (3).jpg
+
+
+def label_advice(root: Path, names: Sequence[str] = ()) -> str:
+    """How to say what the classes are, for images that lie in no class folder or in one, with what is found there.
+
+    `names`: those of the images; by default the files directly in `root`, and nothing is said when there is no image.
+    """
+    files = sorted(path.name for path in root.glob("*") if path.is_file()) if root.is_dir() else []
+    loose = list(names) or [name for name in files if _IMAGE.search(name)]
+    if not loose:
+        return ""
+    tables = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
+    told = [f"{list_some(tables)} lies there: label by it with table = {first} (--table {first})."
+            for first in tables[:1]]
+    for pattern in _NUMBERED:
+        found = [re.search(pattern, name.split("/")[-1]) for name in loose]
+        kinds = {match[1] for match in found if match}
+        if all(found) and 2 <= len(kinds) <= len(loose) / 2:
+            told.append(f"The names begin with {counted(len(kinds), 'words')}, {list_some(sorted(kinds))}: if those "
+                        f"are the classes, label by them with pattern = {pattern} (--pattern \"{pattern}\").")
+            break
+    return " ".join(told or [
+        "If the class is in the file's name, put pattern = (a regular expression with a group around it) into "
+        "settings.ini or give --pattern; if it is in a table, table = or --table. Images without any label have to be "
+        "sorted first: one folder a class."])
+
+
 def check_classes(items: ImageItems) -> None:
     """Raises: `ValueError` when there are no images, or all are of one class. Warns of classes without any."""
     counts = items.class_counts()
@@ -151,8 +184,9 @@ def check_classes(items: ImageItems) -> None:
     if len(present) == 1:
         inner = items.root / present[0]
         hint = f" Did you mean the folder {inner}?" if items.names[0].count("/") > 1 and inner.is_dir() else ""
+        advice = "" if hint else f"{label_advice(items.root, items.names)} "
         raise ValueError(f"All {len(items):,} images are of one class, {present[0]!r}; a classifier needs at least "
-                         f"two. Check how the images are labelled.{hint}")
+                         f"two. {advice}Check how the images are labelled.{hint}")
     if empty := [name for name in items.classes if not counts[name]]:
         warnings.warn(f"{len(empty)} of {len(items.classes)} classes have no image, so they cannot be learned: "
                       f"{list_some(empty, 5)}.", stacklevel=3)

@@ -153,6 +153,9 @@ def folder_path(name: str, root: object) -> Path:
     hint = "Give the folder that holds the images."
     if text.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")):
         hint = "Unpack the archive, and give the folder that comes out of it."
+    elif text.lower().endswith((".csv", ".tsv", ".txt", ".xlsx")):
+        hint = ("Is it a table of labels? Then give the folder that holds the images (dataset, --dataset), and this "
+                "file as table (--table).")
     elif text[:1] in "\"'" and text[:1] == text[-1:]:
         hint = "Leave the quotation marks out."
     raise kind(f"The folder {path} {what}. {hint}")

@@ -19,7 +19,7 @@ from ..core.device import choose_device
 from ..core.plots import show_images
 from ..core.random import generator_for
 from .datasets import default_augmentation
-from .items import index_array
+from .items import ImageItems, index_array
 from .prepare import Augmentation, BatchTransform, split_items
 from .presizing import PresizedImages, map_ahead
 
@@ -157,6 +157,7 @@ class Loaders:
     train: ImageLoader
     valid: ImageLoader
     classes: tuple[str, ...]
+    items: ImageItems | None = None  # all images of the two, and those of a test part
 
 
 def make_loaders(
@@ -183,7 +184,7 @@ def make_loaders(
                    prefetch=prefetch, classes=items.classes)
     plain = BatchTransform(whole("image_size", image_size), mean, std)
     return Loaders(make(train, replace(plain, augmentation=augmentation), shuffle=True), make(valid, plain),
-                   items.classes)
+                   items.classes, items)
 
 # %% ../../nbs/library/data/loaders.ipynb #30b5e6ff
 def _shown_batch(batch: object, classes: Sequence[str] | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,7 +41,7 @@ def keep_present(root: Path, names: Sequence[str], where: str, hint: str = "Chec
     return present
 
 
-def _find_names(root: Path, names: Sequence[str]) -> list[str]:
+def find_names(root: Path, names: Sequence[str]) -> list[str]:
     """The names as the file system has them, where that is another spelling of the same name."""
     tidy = [posixpath.normpath(name.replace("\\", "/")) for name in names]
     missing = {name for name in tidy if not os.path.isfile(os.path.join(root, name))}
@@ -147,7 +147,7 @@ def items_from_table(
     if without:
         raise ValueError(f"{table} has {counted(len(without), 'rows')} without a name or a label: row "
                          f"{list_some(without, 5, quote=False)}. Fill them in, or delete these rows.")
-    names = _find_names(root, names)
+    names = find_names(root, names)
     present = keep_present(root, names, table.name, hint or "Check the folder.")
     if gone := sorted(set(labels) - {labels[i] for i in present}):
         warnings.warn(f"No image is there of {counted(len(gone), 'classes', 'class')} of {table.name}: "

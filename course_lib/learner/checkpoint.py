@@ -264,9 +264,11 @@ def save_weights(
     path: str | Path,
     model: nn.Module,
     metadata: Mapping[str, object] | None = None,  # what predicting needs: classes, backbone, image size, mean, std ...
+    extra: Mapping[str, torch.Tensor] | None = None,  # tensors beside the model's; `load_extra` gives them back
 ) -> None:
     """Write a model and what is needed to use it to a safetensors file, whole or not at all: no learner needed."""
-    _write(path, model, {} if metadata is None else metadata)
+    beside = {f"extra/{name}": tensor for name, tensor in (extra or {}).items()}
+    _write(path, model, {} if metadata is None else metadata, tensors=beside)
 
 
 def save_checkpoint(
@@ -295,6 +297,11 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """
     tensors, document = _read_safetensors(path)
     return _part(tensors, "model"), document["metadata"]
+
+# %% ../../nbs/library/learner/checkpoint.ipynb #54c37df1
+def load_extra(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors that were saved beside a model. Raises: as `load_checkpoint`."""
+    return _part(_read_safetensors(path)[0], "extra")
 
 # %% ../../nbs/library/learner/checkpoint.ipynb #48ff1292
 def _check_fit(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict, model: nn.Module,

@@ -18,7 +18,8 @@ from torch import nn
 
 from course_lib.app.bench import bench_training
 from course_lib.app.predict import TrainedClassifier, latest_model, load_classifier, predict_images
-from course_lib.app.train import changed_images, recipe_for, train_classifier
+from course_lib.app.resume import changed_images
+from course_lib.app.train import recipe_for, train_classifier
 from course_lib.data import BatchTransform
 from course_lib.learner import save_weights
 from course_lib.models import create_classifier

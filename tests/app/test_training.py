@@ -15,10 +15,10 @@ import course_lib.learner.features as features
 from course_lib.app.doctor import MEMORY_NEEDED
 from course_lib.app.predict import load_classifier, predict_images
 from course_lib.data import Loaders
-from course_lib.learner import Checkpoint, load_checkpoint
+from course_lib.learner import Checkpoint, CheckpointError, load_checkpoint
 from course_lib.learner.distributed import Processes
 from course_lib.models import create_backbone, create_classifier
-from course_lib.recipes import Recipe
+from course_lib.recipes import RECIPES, Recipe
 from course_lib.settings import CourseSettings, SettingsError, load_settings
 from course_lib.teach.results import read_record, recorded_file
 from course_lib.tuning import compare, complete_configs, read_trials, trial_key
@@ -111,7 +111,7 @@ def test_with_tricks_it_ends_with_the_same_model_too(tricks, live, photos, tmp_p
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(training, "Checkpoint", PowerCut)
         train(photos["many"], tmp_path / "cut", tricks=tricks)
-    with pytest.raises(training.CheckpointError, match="tricks was"):
+    with pytest.raises(CheckpointError, match="tricks was"):
         train(photos["many"], tmp_path / "cut", resume=True)
     train(photos["many"], tmp_path / "cut", resume=True, tricks=tricks)
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -130,9 +130,9 @@ def test_a_checkpoint_from_before_there_were_tricks_and_augmentation_can_be_take
     document.pop("tricks")
     document.pop("augmentation")
     training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "usual"}, last)
-    with pytest.raises(training.CheckpointError, match="augmentation was 'usual', is now 'mirror'"):
+    with pytest.raises(CheckpointError, match="augmentation was 'usual', is now 'mirror'"):
         training._check_same_recipe(document, {**document, "tricks": [], "augmentation": "mirror"}, last)
-    with pytest.raises(training.CheckpointError, match="tricks was"):
+    with pytest.raises(CheckpointError, match="tricks was"):
         training._check_same_recipe(document, {**document, "tricks": ["mixup"]}, last)
 
 
@@ -312,3 +312,28 @@ def test_the_optimiser_is_fused_and_steps_like_the_plain_one():
     assert all((p - old).abs().max() > 1e-3 for p, old in zip(mine, before, strict=True))
     for p, q in zip(mine, other, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cached, learns, looks", [
+    (True, 1 / 3, 3 * (3 * 40 + 12) + 12), (False, 1.0, 3 * (3 * 40 + 12) + 12), (False, 0.5, 3 * (2 * 40 + 12) + 12)])
+def test_the_time_that_is_announced_counts_looks(cached, learns, looks, monkeypatch):
+    from types import SimpleNamespace
+
+    import course_lib.app.duration as duration
+
+    loader = duration.FeatureLoader(torch.zeros(1, 40, 3), torch.zeros(40, dtype=torch.long), 8)
+    train = loader if cached else SimpleNamespace(num_samples=40)
+    learner = SimpleNamespace(train_loader=train, valid_loader=SimpleNamespace(num_samples=12))
+    monkeypatch.setattr(duration, "seconds_a_look", lambda learner: 0.5)
+    recipe = replace(RECIPES["laptop"], epochs=3, trained_fraction=learns)
+    assert duration.expected_seconds(learner, recipe, 10.0, 0) == pytest.approx(0.5 * looks + 10 * 52)
+    assert duration.expected_seconds(learner, recipe, 10.0, 3) == pytest.approx(0.5 * looks + 10 * (52 + 48))
+
+
+@pytest.mark.parametrize("seconds, words", [
+    (0.4, "a moment"), (31, "about 30 seconds"), (89, "about 90 seconds"), (200, "about 3 minutes"),
+    (5399, "about 90 minutes"), (9000, "about 2 hours")])
+def test_a_rough_time_has_one_digit(seconds, words):
+    from course_lib.app.duration import rough_time
+
+    assert rough_time(seconds) == words

@@ -40,10 +40,10 @@ LOWER = ("core", "recipes", "settings", "data", "models", "learner")
 LESSONS = ("lr_finder", "transfer", "interpret", "tuning", "backbones", "pooling", "tricks")
 ROOMS = {
     "core": (), "recipes": ("core",), "settings": ("core", "recipes"), "data": ("core", "settings"),
-    "models": ("core",), "learner": ("core", "recipes", "data", "models"), "schedules": LOWER,
+    "models": ("core",), "learner": ("core", "recipes", "data", "models"), "schedules": LOWER, "quality": LOWER,
     **dict.fromkeys(LESSONS, (*LOWER, "schedules")),
     "teach": ("core", "recipes", "settings"), "exercises": (*LOWER, "schedules", *LESSONS, "teach"),
-    "app": (*LOWER, "schedules", *LESSONS, "teach"),
+    "app": (*LOWER, "schedules", "quality", *LESSONS, "teach"),
 }
 # `teach` finds the exercises by name, as a program finds its plug-ins: by a string, never by an import statement.
 PLUG_INS = {"teach": ("exercises",)}

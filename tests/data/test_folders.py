@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import HALF, fake_items, folder_of, picture
+from PIL import Image
 
 from course_lib.data import (
     BatchTransform,
@@ -427,5 +428,10 @@ def test_the_command_counts_what_is_left_out(tmp_path, capsys):  # ultralytics/u
                   "no image in the training part, so they cannot be learned, and every image of theirs elsewhere will "
                   "be answered wrongly: 'bee'", "1 file holds several pictures"):
         assert words in said
-    assert check(folder_of(tmp_path / "good", {"a": 2, "b": 2})) == 0
+    for number in range(4):  # neither tiny nor copies of one another
+        path = tmp_path / "good" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 255, (80, 90, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    assert check(tmp_path / "good") == 0
     assert capsys.readouterr().out == "4 of 4 images can be read, in 2 classes.\n"

@@ -159,7 +159,8 @@ def test_tricks_mix_the_whole_batch(found, tmp_path):
 def test_one_process_writes_and_speaks(found):
     folder = found[0] / "two"
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
-        "best.safetensors", "last.safetensors", "losses.png", "metrics.json", "model.safetensors"]
+        "best.safetensors", "last.safetensors", "losses.png", "metrics.json", "model.safetensors",
+        "report.html", "report.json"]
     assert found[1][1]["trainings"]["said"] == []
     assert any("2 processes" in line for line in found[1][0]["trainings"]["said"])
     log = (found[0] / "log1.txt").read_text()
@@ -205,7 +206,7 @@ def test_accelerate_launch_runs_the_command(found):
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert ran.stdout.count("train loss") == ran.stdout.count("Validation error") == 1
     written = {path.name for path in output.iterdir()}
-    assert written == {"checkpoints", "losses.png", "metrics.json", "model.safetensors"}
+    assert written == {"checkpoints", "losses.png", "metrics.json", "model.safetensors", "report.html", "report.json"}
     assert json.loads((output / "metrics.json").read_text())["batch_size"] == 8
 
 
