@@ -30,7 +30,7 @@ setup: $(READY)
 run: $(READY)
 	@$(BIN)/course run
 
-test: EXTRAS = dev,teach,export
+test: EXTRAS = dev,teach,export,heic
 test: $(READY)
 	@$(BIN)/python tests/run_all.py
 

@@ -789,6 +789,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'course_lib/data/listing.py'),
                                          'course_lib.data.listing.list_images': ( 'library/data/listing.html#list_images',
                                                                                   'course_lib/data/listing.py'),
+                                         'course_lib.data.listing.read_heic': ( 'library/data/listing.html#read_heic',
+                                                                                'course_lib/data/listing.py'),
                                          'course_lib.data.listing.walk': ('library/data/listing.html#walk', 'course_lib/data/listing.py')},
             'course_lib.data.loaders': { 'course_lib.data.loaders.ImageLoader': ( 'library/data/loaders.html#imageloader',
                                                                                   'course_lib/data/loaders.py'),

@@ -28,7 +28,7 @@ from ..core.checks import number as finite
 from ..core.device import choose_device
 from ..core.plots import as_pixels
 from ..data import BadImageError, BatchTransform, load_image
-from ..data.listing import list_images
+from ..data.listing import list_images, read_heic
 from ..data.presizing import map_ahead, square_image
 from ..learner import CheckpointError, load_checkpoint, load_weights
 from ..learner.checkpoint import load_extra
@@ -169,6 +169,7 @@ def _opened(picture: object, name: str) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture.copy()
     if isinstance(picture, (bytes, bytearray, io.IOBase)):
+        read_heic()
         return Image.open(io.BytesIO(picture.read() if isinstance(picture, io.IOBase) else picture))
     first = isinstance(picture, torch.Tensor)
     values = picture.detach().cpu() if isinstance(picture, torch.Tensor) else picture

@@ -27,6 +27,7 @@ from .report import page_text
 from .unknown import distance, look
 from ..core.checks import whole
 from ..data import BadImageError
+from ..data.listing import read_heic
 from ..data.presizing import square_image
 from ..interpret import grad_cam
 from ..interpret.cam import NoFeatureMapError
@@ -36,12 +37,13 @@ __all__ = ['serve_app']
 
 # %% ../../nbs/library/app/show.ipynb #049951c3
 MEGABYTES, MEGAPIXELS = 20, 50
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
 
 def open_photograph(data: bytes, size: int, resize_mode: str = "crop") -> np.ndarray:
     """A photograph's bytes as pixels, uint8 (size, size, 3). Raises: `BadImageError` with a sentence for a reader."""
     Image.init()
+    read_heic()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():

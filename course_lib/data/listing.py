@@ -26,8 +26,20 @@ __all__ = []
 # %% ../../nbs/library/data/listing.ipynb #2649a234
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _FOREIGN = frozenset(".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .pef .srw .svg .eps .wmf".split())
+_HEIC = {".heic", ".heif", ".hif"}
 _TEXT = {".json", ".yaml", ".yml", ".xml", ".toml", ".ini", ".ipynb", ".sh", ".db"}  # and what is called text
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")  # the last two: thumbnails of a Synology, Windows' waste bin
+
+
+@cache
+def read_heic() -> bool:
+    """Let Pillow open a phone's HEIC photographs. Gives whether it does: the extra `heic` brings the package for it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 @cache
@@ -35,6 +47,7 @@ def image_suffixes() -> frozenset[str]:
     """The endings of file names, as `.jpg`, that the installed Pillow opens."""
     from PIL import Image
 
+    read_heic()
     formats = Image.registered_extensions()
     return frozenset(suffix for suffix, name in formats.items()
                      if name not in _NO_PICTURES and (name in Image.OPEN or name == "MPO"))
@@ -138,6 +151,7 @@ def _left_out(root: Path, names: list[str], files: dict[str, str]) -> str:
     return (f"{counted(len(odd), 'files look like images', 'file looks like an image')}, but Pillow opens none that "
             f"end so: {counts}, as {odd[0]!r}."
             + (f" So there is no image in {list_some(bare, 5)}." if bare else "")
+            + (' HEIC is read with: pip install "course-lib[heic]".' if _HEIC & set(kinds) and not read_heic() else "")
             + " Convert them to JPEG or PNG, or give them the right ending.")
 
 

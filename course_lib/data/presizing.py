@@ -28,6 +28,7 @@ from ..core.checks import ArgumentError, instance, one_of, whole
 from ..core.files import StorageError, disk_errors, json_object, lock
 from ..core.text import counted
 from .items import ImageItems, plain_name, warn_of_losses
+from .listing import read_heic
 
 # %% auto #0
 __all__ = ['BadImageError', 'load_image', 'presize']
@@ -151,6 +152,7 @@ def load_image(path: str | Path, size: int, resize_mode: str = "crop") -> np.nda
     """
     size, path = whole("size", size, hint="Give a whole number of pixels."), _path_of(path)
     one_of("resize_mode", resize_mode, RESIZE_MODES)
+    read_heic()
     try:
         with Image.open(path) as image:
             return square_image(image, size, resize_mode)

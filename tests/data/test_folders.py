@@ -24,6 +24,7 @@ from course_lib.data import (
     items_from_folders,
     items_from_pattern,
     limit_items,
+    load_image,
     plot_class_counts,
     presize,
     split_items,
@@ -98,7 +99,7 @@ def test_one_folder_too_many_is_named_only_where_it_is(tmp_path):
 def test_one_of_a_kind_is_written_as_one(tmp_path):
     root = folder_of(tmp_path, {"a": 2, "b": 2, "rare": 1})
     (root / "link").symlink_to(root / "a")
-    (root / "odd.heic").write_bytes(b"")
+    (root / "odd.nef").write_bytes(b"")
     with pytest.warns(UserWarning) as caught:
         split_items(items_from_folders(root))
     said = sorted(str(one.message).split(",")[0].split(":")[0] for one in caught)
@@ -202,16 +203,16 @@ def test_photographs_that_cannot_be_opened_are_counted(tmp_path):  # caezium/bur
     root = folder_of(tmp_path / "in", {"cat": 3, "dog": 3})
     (root / "fox").mkdir()
     for i in range(3):
-        (root / "fox" / f"IMG_{i}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+        (root / "fox" / f"IMG_{i}.NEF").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     (root / "dog" / "raw.CR2").write_bytes(b"x")
     picture(1).save(root / "dog" / "no ending", "PNG")
     for name in ("notes.txt", "data.mat", "labels.csv", "clip.mov", "Thumbs.db", "photo.xml"):
         (root / "dog" / name).write_bytes(b"nothing to see")
-    with pytest.warns(UserWarning, match=r"5 files look like images.*\.heic \(3\).*no image in 'fox'") as said:
+    with pytest.warns(UserWarning, match=r"5 files look like images.*\.nef \(3\).*no image in 'fox'") as said:
         items = items_from_folders(root)
     assert len(said) == 1 and ".cr2 (1)" in str(said[0].message) and "no ending (1)" in str(said[0].message)
     assert items.classes == ("cat", "dog") and len(items) == 6
-    with pytest.raises(ValueError, match=r"holds no image. 3 files look like images.*heic \(3\).*Convert"):
+    with pytest.raises(ValueError, match=r"holds no image. 3 files look like images.*nef \(3\).*Convert"):
         list_images(root / "fox")
 
 
@@ -419,12 +420,12 @@ def test_the_command_counts_what_is_left_out(tmp_path, capsys):  # ultralytics/u
     check = lambda folder: main(["data", "check", str(folder), "--data-dir", str(tmp_path / "data")])
     for path in (root / "train" / "fox").iterdir():
         path.write_bytes(b"nothing")
-    (root / "train" / "dog" / "IMG_1.HEIC").write_bytes(b"x")
+    (root / "train" / "dog" / "IMG_1.NEF").write_bytes(b"x")
     picture(1).save(root / "train" / "dog" / "film.gif", save_all=True, append_images=[picture(2)])
     assert check(root) == 1
     said = capsys.readouterr().out
     for words in ("train/fox/000.png: ", "9 of 11 images can be read, in 3 classes", "'samples' (4 images)",
-                  "All images are lost of: class 'fox' (2); no file of theirs can be read", ".heic (1)",
+                  "All images are lost of: class 'fox' (2); no file of theirs can be read", ".nef (1)",
                   "no image in the training part, so they cannot be learned, and every image of theirs elsewhere will "
                   "be answered wrongly: 'bee'", "1 file holds several pictures"):
         assert words in said
@@ -435,3 +436,21 @@ def test_the_command_counts_what_is_left_out(tmp_path, capsys):  # ultralytics/u
         Image.fromarray(noise).save(path)
     assert check(tmp_path / "good") == 0
     assert capsys.readouterr().out == "4 of 4 images can be read, in 2 classes.\n"
+
+
+def test_a_phones_heic_is_read_with_the_extra_and_named_without(tmp_path, monkeypatch):
+    import course_lib.data.listing as listing
+
+    (tmp_path / "fox").mkdir()
+    (tmp_path / "fox" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    monkeypatch.setattr(listing, "image_suffixes", lambda: frozenset({".png"}))
+    monkeypatch.setattr(listing, "read_heic", lambda: False)
+    with pytest.raises(ValueError, match=r'\.heic \(1\).*HEIC is read with: pip install "course-lib\[heic\]"'):
+        list_images(tmp_path)
+    monkeypatch.undo()
+    pytest.importorskip("pillow_heif")
+    assert listing.read_heic()
+    Image.fromarray(np.full((40, 60, 3), (200, 30, 30), np.uint8)).save(tmp_path / "fox" / "IMG_1.HEIC", "HEIF")
+    assert list_images(tmp_path) == ["fox/IMG_1.HEIC"]
+    pixels = load_image(tmp_path / "fox" / "IMG_1.HEIC", 24)
+    assert pixels.shape == (24, 24, 3) and np.abs(pixels.reshape(-1, 3).mean(0) - (200, 30, 30)).max() < 6
