@@ -112,6 +112,24 @@ def _is_several(path: Path) -> bool:
         return False
 
 
+def _data_label(arguments: argparse.Namespace) -> int:
+    from course_lib.core.plots import figure_png
+    from course_lib.quality import group_images
+
+    found = group_images(arguments.name, settings_from(arguments), arguments.groups)
+    if arguments.names is None:
+        print(found)
+        picture = arguments.output.with_suffix(".png")
+        picture.write_bytes(figure_png(found.show().figure))  # type: ignore[arg-type]
+        print(f"Look at {picture}, and name the groups, such as --names \"ant,bee,,ant\": groups of one name become "
+              "one class, and an empty place leaves a group out.")
+        return 0
+    count = found.write(arguments.output, arguments.names.split(","))
+    print(f"{counted(count, 'labels')} in {arguments.output}. A group is a guess: correct the table, then\n"
+          f"course data check {shlex.quote(str(arguments.name))} --table {shlex.quote(str(arguments.output))}")
+    return 0
+
+
 def _data_check(arguments: argparse.Namespace) -> int:
     from course_lib.data import get_items, split_items
     from course_lib.data.items import warn_of_losses
@@ -264,13 +282,21 @@ def _doctor(arguments: argparse.Namespace) -> int:
 # %% ../../nbs/library/app/cli.ipynb #55949db3
 def _add_data_commands(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     data = commands.add_parser("data", help="list, get or check data sets").add_subparsers(
-        dest="action", required=True, metavar="list|get|check")
+        dest="action", required=True, metavar="list|get|label|check")
     data.add_parser("list", parents=[shared], help="the data sets that the course knows").set_defaults(do=_data_list)
     for name, do, text in (("get", _data_get, "download a data set, or find the one that is there"),
                            ("check", _data_check, "name damaged images, copies and likely wrong labels")):
         action = data.add_parser(name, parents=[shared], help=text, description=text.capitalize() + ".")
         action.add_argument("name", nargs="?", help="data set or folder (default: the one in the settings)")
         action.set_defaults(do=do)
+    label = data.add_parser("label", parents=[shared], help="put unlabelled images into groups, and name them",
+                            description="Put the images of a folder into groups of what looks alike, which you name.")
+    label.add_argument("name", type=Path, metavar="FOLDER", help="the folder of images")
+    label.add_argument("--groups", type=int, default=8, metavar="N", help="how many; more than there are classes")
+    label.add_argument("--names", metavar="NAMES", help="the class of each group, with commas between; without it the "
+                       "groups are shown")
+    label.add_argument("--output", type=Path, default=Path("labels.csv"), metavar="FILE", help="default: labels.csv")
+    label.set_defaults(do=_data_label)
     action.add_argument("--quick", action="store_true", help="do not judge labels and outliers, which takes a network")
     action.add_argument("--review", type=Path, metavar="FILE", help="write what was found to a table, to decide on "
                         "each image; the table is for --decisions")

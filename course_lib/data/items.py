@@ -171,8 +171,8 @@ def label_advice(root: Path, names: Sequence[str] = ()) -> str:
             break
     return " ".join(told or [
         "If the class is in the file's name, put pattern = (a regular expression with a group around it) into "
-        "settings.ini or give --pattern; if it is in a table, table = or --table. Images without any label have to be "
-        "sorted first: one folder a class."])
+        "settings.ini or give --pattern; if it is in a table, table = or --table. Images without any label: 'course "
+        "data label FOLDER' puts what looks alike into groups, which you name; or sort them, one folder a class."])
 
 
 def check_classes(items: ImageItems) -> None:

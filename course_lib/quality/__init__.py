@@ -2,5 +2,6 @@
 
 from .check import Quality, check_images
 from .review import review_images
+from .sorting import ImageGroups, group_images, label_images
 
-__all__ = ["Quality", "check_images", "review_images"]
+__all__ = ["ImageGroups", "Quality", "check_images", "group_images", "label_images", "review_images"]

@@ -95,14 +95,14 @@ class Review:
         return f"{made:,} of {counted(len(self.findings), 'images')} decided; written to {self.path.name}"
 
 # %% ../../nbs/library/quality/review.ipynb #84b65cb4
-def _picture(image: np.ndarray, words: str) -> str:
+def picture_html(image: np.ndarray, words: str, width: int = 150) -> str:
     """An image (H, W, 3) for a page, with `words` for those who do not see it (ipywidgets' own has none)."""
     from PIL import Image
 
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" width="150" alt="{escape(words)}">'
+    return f'<img src="data:image/jpeg;base64,{data}" width="{width}" alt="{escape(words)}">'
 
 
 def _card(review: Review, finding: Finding, redraw: Callable[[], None]) -> VBox:
@@ -112,7 +112,7 @@ def _card(review: Review, finding: Finding, redraw: Callable[[], None]) -> VBox:
     images, items = review.quality.presized.images, review.quality.items
     label = items.labels[review.places[finding.name]]
     made = review.decisions.get(plain_name(finding.name), Decision(""))
-    picture = widgets.HBox([widgets.HTML(_picture(images[place], f"{name}, labelled {items.labels[place]}"))
+    picture = widgets.HBox([widgets.HTML(picture_html(images[place], f"{name}, labelled {items.labels[place]}"))
                             for name in (finding.name, finding.other)
                             if (place := review.places.get(name)) is not None])
     others = sorted(set(items.classes) - {label}, key=lambda name: (name != finding.proposal, name))
