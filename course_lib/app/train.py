@@ -343,16 +343,17 @@ def _check_agreement(learner: Learner, loaders: Loaders, metadata: dict, process
 # %% ../../nbs/library/app/train.ipynb #84d8a57f
 @contextmanager
 def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> Iterator[None]:
-    """After an error no empty folder stays, if this is the process that writes; memory that ran out becomes advice.
+    """After an error no folder without a checkpoint stays, if this process writes; memory that ran out becomes advice.
 
     Raises: `RuntimeError` saying what batch size to try.
     """
     try:
         yield
     except BaseException as error:
-        with suppress(OSError):
-            if is_main:
-                folder.rmdir()  # if it is empty
+        if is_main and not (folder / CHECKPOINTS[0]).exists():  # there is nothing to go on with
+            for remove in ((folder / BEGUN).unlink, (folder / BEGUN).parent.rmdir, folder.rmdir):
+                with suppress(OSError):  # a folder that holds something stays
+                    remove()
         if not is_out_of_memory(error):
             raise
         raise RuntimeError(out_of_memory_advice(error, recipe.batch_size, "course train --batch-size {}")) from None
