@@ -111,7 +111,7 @@ def lesson_picture(number: str, cell_id: str, box: tuple) -> bytes:
     picture = picture.crop((round(left), round(top), round(right), round(bottom)))
     picture.thumbnail((CARD[0], CARD[0]))
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=50, method=6)
+    picture.save(file, "WEBP", quality=32, method=6)
     return file.getvalue()
 
 
