@@ -51,7 +51,7 @@ close_pairs_exercise = Exercise(
 
 @close_pairs_exercise.reference
 def close_pairs(hashes: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose hashes, bool (N, bits), differ in at most `most` places."""
+    """Pairs (i, j), i < j, of hashes, bool (N, bits), of which at most `most` differ."""
     ### BEGIN SOLUTION
     n = len(hashes)
     return [(i, j) for i in range(n) for j in range(i + 1, n)
@@ -127,7 +127,7 @@ hold_out_exercise = Exercise(
 
 @hold_out_exercise.reference
 def hold_out(groups: list[str], wanted: int) -> list[int]:
-    """Rows of whole groups, in the order of their first row, until at least `wanted`."""
+    """Rows of whole groups, in the order of their first row."""
     ### BEGIN SOLUTION
     chosen, count = set(), 0
     for group in dict.fromkeys(groups):
