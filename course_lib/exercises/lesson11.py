@@ -51,7 +51,7 @@ close_pairs_exercise = Exercise(
 
 @close_pairs_exercise.reference
 def close_pairs(hashes: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of hashes, bool (N, bits), of which at most `most` differ."""
+    """Pairs (i, j) of hashes, bool (N, bits), that differ in at most `most`."""
     ### BEGIN SOLUTION
     n = len(hashes)
     return [(i, j) for i in range(n) for j in range(i + 1, n)
