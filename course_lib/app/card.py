@@ -26,8 +26,8 @@ def _figures(results: dict[str, Any]) -> list[str]:
     if len(lines) == 2:
         return ["The file says nothing of its figures. Measure it: `course evaluate`."]
     if "test" not in results:
-        lines += ["", "The test part was not opened. The validation part was looked at while choosing, so its error "
-                  "is a little too good."]
+        lines.append("\nThe test part was not opened. The validation part was looked at while choosing, so its error "
+                     "is a little too good.")  # after an empty line: else it is a row of the table
     return lines
 
 
@@ -50,7 +50,11 @@ def model_card(saved: dict[str, Any], checked: Sequence[str] = ()) -> str:
     info = DATASETS.get(saved["dataset"])
     licence = (f"{info.licence}. Cite {info.citation}." if info else
                "TODO: whose photographs are these, and who may use them?")
-    division = "the data set's own" if saved.get("official_split", True) else "all images at random"
+    division = "all images at random"
+    if saved.get("official_split", True):
+        division = "the data set's own, where it has one; else a quarter of each class at random for validation"
+        if group := saved.get("labels", {}).get("group"):
+            division = f"whole groups ({group}); a fifth of the images for the test part"
     temperature = saved.get("temperature", 1.0)
     parts = {
         f"{saved['backbone']} on {saved['dataset']}": [
@@ -59,7 +63,7 @@ def model_card(saved: dict[str, Any], checked: Sequence[str] = ()) -> str:
                  "The backbone was trained on ImageNet before; see the page of licences."],
         "Training": [f"Images of {saved['image_size']} px ({saved.get('resize_mode', 'crop')}), "
                      f"{saved.get('epochs', '?')} epochs, seed {saved.get('seed', '?')}.",
-                     f"Division: {division}, where it has one; else a quarter of each class at random for validation.",
+                     f"Division: {division}.",
                      f"Scores are divided by the temperature {temperature:.2f}." if temperature != 1 else ""],
         "Figures": _figures(saved.get("results", {})),
         "Intended use": ["TODO: for which decision, by whom, and what happens to a photograph that is called wrongly?"],

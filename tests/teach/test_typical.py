@@ -11,7 +11,9 @@ from course_lib.teach.results import NORMAL_FILE, TIMES_FILE, read_results, reco
 from course_lib.teach.typical import FEWEST_SEEDS, typical_range, typical_table
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSONS = json.loads(recorded_file(TIMES_FILE).read_text(encoding="utf-8"))["lessons"]
+RECORDED = json.loads(recorded_file(TIMES_FILE).read_text(encoding="utf-8"))["lessons"]
+OWN = "11"  # its figures are of a folder that is made with one seed, and it shows no table of recorded runs
+LESSONS = {number: lesson for number, lesson in RECORDED.items() if number != OWN}
 NORMAL = read_results(recorded_file(NORMAL_FILE))
 
 
