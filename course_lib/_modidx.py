@@ -149,6 +149,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'course_lib/app/evaluate.py'),
                                          'course_lib.app.evaluate.note_opening': ( 'library/app/evaluate.html#note_opening',
                                                                                    'course_lib/app/evaluate.py'),
+                                         'course_lib.app.evaluate.openings': ( 'library/app/evaluate.html#openings',
+                                                                               'course_lib/app/evaluate.py'),
                                          'course_lib.app.evaluate.scores_of': ( 'library/app/evaluate.html#scores_of',
                                                                                 'course_lib/app/evaluate.py'),
                                          'course_lib.app.evaluate.test_rows': ( 'library/app/evaluate.html#test_rows',

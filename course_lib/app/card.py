@@ -15,7 +15,7 @@ from ..data import DATASETS
 __all__ = []
 
 # %% ../../nbs/library/app/card.ipynb #b77dafeb
-def _figures(results: dict[str, Any]) -> list[str]:
+def _figures(results: dict[str, Any], opened: Sequence[dict] = ()) -> list[str]:
     lines = ["| part | images | error | 95 % interval | balanced error | worst class |", "|---|--:|--:|--:|--:|---|"]
     for part in ("validation", "test"):
         if found := results.get(part):
@@ -25,7 +25,12 @@ def _figures(results: dict[str, Any]) -> list[str]:
                          f"{found['balanced_error']:.1%} | {worst['name']}: {worst['right']} of {worst['images']} |")
     if len(lines) == 2:
         return ["The file says nothing of its figures. Measure it: `course evaluate`."]
-    if "test" not in results:
+    if opened and "test" not in results:
+        last, (low, high) = opened[-1], opened[-1]["interval"]
+        lines.append(f"\nThe test part was opened {counted(len(opened), 'times', 'time')} after the training. Error "
+                     f"the last time: {last['error']:.1%} on {last['images']:,} images (95 % interval {low:.1%} to "
+                     f"{high:.1%}).")
+    elif "test" not in results:
         lines.append("\nThe test part was not opened. The validation part was looked at while choosing, so its error "
                      "is a little too good.")  # after an empty line: else it is a row of the table
     return lines
@@ -45,8 +50,11 @@ def _limits(saved: dict[str, Any]) -> list[str]:
     return lines
 
 
-def model_card(saved: dict[str, Any], checked: Sequence[str] = ()) -> str:
-    """A card in Markdown from what a model's file says of its training; `checked`: what an export has compared."""
+def model_card(saved: dict[str, Any], checked: Sequence[str] = (), opened: Sequence[dict] = ()) -> str:
+    """A card in Markdown from what a model's file says of its training.
+
+    `checked`: what an export has compared; `opened`: later openings of the test part.
+    """
     info = DATASETS.get(saved["dataset"])
     licence = (f"{info.licence}. Cite {info.citation}." if info else
                "TODO: whose photographs are these, and who may use them?")
@@ -65,7 +73,7 @@ def model_card(saved: dict[str, Any], checked: Sequence[str] = ()) -> str:
                      f"{saved.get('epochs', '?')} epochs, seed {saved.get('seed', '?')}.",
                      f"Division: {division}.",
                      f"Scores are divided by the temperature {temperature:.2f}." if temperature != 1 else ""],
-        "Figures": _figures(saved.get("results", {})),
+        "Figures": _figures(saved.get("results", {}), opened),
         "Intended use": ["TODO: for which decision, by whom, and what happens to a photograph that is called wrongly?"],
         "Limits": [f"- {line}" for line in _limits(saved)],
         "This export": [f"- {line}" for line in checked],

@@ -74,10 +74,15 @@ def test_rows(items: ImageItems) -> np.ndarray:
     return rows
 
 
+def openings(folder: Path) -> list[dict[str, Any]]:
+    """What is noted of the test part's openings after the training: when, images, error, interval."""
+    path = folder / OPENINGS
+    return json_object(path.read_text(encoding="utf-8")).get("opened", []) if path.is_file() else []
+
+
 def note_opening(folder: Path, figures: dict[str, Any]) -> str:
     """Write down that the test part was opened, and say how often it was."""
-    path = folder / OPENINGS
-    before = json_object(path.read_text(encoding="utf-8")).get("opened", []) if path.is_file() else []
+    path, before = folder / OPENINGS, openings(folder)
     now = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), "images": figures["images"], "error": figures["error"],
            "interval": figures["interval"]}
     write_text(path, json.dumps({"opened": [*before, now]}, indent=1) + "\n")

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .card import model_card
+from .evaluate import openings
 from .predict import TrainedClassifier, latest_model, load_classifier
 from .static import write_page
 from .unknown import distance, pooled
@@ -427,7 +428,7 @@ def export_model(
         checked = _write_torch(classifier, deployed, folder / FILES[to], shots)
     else:
         checked = _write_onnx(classifier, deployed, folder / FILES["onnx"], int8, shots)
-    card = model_card(classifier.metadata, checked)
+    card = model_card(classifier.metadata, checked, openings(home))
     files = [FILES.get(to, "model.onnx"), "MODEL_CARD.md"]
     if to == "page":
         files += write_page(classifier, folder, load_settings().data_dir)

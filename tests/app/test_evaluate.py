@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from course_lib.app.evaluate import evaluate_classifier
+from course_lib.app.export import export_model
 from course_lib.app.train import train_classifier
 from course_lib.settings import CourseSettings
 
@@ -67,6 +68,8 @@ def test_each_opening_of_the_test_part_is_counted(trained, tmp_path):
         found = evaluate_classifier(settings, folder, "test", echo=lines.append)
     said = " ".join(lines)
     assert "The test part was opened, which is noted in" in said and "has now been opened 2 times" in said
+    card = (export_model(folder, "torch", tmp_path / "export").folder / "MODEL_CARD.md").read_text()
+    assert "The test part was opened 2 times after the training." in card and "was not opened" not in card
     assert [one["images"] for one in json.loads((folder / "test_part.json").read_text())["opened"]] == [
         found["images"]] * 2
 
