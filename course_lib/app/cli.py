@@ -113,6 +113,8 @@ def _is_several(path: Path) -> bool:
 
 
 def _data_label(arguments: argparse.Namespace) -> int:
+    import matplotlib.pyplot as plt
+
     from course_lib.core.plots import figure_png
     from course_lib.quality import group_images
 
@@ -120,7 +122,9 @@ def _data_label(arguments: argparse.Namespace) -> int:
     if arguments.names is None:
         print(found)
         picture = arguments.output.with_suffix(".png")
-        picture.write_bytes(figure_png(found.show().figure))  # type: ignore[arg-type]
+        ax = found.show()
+        picture.write_bytes(figure_png(ax.figure))  # type: ignore[arg-type]
+        plt.close(ax.figure)  # type: ignore[arg-type]
         print(f"Look at {picture}, and name the groups, such as --names \"ant,bee,,ant\": groups of one name become "
               "one class, and an empty place leaves a group out.")
         return 0

@@ -122,7 +122,7 @@ hold_out_exercise = Exercise(
            "groups.count(animal)`. Then `[i for i, one in enumerate(groups) if one in chosen]`."),
     why="The unit that is dealt out is the animal, not the photograph. So the number of photographs is met only "
         "roughly, and that is the price.",
-    difficulty=2, minutes=8)
+    difficulty=2, minutes=10)
 
 
 @hold_out_exercise.reference
@@ -281,7 +281,7 @@ stability_exercise = Exercise(
            "`sum((b - a) * math.log(b / a) for a, b in zip(p, q))`, where `p` and `q` are the two lists of shares."),
     why="Each bin adds something above zero: where q is larger than p both factors are positive, where it is smaller "
         "both are negative. A usual rule of thumb: below 0.1 nothing to see, above 0.25 look.",
-    needs="import math", difficulty=2, minutes=8)
+    needs="import math", difficulty=2, minutes=10)
 
 
 @stability_exercise.reference
@@ -393,7 +393,7 @@ every_fourth_exercise = Exercise(
            "`chosen = list(dict.fromkeys(animals))[::4]`; a row is held out if `animals[row] in chosen`."),
     why="A validation part answers the question *how good is it for animals that it has not seen* only if it holds "
         "such animals.",
-    outcome=_two_lists, difficulty=2, minutes=8)
+    outcome=_two_lists, difficulty=2, minutes=10)
 
 
 @every_fourth_exercise.reference

@@ -181,7 +181,7 @@ def test_questions_come_back_after_a_day_or_a_week_and_the_home_page_says_so(bro
     assert kept(page, "quiz-02-1")["due"] == now + 8 * DAY + 21 * DAY
     assert kept(page, "quiz-02-2")["due"] == now + 8 * DAY + DAY
     page.get_by_role("button", name="Show all questions").click()
-    assert page.locator(".question:visible").count() == 50
+    assert page.locator(".question:visible").count() == 55
     page.context.close()
     assert told == []
 
@@ -189,7 +189,7 @@ def test_questions_come_back_after_a_day_or_a_week_and_the_home_page_says_so(bro
 def test_all_questions_can_be_read_on_one_page_without_a_script(browser, address):
     page = open_page(browser, viewport=PHONE, java_script_enabled=False)
     page.goto(address + "pages/review.html")
-    assert page.locator(".question:visible").count() == 50 and page.locator("button:visible").count() == page.locator(
+    assert page.locator(".question:visible").count() == 55 and page.locator("button:visible").count() == page.locator(
         "header button:visible, nav button:visible").count()
     page.context.close()
 
