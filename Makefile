@@ -52,9 +52,10 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/pieces.py
 	@$(BIN)/python benchmarks/rules.py
 	@$(BIN)/python benchmarks/quality.py
+	@$(BIN)/python benchmarks/deploy.py
 
 .venv/bench: $(READY)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench,export]"
 	@touch $@
 
 docs: $(READY)
