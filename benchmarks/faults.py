@@ -12,6 +12,7 @@ The processes that are killed are forks of this one, which has imported everythi
 that is killed has no chance to clean up. Each result must be that of a run that nobody disturbed, to the bit.
 """
 
+import faulthandler
 import functools
 import gzip
 import hashlib
@@ -42,6 +43,7 @@ import torch
 from again import figures_of
 from frame import RESULTS, ROOT, Rows, arguments, stamp
 from PIL import Image
+from tqdm import tqdm
 
 from course_lib import data, learner, lr_finder, tuning
 from course_lib.app.train import train_classifier
@@ -50,7 +52,7 @@ from course_lib.data.download import download, file_checksum
 from course_lib.settings import CourseSettings
 
 RECORD = RESULTS / "faults.jsonl"
-
+PATIENCE = 120.0  # seconds that a forked process may take
 
 def record(row: dict) -> None:
     """Write a row in place of an older one about the same."""
@@ -155,6 +157,8 @@ def forked(work: Callable, folder: Path, source: Path, answer: Path) -> int:
         with open(answer.with_suffix(".log"), "a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+        tqdm.set_lock(threading.RLock())  # tqdm's own is shared with forked processes: killed with it, all would wait
+        faulthandler.dump_traceback_later(PATIENCE - 5)  # for one that hangs, its log says where
         found = work(folder, source)
         answer.write_text(found)
         os._exit(0)
@@ -163,17 +167,16 @@ def forked(work: Callable, folder: Path, source: Path, answer: Path) -> int:
         os._exit(1)
 
 
-def finished(pid: int, answer: Path, patience: float = 120) -> str:
+def finished(pid: int, answer: Path, patience: float = PATIENCE) -> str:
     """What the process found; an error that it ended with is shown, and so is one that does not end (seconds)."""
-    over = time.monotonic() + patience
+    over, log = time.monotonic() + patience, answer.with_suffix(".log")
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > over:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return f"exit: no end in {patience:g} s"
+            return f"exit: no end in {patience:g} s" + (log.read_text()[-3000:] and f"\n{log.read_text()[-3000:]}")
         time.sleep(0.002)
     code = os.waitstatus_to_exitcode(ended[1])
-    log = answer.with_suffix(".log")
     return answer.read_text() if code == 0 else f"exit {code}: " + log.read_text()[-300:]
 
 

@@ -94,7 +94,7 @@ def prepare_loaders(settings: CourseSettings, recipe: Recipe, mean: Sequence[flo
         presized, image_size=recipe.image_size, batch_size=recipe.batch_size, mean=mean, std=std, seed=settings.seed,
         device=choose_device(settings.device), augmentation=augmentation, official=recipe.official_split)
     pairs: list[tuple[int, int]] = []
-    if len(presized) <= COMPARED:
+    if len(presized) <= COMPARED and settings.group != "duplicates":  # where they are, none crosses
         pairs = crossing_pairs(near_duplicates(perceptual_hashes(presized.images)), loaders.train.indices,
                                loaders.valid.indices)
     for text in (crossing_text(presized.items.names, pairs, len(loaders.valid.indices)), rare_text(presized.items)):

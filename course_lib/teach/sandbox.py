@@ -271,6 +271,8 @@ def _in_the_copy(exercise: Exercise, answer: Callable, seed: int, count: int, pi
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     torch.set_num_threads(1)  # the threads of the parent are not in the copy
+    if bars := sys.modules.get("tqdm"):  # their lock is shared: killed with it, the copy would stop all bars to come
+        bars.tqdm.set_lock(threading.RLock())
     _limit_memory()
     ring = lambda: signal.setitimer(signal.ITIMER_REAL, exercise.seconds + 1)
     with os.fdopen(pipe, "wb") as file, contextlib.redirect_stderr(io.StringIO()):

@@ -1,6 +1,7 @@
 """What check_images finds in pictures with planted faults, and what the review writes."""
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,10 @@ def test_a_training_says_what_makes_its_error_look_small(settings, tmp_path):
     loaders = training.prepare_loaders(here, here.profile, (0.5,) * 3, (0.5,) * 3, said.append)
     assert "near-duplicates of training images" in said[0] and "--group duplicates" in said[0]
     assert "1 class is rare: dog (4), where the commonest has" in said[1]
+    kept: list[str] = []
+    together = dataclasses.replace(here, group="duplicates")
+    training.prepare_loaders(together, here.profile, (0.5,) * 3, (0.5,) * 3, kept.append)
+    assert len(kept) == 1 and "rare" in kept[0]  # no advice that was taken already
     recipe = training.fit_to_data(here.profile, loaders, said.append)
     assert recipe.trained_fraction == 0 and "3 images of dog are few" in said[-1]  # the mean would be many
 
