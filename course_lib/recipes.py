@@ -19,6 +19,7 @@ __all__ = ['RECIPES', 'Recipe']
 PRECISIONS = ("no", "bf16", "fp16")
 AUGMENTATIONS = ("usual", "mirror")
 RESIZE_MODES = ("crop", "squash", "pad")
+BALANCES = ("auto", "yes", "no")
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("name", "backbone"), partial(instance, kinds=str)),
     **dict.fromkeys(("epochs", "batch_size", "presize", "seeds", "views", "few_views"), whole),
@@ -31,6 +32,7 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("trained_fraction", "label_smoothing"), partial(number, least=0, most=1)),
     "augmentation": partial(one_of, allowed=AUGMENTATIONS),
     "resize_mode": partial(one_of, allowed=RESIZE_MODES),
+    "balance": partial(one_of, allowed=BALANCES),
     "mixed_precision": partial(one_of, allowed=PRECISIONS),
     **dict.fromkeys(("mirror", "official_split"), partial(one_of, allowed=(False, True))),
     "tricks": lambda name, value: tuple(instance(name, one, str) for one in instance(name, value, (tuple, list))),
@@ -61,6 +63,7 @@ class Recipe:
     augmentation: str = "usual"  # the data set's own; "mirror" keeps of it only the mirror images
     official_split: bool = True  # the data set's own, its test part unused; False: all images, by chance, as published
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
+    balance: str = "auto"  # whether a class of few images counts as much as one of many; auto: where one is rare
     mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
     tricks: tuple[str, ...] = ()  # of lesson 10, by name
 

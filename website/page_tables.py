@@ -92,14 +92,14 @@ SYLLABI = {
         Meeting("Tuesday", ("03", "04"), other=(TALK, ("the learning rate of your own photographs", 30))),
         Meeting("Wednesday", ("05", "06"), other=(TALK, ("choose projects", 30))),
         Meeting("Thursday", ("07",), exam=("01", "02", "03", "04", "05", "06"), other=(TALK,)),
-        Meeting("Friday", other=(("projects", 210), ("each group shows one claim", 75)))),
+        Meeting("Friday", ("11",), (), other=(("projects", 190), ("each group shows one claim", 75)))),
     "twelve weeks": (
         Meeting("1", ("00", "01"), other=(TALK,)),
         *(Meeting(str(week), (f"0{week}",), other=(TALK,)) for week in range(2, 7)),
         Meeting("7", exam=("01", "02", "03")),
         Meeting("8", ("07",), other=(("choose projects", 30),)),
         Meeting("9", ("08",), other=(TALK,)),
-        Meeting("10", ("10",), other=(TALK,)),
+        Meeting("10", ("11",), other=(TALK, ("one trick of lesson 10, which the class chooses", 30))),
         Meeting("11", exam=("04", "05", "06"), other=(("questions about projects", 15),)),
         Meeting("12", other=(("each group shows one claim", 90),))),
 }

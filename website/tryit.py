@@ -60,7 +60,7 @@ def packed_network() -> tuple[list[dict], bytes]:
     Large layers that mix channels, and nearly all weights are there, have a byte a weight and a scale an output. The
     others are float32: as bytes they would cost more accuracy than they save.
     """
-    import numpy as np
+    from course_lib.app.export import int8_rows
 
     layers, parts = [], []
     for settings, weight, bias in folded_layers():
@@ -70,8 +70,8 @@ def packed_network() -> tuple[list[dict], bytes]:
         if small:
             parts.append(weight.numpy().astype("<f4"))
         else:
-            scale = (weight.abs().amax(1) / 127).clamp(min=1e-12)
-            parts += [scale.numpy().astype("<f4"), (weight / scale[:, None]).round().numpy().astype(np.int8)]
+            whole, scale = int8_rows(weight.numpy())
+            parts += [scale.astype("<f4"), whole]
     return layers, b"".join(part.tobytes() for part in parts)
 
 

@@ -28,6 +28,8 @@ class Job:
     iterations: int = 100  # rates that the learning-rate finder tries
     frozen: bool = False
     seed: int = 42
+    profile: str = "laptop"  # of `course train`
+    backbone: str = "efficientnet_lite0"  # whose features logistic regression gets
 
     @classmethod
     def of(cls, values: dict) -> "Job":

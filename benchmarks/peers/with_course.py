@@ -96,7 +96,7 @@ def tune(job: Job) -> dict:
     from course_lib.app.train import train_classifier
     from course_lib.settings import CourseSettings
 
-    settings = CourseSettings(dataset=job.folder, data_dir=Path(job.cache), seed=job.seed)
+    settings = CourseSettings(dataset=job.folder, data_dir=Path(job.cache), seed=job.seed, profile_name=job.profile)
     more = {"epochs": job.epochs} if job.epochs else {}
     with Clock() as clock:
         result = train_classifier(settings, output=Path(job.cache) / "run", echo=lambda text: None, **more)

@@ -72,6 +72,8 @@ def model_card(saved: dict[str, Any], checked: Sequence[str] = (), opened: Seque
         "Training": [f"Images of {saved['image_size']} px ({saved.get('resize_mode', 'crop')}), "
                      f"{saved.get('epochs', '?')} epochs, seed {saved.get('seed', '?')}.",
                      f"Division: {division}.",
+                     "All classes counted the same, however many images they have: probabilities are those of "
+                     "classes that are equally frequent." if saved.get("balance") == "yes" else "",
                      f"Scores are divided by the temperature {temperature:.2f}." if temperature != 1 else ""],
         "Figures": _figures(saved.get("results", {}), opened),
         "Intended use": ["TODO: for which decision, by whom, and what happens to a photograph that is called wrongly?"],

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..recipes import RECIPES, RESIZE_MODES
+from ..recipes import BALANCES, RECIPES, RESIZE_MODES
 from ..core.text import counted
 from ..settings import DATASET_NAMES, KEYS, PATHS, CourseSettings, load_settings
 
@@ -179,7 +179,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     asked = {"epochs": arguments.epochs, "max_lr": arguments.lr, "image_size": arguments.image_size,
              "batch_size": arguments.batch_size, "mixed_precision": arguments.mixed_precision,
-             "tricks": arguments.tricks, "resize_mode": arguments.resize_mode}
+             "tricks": arguments.tricks, "resize_mode": arguments.resize_mode, "balance": arguments.balance}
     if arguments.folds:
         return _train_folds(arguments, asked)
     if arguments.resume:  # what is not said again is as it was begun
@@ -320,6 +320,8 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--folds", type=int, metavar="K", help="cross-validation: train K times, so that each image "
                        "validates once; for small data sets")
     train.add_argument("--resize-mode", choices=RESIZE_MODES, help="how a photograph becomes square")
+    train.add_argument("--balance", choices=BALANCES, help="whether a class of few images counts as much as one of "
+                       "many; auto: where one is rare")
     train.add_argument("--open-test", action="store_true", help="at the end, measure on the test part; this is noted")
     again = train.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the interrupted training in --output")

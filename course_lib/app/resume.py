@@ -121,7 +121,8 @@ def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     """Raises `CheckpointError` naming what differs between the interrupted training and this call."""
     # what older checkpoints do not say, because there was no choice
     first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"],
-             "resize_mode": "crop", "official_split": now["official_split"], "labels": now.get("labels")}
+             "resize_mode": "crop", "balance": "no", "official_split": now["official_split"],
+             "labels": now.get("labels")}
     saved = first | saved
     moved = {"dataset"} if "images" in saved else set()  # the images are the same, wherever they lie
     differ = [f"{key} was {saved.get(key)!r}, is now {value!r}" for key, value in now.items()

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .balance import make_loss, train_counts
 from .duration import expected_seconds, rough_time, seconds_a_look
 from course_lib.app.evaluate import (
     about_model, dataset_name, labels_of, note_opening, scores_of, test_rows, with_pictures,
@@ -50,7 +51,7 @@ from ..learner.distributed import Processes, together
 from ..learner.features import cached_features, pictures_digest, train_last
 from ..learner.strategy import check_precision
 from ..models import Classifier, create_backbone, create_classifier, output_shape
-from ..quality.check import rare_text
+from ..quality.check import rare_classes, rare_text
 from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings
@@ -129,7 +130,7 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, pr
     return Learner(
         classifier, loaders.train, loaders.valid, metrics=[error_rate], device=processes.device,
         strategy=processes.strategy(recipe.mixed_precision), progress=processes.is_main,
-        loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        loss_fn=make_loss(recipe, train_counts(loaders)).to(processes.device),
         make_optimizer=lambda groups: make_optimizer(recipe, groups),
         callbacks=[OneCycle(), *trick_callbacks(recipe, loaders)])
 
@@ -138,7 +139,7 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
     """The recipe for as many images as there are; what is changed is said to `echo`.
 
     More epochs for few images; for very few per class the head alone learns, from `few_views` versions of each image
-    and without label smoothing.
+    and without label smoothing. Where a class is rare, all count the same.
     """
     count, steps = len(loaders.train.indices), len(loaders.train)
     epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps))
@@ -146,7 +147,12 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
         echo(f"{count:,} images to train on make {steps} steps an epoch: {epochs} epochs in place of {recipe.epochs}, "
              f"so that there are at least {recipe.min_steps} steps.")
         recipe = replace(recipe, epochs=epochs)
-    counts = np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
+    counts = train_counts(loaders)
+    rare = rare_classes(dict(zip(loaders.classes, counts.tolist(), strict=True)))
+    if rare and recipe.balance == "auto":
+        echo(f"In the training all classes count the same, because {list_some(rare, quote=False)} "
+             f"{'is' if len(rare) == 1 else 'are'} rare. (--balance no: each as much as it has images.)")
+    recipe = replace(recipe, balance={"auto": "yes" if rare else "no"}.get(recipe.balance, recipe.balance))
     fewest = int(counts[counts > 0].min())
     if fewest >= recipe.few_per_class:
         return recipe
@@ -307,7 +313,7 @@ def _prepare(settings: CourseSettings, recipe: Recipe, processes: Processes, ech
     body = create_backbone(settings.backbone)
     output_shape(body, recipe.image_size)  # a network that does not take this size says so now
     loaders = prepare_loaders(settings, recipe, body.mean, body.std, echo)
-    counts = np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
+    counts = train_counts(loaders)
     if unseen := [name for name, count in zip(loaders.classes, counts, strict=True) if not count]:
         echo(f"There is no image to train on of {list_some(unseen)}, so the model will hardly ever say so.")
     recipe = fit_to_data(recipe, loaders, echo)

@@ -229,11 +229,13 @@ class ProgressBar(Callback):
     """A bar while an epoch runs, and one printed row when it is finished; in a notebook and in a terminal.
 
     One bar for training, one on top of it while the model is evaluated. Where nobody could see a bar move, such as in a
-    log file, there is none: a long epoch prints a line now and then.
+    log file, there is none: a long epoch prints a line now and then. Of many short epochs not every row is printed; a
+    `Recorder` has them all.
     """
     order = 80
     refresh_seconds = 0.5  # reading the loss waits for the device, so it is done rarely
     line_seconds = 60.0  # between two lines in a log file
+    most_rows, short = 24, 3.0  # epochs of fewer seconds share so many rows
 
     def __init__(self):
         self.bars: list[tqdm] = []
@@ -277,7 +279,10 @@ class ProgressBar(Callback):
 
     def after_epoch(self, learner: Learner) -> None:
         self.close_bars()
-        values = _row_values(learner)
+        values, done = _row_values(learner), learner.epoch * self.most_rows
+        new_row = done // learner.epochs > (done - self.most_rows) // learner.epochs  # in most_rows equal steps
+        if not new_row and learner.epoch > 1 and learner.results["seconds"] < self.short:
+            return
         if not self.header_printed:
             print(_row_text({name: name for name in values}))
             self.header_printed = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -189,13 +189,20 @@ class Quality:
 RARE = 20  # images; of a class with fewer, an error rate says little
 
 
+def rare_classes(counts: Mapping[str, int]) -> list[str]:
+    """Names of classes with few images that others have many of, the rarest first; `counts` of images by name."""
+    most = max(counts.values(), default=0)
+    return sorted((name for name, count in counts.items() if 0 < count < RARE and count * 4 < most),
+                  key=lambda name: counts[name])
+
+
 def rare_text(items: ImageItems) -> str:
     """What to know of classes with few images; empty when all have enough, or about as many as the others."""
     counts = Counter(items.labels)
     most = max(counts.values(), default=0)
-    if rare := sorted((count, name) for name, count in counts.items() if count < RARE and count * 4 < most):
+    if rare := rare_classes(counts):
         return (f"{counted(len(rare), 'classes are', 'class is')} rare: "
-                + list_some([f"{name} ({count})" for count, name in rare], quote=False)
+                + list_some([f"{name} ({counts[name]})" for name in rare], quote=False)
                 + f", where the commonest has {most:,}. The error of all images hardly shows whether they are found: "
                 "look at the error of each class, and collect more of them.")
     return ""

@@ -123,7 +123,8 @@ def test_a_moved_folder_goes_on_to_the_same_model(copy, whole):
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"epochs": 3}, "epochs was 2, is now 3"), ({"seed": 7}, "seed was 42, is now 7"),
-    ({"resize_mode": "pad"}, "resize_mode was 'crop', is now 'pad'"), ({"max_lr": 0.5}, "max_lr was")])
+    ({"resize_mode": "pad"}, "resize_mode was 'crop', is now 'pad'"), ({"max_lr": 0.5}, "max_lr was"),
+    ({"balance": "yes"}, "balance was 'no'")])
 def test_another_recipe_is_refused(options, words, copy):
     with pytest.raises(CheckpointError) as error:
         train(copy, copy / "run", resume=True, **options)

@@ -765,6 +765,18 @@ def test_a_slow_epoch_shows_a_bar_in_a_terminal_and_takes_it_away(monkeypatch):
     assert shown.rstrip(" ").endswith("\r")
 
 
+@pytest.mark.parametrize(("epochs", "rows"), [(24, 24), (50, 25), (240, 25)])
+def test_many_short_epochs_print_few_rows_and_long_ones_all(capsys, monkeypatch, epochs, rows):
+    learner = make_learner(progress=True)
+    learner.fit(epochs)
+    shown = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert (len(shown), shown[0], shown[-1]) == (rows, 1, epochs) and shown == sorted(set(shown))
+    assert [row["epoch"] for row in learner.recorder.rows] == list(range(1, epochs + 1))
+    monkeypatch.setattr(ProgressBar, "short", 0.0)  # now all of them are long
+    learner.fit(30)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 30
+
+
 # Leaving no trace
 
 @pytest.mark.parametrize("end", [None, ZeroDivisionError(), KeyboardInterrupt()], ids=["well", "error", "ctrl-c"])

@@ -185,6 +185,11 @@ def test_a_training_says_what_makes_its_error_look_small(settings, tmp_path):
     assert len(kept) == 1 and "rare" in kept[0]  # no advice that was taken already
     recipe = training.fit_to_data(here.profile, loaders, said.append)
     assert recipe.trained_fraction == 0 and "3 images of dog are few" in said[-1]  # the mean would be many
+    assert recipe.balance == "yes" and "because dog is rare" in said[-2] and "--balance no" in said[-2]
+    for asked in ("yes", "no"):  # without a word
+        count = len(said)
+        chosen = dataclasses.replace(here.profile, balance=asked)
+        assert training.fit_to_data(chosen, loaders, said.append).balance == asked and len(said) == count + 1
 
 
 def test_folds_are_put_together(settings, tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_the_first_interval_counts_and_a_second_is_said_not_to(capsys):
     ("03.seeds", (5, None), "high = None"), ("03.seeds", (float("nan"), 3), "low = nan"),
     ("03.seeds", (5, 120), "from 0 to 100"), ("03.features", (0, 9), "low = 0"),
     ("03.seeds", (5, 9, 0.8), "confidence = 0.8"), ("03.sedes", (1, 2), "Did you mean '03.seeds'"),
-    ("11", (), "no figure to predict for '11'"), (None, (), "None")])
+    ("12", (), "no figure to predict for '12'"), (None, (), "None")])
 def test_what_cannot_be_meant_is_refused_and_not_kept(name, values, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         predict_number(name, *values)
@@ -170,7 +170,7 @@ def test_course_progress_shows_both(capsys):
     capsys.readouterr()
     assert main(["progress"]) == 0
     said = capsys.readouterr().out
-    assert "predictions: 1 of 31 stated" in said and "[x] 03.seeds" in said and "5 to 30 % at 80 %: holds" in said
+    assert "predictions: 1 of 34 stated" in said and "[x] 03.seeds" in said and "5 to 30 % at 80 %: holds" in said
     assert "4 of 4 runs read rightly" in said and "exercises solved" in said and str(progress_path()) in said
     assert main(["progress", "0"]) == 0
     said = capsys.readouterr().out
