@@ -40,9 +40,8 @@ class Folder:
 
 FOLDERS = {
     "5 cats, 140 dogs": Folder(("cat", 5), ("dog", 140), 70),
-    "20 cats, 140 dogs": Folder(("cat", 20), ("dog", 140), 70),
     "5 defective cells, 200 functional": Folder(("mono defective", 5), ("mono functional", 200), 150),
-    "50 defective cells, 500 functional": Folder(("mono defective", 50), ("mono functional", 500), 150),
+    "15 cats, 140 dogs": Folder(("cat", 15), ("dog", 140), 70),
 }
 
 

@@ -71,8 +71,9 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
     """
     profile = instance("settings", settings, CourseSettings).profile
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    if tricks := parse_trick_names(given.get("tricks", ())):
-        given |= {"tricks": tricks, **({"mirror": True} if "tta" in tricks else {}),
+    if "tricks" in given:
+        given["tricks"] = tricks = parse_trick_names(given["tricks"])
+        given |= {**({"mirror": True} if "tta" in tricks else {}),
                   **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
     return changed_recipe(profile, **given)
 

@@ -39,6 +39,7 @@ COUNTS = {"epochs": 1, "batch_size": 1, "presize": 1, "seeds": 1, "views": 1, "f
 NUMBERS = {"max_lr": (1e-320, 1e308), "weight_decay": (0, 1e308), "dropout": (0, 1 - 1e-12), "label_smoothing": (0, 1),
            "trained_fraction": (0, 1)}
 WORDS = {"augmentation": ("usual", "mirror"), "resize_mode": ("crop", "squash", "pad"), "mirror": (True, False),
+         "official_split": (True, False),
          "mixed_precision": ("no", "bf16", "fp16"), "balance": ("auto", "yes", "no")}
 
 
