@@ -3,6 +3,8 @@
     python website/record.py          all lessons; what `make notebooks` runs
     python website/record.py 04 07    these
     python website/record.py --count  run nothing: count anew how long reading and doing each lesson takes
+    python website/record.py --pictures 02  run, and save nothing but the pictures, with up to twice as many dots for
+                                      fine screens, where they show what the saved ones show (not the times of a run)
 
 The outputs that the site shows are from a real run, without its noise: counters, widget state, progress bars. The
 settings are those of settings.ini and the COURSE_* variables, as for `course run`.
@@ -15,6 +17,7 @@ import json
 import re
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -129,6 +132,109 @@ def save_outputs(executed: Path, source: Path) -> None:
     write_notebook(notebook, source)
 
 
+# ---- Pictures for fine screens
+
+SHARP = (2.0, 1.75, 1.5)  # dots for one of a page, the most first
+FAR = 20.0  # of 255: how far squares of two pictures may differ that show the same; see `difference`
+MOST = 0.005  # and which part of them may differ more: letters are drawn otherwise
+CONFIG = "c.InlineBackend.figure_formats = {'retina'}\n"  # twice as many dots as a figure asks for
+
+
+def picture_of(output: dict) -> tuple[str, bytes] | None:
+    """The kind and the bytes of a saved picture."""
+    for kind, value in output.get("data", {}).items():
+        if kind in ("image/png", "image/jpeg"):
+            return kind, base64.b64decode("".join(value))
+    return None
+
+
+def shown_width(data: bytes) -> float:
+    """How wide the site shows a picture, in dots of a page; see website/finishing.py."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(data))
+    dots = float(picture.info.get("dpi", (96,))[0])
+    return picture.width * (96 / dots if dots > 97 else 1)
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """How far two pictures are from showing the same: the part of their squares of 8 × 8 dots that differ by `FAR`.
+
+    A square may also be between those around it, two in each direction: with other dots, texts are as wide as letters
+    allow, and all else has a little more room or less.
+    """
+    import numpy as np
+    from numpy.lib.stride_tricks import sliding_window_view
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(data)).convert("RGBA") for data in (one, other)]
+    size, squares = tuple(max(side // 8, 1) for side in pictures[0].size), []
+    for picture in pictures:
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture)
+        squares.append(np.asarray(white.convert("RGB").resize(size, Image.Resampling.BOX), float))
+    around = sliding_window_view(np.pad(squares[1], ((2, 2), (2, 2), (0, 0)), mode="edge"), (5, 5), axis=(0, 1))
+    outside = np.maximum(around.min((3, 4)) - squares[0], squares[0] - around.max((3, 4)))
+    return float((outside.max(2) > FAR).mean())
+
+
+def words_of(cell: dict) -> list:
+    """What a cell prints and shows, but for pictures."""
+    outputs = [clean_output(output) for output in cell["outputs"] if not is_progress_bar(output)]
+    return [output.get("text") or {kind: value for kind, value in output.get("data", {}).items()
+                                   if kind in ("text/markdown", "text/html")} for output in outputs]
+
+
+def sharper(saved: bytes, drawn: bytes, limit: int = LARGE) -> tuple[str, bytes] | None:
+    """`drawn`, with twice the dots, as a picture of at most `limit` bytes that is shown in the size of `saved`.
+
+    `None` where it would have less than 1.5 times the dots of a page, or where JPEG would show.
+    """
+    from PIL import Image
+
+    width, picture = shown_width(saved), Image.open(io.BytesIO(drawn))
+    white = Image.new("RGBA", picture.size, "white")
+    white.alpha_composite(picture.convert("RGBA"))
+    for scale in SHARP:
+        wanted = round(scale * width)
+        if wanted > picture.width + 2:
+            continue
+        small = white.convert("RGB").resize((wanted, round(picture.height * wanted / picture.width)),
+                                            Image.Resampling.LANCZOS)
+        dots = {"dpi": (96 * wanted / width,) * 2}
+        for kind, image, options in (("png", small.quantize(256), {"optimize": True}),
+                                     ("jpeg", small, {"quality": 80, "optimize": True}),
+                                     ("jpeg", small, {"quality": 65, "optimize": True})):
+            image.save(file := io.BytesIO(), kind, **options, **dots)
+            if len(file.getvalue()) <= limit:
+                return f"image/{kind}", file.getvalue()
+    return None
+
+
+def save_pictures(executed: Path, source: Path) -> list[str]:
+    """Put the pictures of the executed copy into `source` where they show the same; gives a line for each picture."""
+    cells = {cell["id"]: cell for cell in json.loads(executed.read_text(encoding="utf-8"))["cells"]}
+    notebook, said = json.loads(source.read_text(encoding="utf-8")), []
+    for cell in notebook["cells"]:
+        old, new = ([output for output in one.get("outputs", []) if picture_of(output)]
+                    for one in (cell, cells[cell["id"]]))
+        for number, output in enumerate(old):
+            (kind, saved), words = picture_of(output), f"{cell['id']}, picture {number + 1}"
+            if len(old) != len(new) or words_of(cell) != words_of(cells[cell["id"]]):
+                said.append(f"{words} stays: the cell says something else now")
+                continue
+            drawn = picture_of(new[number])[1]
+            differ, found = difference(saved, drawn), sharper(saved, drawn)
+            if differ > MOST or found is None:
+                said.append(f"{words} stays: " + (f"{differ:.2%} differ" if differ > MOST else "too large"))
+                continue
+            del output["data"][kind]
+            output["data"][found[0]] = base64.b64encode(found[1]).decode()
+            said.append(f"{words}: {differ:.2%} differ, {len(saved) / 1000:.0f} to {len(found[1]) / 1000:.0f} kB")
+    write_notebook(notebook, source)
+    return said
+
+
 def refresh_cost(source: Path, number: str) -> None:
     """Write the recorded time of a lesson into the saved output of its `lesson_cost` cell.
 
@@ -192,12 +298,22 @@ def main() -> int:
     parser.add_argument("lesson", nargs="*", help="lesson numbers such as 04 (default: all)")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
     parser.add_argument("--count", action="store_true", help="run nothing: count how long reading each lesson takes")
+    parser.add_argument("--pictures", action="store_true", help="save nothing but the pictures, with more dots")
     arguments, settings = parser.parse_args(), load_settings()
     notebooks = select_lessons(find_lessons(), arguments.lesson, everything=not arguments.lesson)
     if arguments.count:
         count_minutes(notebooks)
         return 0
     environ = {f"COURSE_{key.upper()}": str(value) for key, value in settings.values().items()}
+    if arguments.pictures:
+        with tempfile.TemporaryDirectory() as place:
+            (config := Path(place) / "profile_default" / "ipython_kernel_config.py").parent.mkdir()
+            config.write_text(CONFIG, encoding="utf-8")
+            lessons, _ = run_course(settings, notebooks, arguments.runs, environ | QUIET | {"IPYTHONDIR": place})
+        for lesson, source in zip(lessons, notebooks, strict=True):
+            said = save_pictures(lesson.notebook, source) if lesson.passed else [lesson.error]
+            print(lesson.number, *said, sep="\n  ")
+        return int(not all(lesson.passed for lesson in lessons))
     lessons, folder = run_course(settings, notebooks, arguments.runs, environ | QUIET)
     print(record_lessons(lessons, notebooks, folder, settings))
     record_home(notebooks[0].parent / "index.ipynb", folder)
