@@ -136,7 +136,7 @@ def save_outputs(executed: Path, source: Path) -> None:
 
 SHARP = (2.0, 1.75, 1.5)  # dots for one of a page, the most first
 FAR = 20.0  # of 255: how far squares of two pictures may differ that show the same; see `difference`
-MOST = 0.005  # and which part of them may differ more: letters are drawn otherwise
+MOST = 0.01  # and which part of them may differ more: letters are drawn otherwise
 CONFIG = "c.InlineBackend.figure_formats = {'retina'}\n"  # twice as many dots as a figure asks for
 
 
@@ -158,7 +158,7 @@ def shown_width(data: bytes) -> float:
 
 
 def difference(one: bytes, other: bytes) -> float:
-    """How far two pictures are from showing the same: the part of their squares of 8 × 8 dots that differ by `FAR`.
+    """How far two pictures are from showing the same: the part of their squares of 4 × 4 dots that differ by `FAR`.
 
     A square may also be between those around it, two in each direction: with other dots, texts are as wide as letters
     allow, and all else has a little more room or less.
@@ -168,7 +168,7 @@ def difference(one: bytes, other: bytes) -> float:
     from PIL import Image
 
     pictures = [Image.open(io.BytesIO(data)).convert("RGBA") for data in (one, other)]
-    size, squares = tuple(max(side // 8, 1) for side in pictures[0].size), []
+    size, squares = tuple(max(side // 4, 1) for side in pictures[0].size), []
     for picture in pictures:
         white = Image.new("RGBA", picture.size, "white")
         white.alpha_composite(picture)

@@ -21,7 +21,18 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "website"))
-from record import as_jpeg, clean_output, record_home, record_lessons, save_outputs, smaller_png, without_machine  # noqa: E402
+from record import (  # noqa: E402
+    as_jpeg,
+    clean_output,
+    picture_of,
+    record_home,
+    record_lessons,
+    save_outputs,
+    save_pictures,
+    shown_width,
+    smaller_png,
+    without_machine,
+)
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 RECORD = ("from course_lib.teach.results import record_result\nfrom course_lib.settings import CourseSettings\n"
@@ -169,3 +180,42 @@ def test_the_home_page_is_run_last_and_a_home_page_that_fails_is_said(tmp_path):
     else:
         raise AssertionError("a home page that fails was saved")
     record_home(tmp_path / "nbs" / "none.ipynb", tmp_path / "run")  # there need not be one
+
+
+def figure(values, dots: int, size=(5, 2.4)) -> dict:
+    """An output with a plot, as a notebook shows it."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=size, layout="constrained")
+    axes = made.subplots()
+    axes.bar(range(len(values)), values)
+    axes.set(xlabel="which", ylabel="how much")
+    made.savefig(file := io.BytesIO(), dpi=dots, bbox_inches="tight")
+    return nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode()})
+
+
+@pytest.mark.parametrize("dots", [72, 100, 144])
+def test_only_pictures_that_show_the_same_get_more_dots_and_keep_their_size(tmp_path, dots):
+    says = lambda text: nbformat.v4.new_output("stream", text=text)
+    rng = np.random.default_rng(0)
+    noise = {}
+    for factor in (1, 2):
+        pixels = rng.integers(0, 255, (300 * factor, 400 * factor, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file := io.BytesIO(), "png")
+        data = {"image/png": base64.b64encode(file.getvalue()).decode()}
+        noise[factor] = nbformat.v4.new_output("display_data", data)
+    before = [[figure([1, 3, 2], dots), says("3 bars\n")], [figure([1, 3, 2], dots)],
+              [figure([1, 3, 2], dots), says("a")], [figure([1, 3, 2], dots)], [noise[1]]]
+    after = [[figure([1, 3, 2], 2 * dots), says("3 bars\n")], [figure([1, 2.5, 2], 2 * dots)],
+             [figure([1, 3, 2], 2 * dots), says("b")], [], [noise[2]]]
+    for name, outputs in (("saved", before), ("run", after)):
+        cells = [nbformat.v4.new_code_cell(f"cell {k}", id=f"c{k}", outputs=some) for k, some in enumerate(outputs)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    said = save_pictures(tmp_path / "run.ipynb", tmp_path / "saved.ipynb")
+    assert ["stays" in line for line in said] == [False, True, True, True, True], said
+    saved = json.loads((tmp_path / "saved.ipynb").read_text(encoding="utf-8"))["cells"]
+    for cell, outputs in zip(saved[1:], before[1:], strict=True):
+        assert [picture_of(one) for one in cell["outputs"]] == [picture_of(one) for one in outputs]
+    old, new = picture_of(before[0][0])[1], picture_of(saved[0]["outputs"][0])[1]
+    assert abs(shown_width(new) - shown_width(old)) < 1
+    assert Image.open(io.BytesIO(new)).width >= 1.5 * shown_width(old) and len(new) <= 95_000
