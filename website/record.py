@@ -136,7 +136,7 @@ def save_outputs(executed: Path, source: Path) -> None:
 
 SHARP = (2.0, 1.75, 1.5)  # dots for one of a page, the most first
 FAR = 20.0  # of 255: how far squares of two pictures may differ that show the same; see `difference`
-MOST = 0.01  # and which part of them may differ more: letters are drawn otherwise
+MOST = 0.012  # and which part of them may differ more: letters are drawn otherwise
 CONFIG = "c.InlineBackend.figure_formats = {'retina'}\n"  # twice as many dots as a figure asks for
 
 
@@ -178,11 +178,12 @@ def difference(one: bytes, other: bytes) -> float:
     return float((outside.max(2) > FAR).mean())
 
 
-def words_of(cell: dict) -> list:
-    """What a cell prints and shows, but for pictures."""
+def words_of(cell: dict) -> list[str]:
+    """What a cell prints and shows, but for pictures, and for numbers that are rounding: below 1e-5."""
     outputs = [clean_output(output) for output in cell["outputs"] if not is_progress_bar(output)]
-    return [output.get("text") or {kind: value for kind, value in output.get("data", {}).items()
-                                   if kind in ("text/markdown", "text/html")} for output in outputs]
+    words = [output.get("text") or [output.get("data", {}).get(kind) for kind in ("text/markdown", "text/html")]
+             for output in outputs]
+    return [re.sub(r"\d(\.\d+)?e-(0[6-9]|\d\d)", "0", str(text)) for text in words]
 
 
 def sharper(saved: bytes, drawn: bytes, limit: int = LARGE) -> tuple[str, bytes] | None:
