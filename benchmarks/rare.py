@@ -2,11 +2,12 @@
 
     python benchmarks/rare.py [FOLDER ...] [--output FOLDER]
 
-`course train` with the profile laptop on folders in which one class is rare; the error is measured on other images, and
-the mean over the two classes is compared. Ways: the plain loss; mistakes weighted by one through the share of the
-class; images of the rare class drawn as often as those of the other; the logarithm of the class's share added to its
-score while it learns (logit adjustment, Menon et al. 2021). Solar cells come with the course; cats and dogs are those
-of the pets sample (COURSELIB_SAMPLE_PETS). A row is one folder, one way and one seed, which draws the images.
+`course train` with the profile laptop on folders in which one class is rare (of five images the head alone learns,
+from eight versions of each); the error is measured on other images, and the mean over the two classes is compared.
+Ways: the plain loss; mistakes weighted by one through the share of the class; images of the rare class drawn as often
+as those of the other; the logarithm of the class's share added to its score while it learns (logit adjustment, Menon et
+al. 2021). Solar cells come with the course; cats and dogs are those of the pets sample (COURSELIB_SAMPLE_PETS). A row
+is one folder, one way and one seed, which draws the images.
 """
 
 import itertools
@@ -111,7 +112,7 @@ def measure(folder: Folder, way: str, seed: int) -> dict:
             settings = CourseSettings(dataset=str(Path(place) / "images"), data_dir=Path(place) / "data",
                                       profile_name="laptop", device="cpu", seed=seed)
             result = training.train_classifier(settings, output=Path(place) / "run", echo=lambda line: None,
-                                               balance="no")
+                                               balance="no", few_views=8)
     finally:
         training.prepare_learner = original
     errors = result.metrics["error_per_class"]

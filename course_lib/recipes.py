@@ -58,7 +58,7 @@ class Recipe:
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
     few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
-    few_views: int = 8  # from this many versions of each
+    few_views: int = 4  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
     augmentation: str = "usual"  # the data set's own; "mirror" keeps of it only the mirror images
     official_split: bool = True  # the data set's own, its test part unused; False: all images, by chance, as published

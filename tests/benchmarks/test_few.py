@@ -1,0 +1,129 @@
+"""Few photographs, few minutes, rare classes: what is summed up is what was measured, and nothing is tested twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.teach import read_record, recorded_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    for folder in ("benchmarks", "benchmarks/peers"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    import minutes
+    import rare
+
+    return minutes, rare
+
+
+def lines(name):
+    return [json.loads(line) for line in recorded_file(name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_summaries_are_those_of_the_rows(benchmarks):
+    minutes, rare = benchmarks
+    record, rows = read_record("minutes.json"), lines("minutes.jsonl")
+    assert minutes.summary(rows) == {key: record[key] for key in ("what", "ways", "minutes")}
+    assert len({(row["way"], row["division"]) for row in rows}) == len(rows)
+    means = read_record("rare.json")["means"]
+    for row in lines("rare.jsonl"):
+        assert row["folder"] in rare.FOLDERS and row["way"] in rare.WAYS and row["seed"] in rare.SEEDS
+    for folder, ways in means.items():
+        for way, found in ways.items():
+            some = [row for row in lines("rare.jsonl") if (row["folder"], row["way"]) == (folder, way)]
+            assert len(some) == found["seeds"] == len(rare.SEEDS)
+            assert abs(np.mean([row["balanced_error"] for row in some]) - found["balanced_error"]) < 1e-4
+            both = (found["error_of_the_rare"] + found["error_of_the_common"]) / 2
+            assert abs(both - found["balanced_error"]) < 1e-3
+
+
+def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
+    """At each number of minutes no other way makes clearly fewer errors, and a rare class is found far more often."""
+    reached = read_record("minutes.json")["minutes"]
+    assert set(reached) == {"1", "4", "10"}
+    for found in reached.values():
+        assert found["fastai"] is None or found["course"]["error"] < found["fastai"]["error"]
+    for ways in read_record("rare.json")["means"].values():
+        assert ways["logit adjustment"]["balanced_error"] == min(way["balanced_error"] for way in ways.values())
+        assert ways["logit adjustment"]["balanced_error"] < 0.75 * ways["plain"]["balanced_error"]
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two breeds of eight photographs, in the layout of the Oxford-IIIT Pets."""
+    parts = {"trainval": [], "test": []}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    for number, breed in enumerate(("Bengal", "boxer"), 1):
+        for k in range(8):
+            Image.new("RGB", (40, 40), (20 * k, 80 * number, 0)).save(tmp_path / "images" / f"{breed}_{k}.jpg")
+            parts["test" if k in (2, 5) else "trainval"].append(f"{breed}_{k} {number} {2 - number % 2} 1")
+    for name, some in parts.items():
+        (tmp_path / "annotations" / f"{name}.txt").write_text("\n".join(some) + "\n")
+    return tmp_path
+
+
+def test_each_photograph_is_tested_once_and_six_of_a_breed_are_learned_from(benchmarks, pets, tmp_path):
+    minutes, _ = benchmarks
+    parts = minutes.divisions(pets)
+    assert {path.name for path in parts[0]} == {"Bengal_2.jpg", "Bengal_5.jpg", "boxer_2.jpg", "boxer_5.jpg"}
+    assert len(parts) == 4 and len(set().union(*parts)) == sum(map(len, parts)) == 16
+    minutes.make_folder(tmp_path / "made", pets, 2)
+    found = {part: {path.name for path in (tmp_path / "made" / part).rglob("*.jpg")} for part in ("train", "valid")}
+    assert found["valid"] == {path.name for path in parts[2]} and not found["valid"] & found["train"]
+    assert len(found["train"]) == 12 and len(list((tmp_path / "made" / "train").iterdir())) == 2
+
+
+def test_what_took_longer_than_the_minutes_does_not_count(benchmarks):
+    minutes, _ = benchmarks
+    row = {"division": 0, "images": 74, "wrong": 10, "error": 10 / 74}
+    rows = [row | {"way": "course, laptop", "processor_seconds": 50},
+            row | {"way": "course, tuned", "processor_seconds": 200, "wrong": 5},
+            row | {"way": "fastai, 1 epoch", "processor_seconds": 70, "wrong": 40}]
+    reached = minutes.summary(rows)["minutes"]
+    assert reached["1"]["course"]["way"] == "course, laptop" and reached["1"]["fastai"] is None
+    assert reached["4"]["course"] == {"way": "course, tuned", "error": round(5 / 74, 4)}
+    assert reached["10"]["fastai"]["way"] == "fastai, 1 epoch" and reached["10"]["sklearn"] is None
+
+
+class Some:
+    """A loader's rows, or a learner with a loss."""
+
+    def __init__(self, **values):
+        vars(self).update(values)
+
+
+def test_the_ways_do_what_they_are_called(benchmarks):
+    _, rare = benchmarks
+    counts, logits = torch.tensor([2.0, 6.0]), torch.tensor([[0.3, -0.4], [1.0, 2.0], [0.0, 0.0]])
+    y, learner = torch.tensor([0, 1, 1]), Some(loss_fn=None)
+    each = torch.nn.functional.cross_entropy(logits, y, reduction="none", label_smoothing=0.1)
+    rare.weights(None, learner, counts, 0.1)
+    torch.testing.assert_close(learner.loss_fn(logits, y), (each * torch.tensor([2.0, 2 / 3, 2 / 3])).mean())
+    rare.adjusted(None, learner, counts, 0.1)
+    shifted = logits + torch.tensor([0.25, 0.75]).log()
+    torch.testing.assert_close(learner.loss_fn(logits, y),
+                               torch.nn.functional.cross_entropy(shifted, y, label_smoothing=0.1))
+    loaders = Some(train=Some(indices=np.arange(1, 9), targets=np.array([0, 0, 0, 1, 1, 1, 1, 1, 1])))
+    rare.sampled(loaders, counts)
+    drawn = loaders.train.indices
+    assert len(drawn) == 12 and set(drawn) == set(range(1, 9)) and sum(loaders.train.targets[drawn] == 0) == 6
+
+
+def test_no_image_is_learned_from_and_tested(benchmarks, pets, tmp_path, monkeypatch):
+    _, rare = benchmarks
+    monkeypatch.setattr(rare, "PETS", pets)
+    for seed in (1, 2):
+        rare.make_folder(tmp_path / str(seed), rare.Folder(("cat", 2), ("dog", 5), 3), seed)
+        names = {part: sorted(path.name for path in (tmp_path / str(seed) / part).rglob("*.jpg"))
+                 for part in ("train", "valid")}
+        assert len(names["train"]) == 7 and len(names["valid"]) == 6 and not set(names["train"]) & set(names["valid"])
+        assert all((path.parent.name == "cat") == path.name.startswith("Bengal")
+                   for path in (tmp_path / str(seed)).rglob("*.jpg"))
