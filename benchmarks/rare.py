@@ -122,6 +122,17 @@ def measure(folder: Folder, way: str, seed: int) -> dict:
             "processor_seconds": round(time.process_time() - started, 1)}
 
 
+def summary(rows: list[dict]) -> dict:
+    """Means over the seeds of each folder and way."""
+    means: dict[str, dict] = {}
+    for name, way in itertools.product(FOLDERS, WAYS):
+        if some := [row for row in rows if (row["folder"], row["way"]) == (name, way)]:
+            means.setdefault(name, {})[way] = {
+                key: round(statistics.fmean(row[key] for row in some), 4)
+                for key in ("balanced_error", "error_of_the_rare", "error_of_the_common")} | {"seeds": len(some)}
+    return {"what": "mean error of two classes, of which one is rare in training; means over seeds", "means": means}
+
+
 def main() -> None:
     asked = arguments(__doc__, FOLDERS, noun="folder")
     kept = Rows(asked.output / "rare.jsonl", "folder", "way", "seed")
@@ -130,15 +141,7 @@ def main() -> None:
             continue
         kept.add({"folder": name, "way": way, "seed": seed, **measure(FOLDERS[name], way, seed)})
         print(kept.read()[-1], flush=True)
-    rows, means = kept.read(), {}
-    for name, way in itertools.product(FOLDERS, WAYS):
-        if some := [row for row in rows if (row["folder"], row["way"]) == (name, way)]:
-            means.setdefault(name, {})[way] = {
-                key: round(statistics.fmean(row[key] for row in some), 4)
-                for key in ("balanced_error", "error_of_the_rare", "error_of_the_common")} | {"seeds": len(some)}
-    record("rare", {"what": "mean error of two classes, of which one is rare in training; means over seeds",
-                    "means": means}, asked.output)
-    for name, ways in means.items():
+    for name, ways in record("rare", summary(kept.read()), asked.output)["means"].items():
         print(name, {way: f"{found['balanced_error']:.1%}" for way, found in ways.items()})
 
 

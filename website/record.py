@@ -218,7 +218,7 @@ def save_pictures(executed: Path, source: Path) -> list[str]:
     notebook, said = json.loads(source.read_text(encoding="utf-8")), []
     for cell in notebook["cells"]:
         old, new = ([output for output in one.get("outputs", []) if picture_of(output)]
-                    for one in (cell, cells[cell["id"]]))
+                    for one in (cell, cells.get(cell["id"], {})))
         for number, output in enumerate(old):
             (kind, saved), words = picture_of(output), f"{cell['id']}, picture {number + 1}"
             if len(old) != len(new) or words_of(cell) != words_of(cells[cell["id"]]):

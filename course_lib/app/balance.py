@@ -40,8 +40,8 @@ def train_counts(loaders: Loaders) -> np.ndarray:
     return np.bincount(loaders.train.targets[loaders.train.indices], minlength=len(loaders.classes))
 
 
-def make_loss(recipe: Recipe, counts: np.ndarray) -> nn.Module:
-    """The loss of the recipe for as many images of each class."""
+def make_loss(recipe: Recipe, loaders: Loaders) -> nn.Module:
+    """The loss of the recipe, for as many images of each class as there are."""
     if recipe.balance == "yes":
-        return AdjustedLoss(counts, recipe.label_smoothing)
+        return AdjustedLoss(train_counts(loaders), recipe.label_smoothing)
     return nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

@@ -131,7 +131,7 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, pr
     return Learner(
         classifier, loaders.train, loaders.valid, metrics=[error_rate], device=processes.device,
         strategy=processes.strategy(recipe.mixed_precision), progress=processes.is_main,
-        loss_fn=make_loss(recipe, train_counts(loaders)).to(processes.device),
+        loss_fn=make_loss(recipe, loaders).to(processes.device),
         make_optimizer=lambda groups: make_optimizer(recipe, groups),
         callbacks=[OneCycle(), *trick_callbacks(recipe, loaders)])
 

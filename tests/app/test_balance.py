@@ -1,6 +1,7 @@
 """A rare class: the loss that lets it count the same, and a training that finds it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,8 +32,11 @@ def test_the_adjusted_loss_is_cross_entropy_of_scores_with_the_logarithms_of_the
 @pytest.mark.parametrize(("balance", "kind"), [("yes", AdjustedLoss), ("no", torch.nn.CrossEntropyLoss)])
 def test_the_recipe_says_which_loss(balance, kind):
     recipe = dataclasses.replace(RECIPES["laptop"], balance=balance, label_smoothing=0.25)
-    loss = make_loss(recipe, np.array([5, 200]))
+    train = SimpleNamespace(targets=np.array([0, 1, 1, 1, 0]), indices=np.array([0, 1, 2, 3]))
+    loss = make_loss(recipe, SimpleNamespace(train=train, classes=("ant", "bee")))
     assert type(loss) is kind and loss.label_smoothing == 0.25
+    if balance == "yes":
+        torch.testing.assert_close(loss.log_shares.exp(), torch.tensor([0.25, 0.75]))
 
 
 @pytest.mark.slow

