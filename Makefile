@@ -53,6 +53,8 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/rules.py
 	@$(BIN)/python benchmarks/quality.py
 	@$(BIN)/python benchmarks/deploy.py
+	@$(BIN)/python benchmarks/rare.py
+	@if [ -n "$$COURSELIB_SAMPLE_PETS" ]; then $(BIN)/python benchmarks/minutes.py; fi
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench,export]"
