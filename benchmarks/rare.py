@@ -25,6 +25,7 @@ from frame import PETS, Rows, arguments, record
 from torch.nn import functional as F
 
 import course_lib.app.train as training
+from course_lib.app.balance import AdjustedLoss
 from course_lib.data import get_items
 from course_lib.settings import CourseSettings, load_settings
 
@@ -78,8 +79,7 @@ def weights(loaders, learner, counts: torch.Tensor, smoothing: float) -> None:
 
 
 def adjusted(loaders, learner, counts: torch.Tensor, smoothing: float) -> None:
-    shares = (counts / counts.sum()).log()
-    learner.loss_fn = lambda logits, y: F.cross_entropy(logits + shares, y, label_smoothing=smoothing)
+    learner.loss_fn = AdjustedLoss(counts.numpy(), smoothing)
 
 
 def sampled(loaders, counts: torch.Tensor) -> None:

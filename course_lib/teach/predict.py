@@ -151,8 +151,8 @@ FIGURES = (
            "The same network for 8 epochs with one cycle and without any trick: what is its validation error?",
            "small network, no trick, 8 epochs: error"),
     Figure("11.labels", "Wrong labels on the list",
-           "In a folder of 1,200 photographs one label in twenty was replaced. A program lists the photographs whose "
-           "labels it doubts. How many of 100 wrong labels stand on its list?", "wrong labels found"),
+           "In a folder of 1,200 photographs 29 have the label of another class. A program lists the photographs whose "
+           "labels it doubts. Which part of the 29 stands on its list?", "wrong labels found"),
     Figure("11.contrast", "Another camera",
            "The photographs of next week have a quarter of the contrast. How often is the network wrong on them, with "
            "four classes?", "error, contrast × ¼"),

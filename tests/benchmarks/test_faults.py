@@ -349,6 +349,14 @@ hurried = lambda folder, source: faults.time.sleep(1 if folder.name == "whole" e
 faults.kill_at_random("one that met a busy machine first", hurried, source, 3)
 asleep = faults.forked(lambda *_: faults.time.sleep(60), source, source, source / "asleep.txt")
 assert faults.finished(asleep, source / "asleep.txt", patience=0.2) == "exit: no end in 0.2 s"
+faults.tqdm.get_lock()  # made by the first bar, and shared with forked processes from then on
+holder = faults.forked(lambda *_: faults.tqdm.get_lock().acquire() and faults.time.sleep(60), source, source,
+                       source / "holder.txt")
+faults.time.sleep(2)
+faults.os.kill(holder, 9)
+faults.os.waitpid(holder, 0)
+drawn = faults.forked(lambda *_: str(len(list(faults.tqdm(range(3))))), source, source, source / "after.txt")
+assert faults.finished(drawn, source / "after.txt", patience=30) == "3"
 faults.rounds(3)
 answers = iter([0.1, None, 0.1, None, 0.2])
 faults.lesson_results = lambda *_: (1.0, {} if (error := next(answers)) is None else {"error": error})

@@ -126,3 +126,18 @@ def test_no_image_is_learned_from_and_tested(benchmarks, pets, tmp_path, monkeyp
         assert len(names["train"]) == 7 and len(names["valid"]) == 6 and not set(names["train"]) & set(names["valid"])
         assert all((path.parent.name == "cat") == path.name.startswith("Bengal")
                    for path in (tmp_path / str(seed)).rglob("*.jpg"))
+
+
+def test_logistic_regression_learns_from_files_what_can_be_told_apart(benchmarks, pets, tmp_path):
+    minutes, _ = benchmarks
+    import with_sklearn
+    from common import Job
+
+    minutes.make_folder(tmp_path / "made", pets, 0)
+    found = with_sklearn.tune(Job(folder=str(tmp_path / "made"), size=64, stored=72))
+    assert found["error"] == 0 and found["seconds"] > 0  # two breeds in two colours
+    for path in (tmp_path / "made" / "valid" / "Bengal").iterdir():  # the other breed's, under a wrong name
+        path.rename(path.parents[1] / "boxer" / path.name)
+    (tmp_path / "made" / "valid" / "Bengal" / "x.jpg").write_bytes(
+        next((tmp_path / "made" / "train" / "boxer").iterdir()).read_bytes())
+    assert with_sklearn.tune(Job(folder=str(tmp_path / "made"), size=64, stored=72))["error"] == 3 / 5

@@ -3,11 +3,13 @@
 import ast
 import builtins
 import dis
+import io
 import json
 import os
 import random
 import re
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 import course_lib.teach.verdict as checker
 from course_lib.app.cli import main
@@ -376,6 +379,21 @@ def test_an_answer_that_does_not_end_is_stopped_at_its_first_example(what):
     verdict = examine(quick(), answer)
     assert "stopped after 0.5 seconds" in verdict.message and "lr_sweep(0.001, 1, 4)" in str(verdict)
     assert time.perf_counter() - started < 10
+
+
+@needs_copy
+def test_an_answer_that_is_stopped_while_it_draws_a_bar_stops_no_bar_to_come():
+    def answer(start, stop, count):
+        tqdm.get_lock().acquire()  # as each bar does for a moment
+        while True:
+            pass
+
+    tqdm.get_lock()  # made by the first bar of a session, and shared with copies from then on
+    assert "stopped after 0.5 seconds" in examine(quick(), answer).message
+    later = threading.Thread(target=lambda: list(tqdm(range(2), file=io.StringIO())), daemon=True)
+    later.start()
+    later.join(20)
+    assert not later.is_alive()
 
 
 @needs_copy
