@@ -1,23 +1,26 @@
-"""Few photographs and few minutes: what error does each way reach? minutes.jsonl and minutes.json.
+"""Own photographs and few minutes: what error does each way reach? minutes.jsonl and minutes.json.
 
-    python benchmarks/minutes.py [WAY ...] [--output FOLDER]
+    python benchmarks/minutes.py [FOLDER ...] [--output FOLDER]
 
-On the pets sample (COURSELIB_SAMPLE_PETS names its folder), 37 breeds with eight photographs each: six to train on and
-two to test, in up to four divisions that test other photographs; the first one is the data set's own. The ways are
-`course train` with its defaults in two profiles, fastai's `fine_tune` with more and more epochs, and logistic
-regression on features of a pretrained network. Everybody has the same pretrained weights, and begins with image files.
-Seconds are those of the processor, of all processes of a way.
+Folders of different kinds, each divided anew several times into images to train on and images to test: breeds, coats
+and a kind of their own from the pets sample (COURSELIB_SAMPLE_PETS), cells from the data set that comes with the
+course, and a folder of CLASS/FILE with eight images a class or more (COURSELIB_SAMPLE_MANY). The ways are `course
+train` with its defaults in two profiles, fastai's `fine_tune` with more and more epochs, and logistic regression on
+features of a pretrained network. Everybody has the same pretrained weights, and begins with image files. Seconds are
+those of the processor, of all processes of a way.
 
-A row is one way and one division. In the summary stands, for each number of minutes, what a way reaches with the
-largest work of it that ends within them on average.
+A row is one folder, one way and one division. In the summary stands, for each number of minutes, what a way reaches
+with the largest work of it that ends within them on average, and how far the course is from it, division by division.
 """
 
-import itertools
+import os
 import resource
 import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +31,12 @@ sys.path.append(str(Path(__file__).resolve().parent / "peers"))
 
 from compare import installed, run_one
 
-from course_lib.data import get_items
+from course_lib.data import ImageItems, get_items
+from course_lib.settings import load_settings
+from course_lib.tuning import compare
 
 MINUTES = (1, 4, 10)
+MANY = Path(os.environ.get("COURSELIB_SAMPLE_MANY", "data/many"))
 WAYS = {
     "course, laptop": ("course", {"epochs": 0}),
     "course, tuned": ("course", {"epochs": 0, "profile": "tuned"}),
@@ -40,29 +46,95 @@ WAYS = {
     "logistic regression, Lite0": ("sklearn", {}),
     "logistic regression, Lite2": ("sklearn", {"backbone": "efficientnet_lite2", "size": 260, "stored": 300}),
 }
+LONG_HAIR = ("english_cocker_spaniel english_setter great_pyrenees havanese japanese_chin keeshond leonberger "
+             "newfoundland pomeranian saint_bernard samoyed scottish_terrier wheaten_terrier yorkshire_terrier").split()
+
+Files = dict[str, list[Path]]  # by class
 
 
-def divisions(folder: Path) -> list[list[Path]]:
-    """Four times the photographs that are tested, two of each breed; the first are the data set's own test part."""
-    items = get_items(str(folder), "data", announce=False)
-    parts: list[list[Path]] = [[items.path(row) for row in items.part("test")]]
-    rest = np.setdiff1d(np.arange(len(items)), items.part("test"))
-    for k in range(3):
-        parts.append([items.path(row) for label in items.classes
-                      for row in rest[items.targets[rest] == items.classes.index(label)][2 * k:2 * k + 2]])
-    assert len(set(itertools.chain(*parts))) == sum(map(len, parts)), "a photograph is tested twice"
-    return parts
+def by_class(items: ImageItems) -> Files:
+    return {label: [items.path(row) for row in np.flatnonzero(items.targets == k)]
+            for k, label in enumerate(items.classes)}
 
 
-def make_folder(place: Path, folder: Path, division: int) -> None:
-    """train/BREED/FILE and valid/BREED/FILE in `place`."""
-    items = get_items(str(folder), "data", announce=False)
-    tested = set(divisions(folder)[division])
-    for row in range(len(items)):
-        path = items.path(row)
-        target = place / ("valid" if path in tested else "train") / items.labels[row]
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target / path.name)
+def breeds() -> Files:
+    """Of each breed first the data set's own test part, then the others."""
+    items = get_items(str(PETS), "data", announce=False)
+    tested = {items.path(row) for row in items.part("test")}
+    return {label: sorted(files, key=lambda path: path not in tested) for label, files in by_class(items).items()}
+
+
+def coats() -> Files:
+    """Cats, dogs with short hair and dogs with long hair, in an order that mixes the breeds."""
+    found: Files = {"cat": [], "dog with short hair": [], "dog with long hair": []}
+    for breed, files in breeds().items():
+        cat = files[0].name[0].isupper()  # as the data set writes them
+        found["cat" if cat else f"dog with {'long' if breed in LONG_HAIR else 'short'} hair"].extend(files)
+    return mixed(found, 0)
+
+
+def cells() -> Files:
+    return mixed(by_class(get_items("elpv", load_settings().data_dir, announce=False)), 0)
+
+
+def two_kinds_of_cell() -> Files:
+    return {label: files for label, files in cells().items() if label.startswith("mono")}
+
+
+def many() -> Files:
+    return mixed(by_class(get_items(str(MANY), "data", announce=False)), 0)
+
+
+def mixed(files: Files, seed: int) -> Files:
+    generator = np.random.default_rng(seed)
+    return {label: [some[k] for k in generator.permutation(len(some))] for label, some in files.items()}
+
+
+LONG = ("course, tuned",)  # where it trains the whole network
+
+
+@dataclass(frozen=True)
+class Folder:
+    """How it is made, and what is measured on it."""
+    source: Callable[[], Files]
+    train: int | None  # images of each class to learn from; None: all that are not tested
+    test: int | None  # and to test; None: a quarter
+    rounds: int = 1  # how often each image is tested
+    blocks: int = 4  # divisions of a round: they test other images
+    without: tuple[str, ...] = ()  # ways that take longer than the largest number of minutes
+
+
+FOLDERS = {
+    "37 breeds, 6 each": Folder(breeds, 6, 2, rounds=2),
+    "3 coats, 66 each": Folder(coats, 66, 22, without=LONG),
+    "2 kinds of cell, 100 each": Folder(two_kinds_of_cell, 100, 100, blocks=3, without=LONG),
+    "100 kinds of drawing, 6 each": Folder(many, 6, 2),
+    "4 kinds of cell, 1,968 in all": Folder(cells, None, None, without=(*LONG, "fastai, 13 epochs")),
+}
+SLOW = "fastai"  # is measured on one division only
+
+
+def divide(folder: Folder, number: int) -> tuple[Files, Files]:
+    """Files to train on and files to test. The divisions of a round test each image once, or less."""
+    turn, block = divmod(number, folder.blocks)
+    train, test = {}, {}
+    for label, files in (mixed(folder.source(), turn) if turn else folder.source()).items():
+        count = folder.test or len(files) // folder.blocks
+        first = block * count
+        test[label] = files[first:first + count]
+        train[label] = (files[:first] + files[first + count:])[:folder.train]
+    return train, test
+
+
+def make_folder(place: Path, folder: Folder, number: int) -> int:
+    """train/CLASS/FILE and valid/CLASS/FILE in `place`; how many are tested."""
+    train, test = divide(folder, number)
+    for part, files in (("train", train), ("valid", test)):
+        for label, some in files.items():
+            (place / part / label).mkdir(parents=True)
+            for path in some:
+                shutil.copy(path, place / part / label / path.name)
+    return sum(map(len, test.values()))
 
 
 def processor_seconds() -> float:
@@ -70,49 +142,81 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def summary(rows: list[dict]) -> dict:
-    """What each way reaches within each number of minutes."""
+# ---- what is summed up
+
+def of_ways(rows: list[dict], blocks: int) -> dict:
+    """The error of each way, and an interval that counts an image once, however often it was tested."""
     ways = {}
     for name in WAYS:
         if found := [row for row in rows if row["way"] == name]:
-            wrong, images = sum(row["wrong"] for row in found), sum(row["images"] for row in found)
-            low, high = binomtest(wrong, images).proportion_ci(method="wilson")
-            ways[name] = {"peer": WAYS[name][0], "divisions": len(found), "error": round(wrong / images, 4),
-                          "interval": [round(low, 4), round(high, 4)], "images": images,
+            images = sum(row["images"] for row in found)
+            error = sum(row["wrong"] for row in found) / images
+            once = sum(row["images"] for row in found[:blocks])
+            low, high = binomtest(round(error * once), once).proportion_ci(method="wilson")
+            ways[name] = {"divisions": len(found), "error": round(error, 4), "images": once,
+                          "interval": [round(low, 4), round(high, 4)],
                           "processor_seconds": round(statistics.fmean(row["processor_seconds"] for row in found), 1)}
-    reached = {}
+    return ways
+
+
+def reached(rows: list[dict], ways: dict, held_out: float) -> dict:
+    """minutes -> peer -> its largest work within them, and its error less the course's, with a 95 % interval."""
+    errors = {way: {row["division"]: row["wrong"] / row["images"] for row in rows if row["way"] == way} for way in ways}
+    found: dict[str, dict] = {}
     for minutes in MINUTES:
+        here = found[str(minutes)] = {}
         for peer in dict.fromkeys(peer for peer, _ in WAYS.values()):
-            within = [(each["processor_seconds"], name) for name, each in ways.items()
-                      if each["peer"] == peer and each["processor_seconds"] <= 60 * minutes]
-            reached.setdefault(str(minutes), {})[peer] = (
-                {"way": max(within)[1], "error": ways[max(within)[1]]["error"]} if within else None)
-    return {"what": "error on the photographs of some divisions, six of each of 37 breeds to train on, and processor "
-                    "seconds from files to the error",
-            "ways": ways, "minutes": reached}
+            within = [(each["processor_seconds"], way) for way, each in ways.items()
+                      if WAYS[way][0] == peer and each["processor_seconds"] <= 60 * minutes]
+            here[peer] = {"way": max(within)[1], "error": ways[max(within)[1]]["error"]} if within else None
+        own = here["course"]
+        for peer, one in here.items():
+            if own and one and peer != "course" and len(errors[one["way"]].keys() & errors[own["way"]].keys()) > 1:
+                far = compare(errors[own["way"]], errors[one["way"]], held_out=held_out)
+                one |= {"more_than_course": round(far.difference, 4),
+                        "interval": [round(far.low, 4), round(far.high, 4)]}
+    return found
+
+
+def summary(rows: list[dict]) -> dict:
+    """What each way reaches on each folder, and within each number of minutes."""
+    folders = {}
+    for name, folder in FOLDERS.items():
+        if some := [row for row in rows if row["folder"] == name]:
+            ways = of_ways(some, folder.blocks)
+            held_out = 0.25 if folder.train is None else folder.test / (folder.train + folder.test)
+            folders[name] = {"ways": ways, "minutes": reached(some, ways, held_out)}
+    return {"what": "error on images that were not learned from, and processor seconds from files to the error",
+            "folders": folders}
 
 
 def main() -> None:
-    asked = arguments(__doc__, WAYS, noun="way")
-    if not PETS.is_dir():
-        sys.exit("COURSELIB_SAMPLE_PETS names no folder of the pets sample.")
-    kept = Rows(asked.output / "minutes.jsonl", "way", "division")
-    for division, name in itertools.product(range(4), asked.wanted):
-        peer, job = WAYS[name]
-        if kept.done(name, division) or not installed(peer):
+    asked = arguments(__doc__, FOLDERS, noun="folder")
+    kept = Rows(asked.output / "minutes.jsonl", "folder", "way", "division")
+    for name in asked.wanted:
+        folder = FOLDERS[name]
+        needed = {breeds: PETS, coats: PETS, many: MANY}.get(folder.source)
+        if needed and not needed.is_dir():
+            print(f"Without {name}: there is no folder {needed}.")
             continue
-        with tempfile.TemporaryDirectory() as place:
-            make_folder(Path(place), PETS, division)
-            before = processor_seconds()
-            found = run_one(peer, "tune", {"folder": place, "seed": 42 + division, **job}, threads=1)
-            seconds = processor_seconds() - before
-            images = sum(1 for file in (Path(place) / "valid").rglob("*") if file.is_file())
-        kept.add({"way": name, "division": division, "error": round(found["error"], 4), "images": images,
-                  "wrong": round(found["error"] * images), "processor_seconds": round(seconds, 1),
-                  "peak_gb": found["peak_gb"]})
-        print(kept.read()[-1], flush=True)
-    for name, found in record("minutes", summary(kept.read()), asked.output)["ways"].items():
-        print(f"{name}: {found['error']:.1%} in {found['processor_seconds']:.0f} s")
+        for division in range(folder.rounds * folder.blocks):
+            for way, (peer, job) in WAYS.items():
+                if (way in folder.without or kept.done(name, way, division) or not installed(peer)
+                        or (peer == SLOW and division > 0)):
+                    continue
+                with tempfile.TemporaryDirectory() as place:
+                    images = make_folder(Path(place), folder, division)
+                    start = processor_seconds()
+                    found = run_one(peer, "tune", {"folder": place, "seed": 42 + division, **job}, threads=1)
+                    seconds = processor_seconds() - start
+                kept.add({"folder": name, "way": way, "division": division, "error": round(found["error"], 4),
+                          "images": images, "wrong": round(found["error"] * images),
+                          "processor_seconds": round(seconds, 1), "peak_gb": found["peak_gb"]})
+                print(kept.read()[-1], flush=True)
+    for name, found in record("minutes", summary(kept.read()), asked.output)["folders"].items():
+        print(name)
+        for way, one in found["ways"].items():
+            print(f"  {way}: {one['error']:.1%} in {one['processor_seconds']:.0f} s")
 
 
 if __name__ == "__main__":

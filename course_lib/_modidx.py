@@ -4146,6 +4146,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'course_lib/teach/report.py')},
             'course_lib.teach.results': { 'course_lib.teach.results._as_json': ( 'library/teach/results.html#_as_json',
                                                                                  'course_lib/teach/results.py'),
+                                          'course_lib.teach.results._cost': ( 'library/teach/results.html#_cost',
+                                                                              'course_lib/teach/results.py'),
                                           'course_lib.teach.results.exercise_minutes': ( 'library/teach/results.html#exercise_minutes',
                                                                                          'course_lib/teach/results.py'),
                                           'course_lib.teach.results.is_number': ( 'library/teach/results.html#is_number',

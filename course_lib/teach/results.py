@@ -28,6 +28,7 @@ RESULTS_VARIABLE = "COURSELIB_RESULTS"  # names the file that rows are appended 
 RECORDS = Path(course_lib.__file__).resolve().parent / "results"  # what the course recorded; a part of the package
 TIMES_FILE = "lessons.json"  # there: the recorded run that the site's figures come from
 NORMAL_FILE = "normal.jsonl"  # beside it: the lessons' figures with several seeds
+RECORDED_ON = "elpv"  # the data set of those runs
 RECORDED_HERE: list[dict] = []  # what this process recorded, oldest first
 
 # %% ../../nbs/library/teach/results.ipynb #d92d007e
@@ -129,7 +130,19 @@ def recorded_lessons() -> dict:
 
 # %% ../../nbs/library/teach/results.ipynb #7ede95f0
 def lesson_cost(lesson: str) -> str:
-    """One sentence: how long a lesson takes the reader, and how long the computer in the recorded run."""
+    """One sentence: how long a lesson takes the reader, and how long the computer in the recorded run.
+
+    Where the settings name another data set than the recorded run's, a second one says what that means for the text.
+    """
+    from course_lib.settings import load_settings
+
+    dataset = load_settings().dataset
+    return _cost(lesson) + ("" if dataset == RECORDED_ON else (
+        f" The text tells of the recorded run, on solar cells; you work on **{PurePath(dataset).name}**: where figures "
+        "and pictures differ from what is said of them, believe the outputs."))
+
+
+def _cost(lesson: str) -> str:
     record = recorded_lessons()
     one = record.get("lessons", {}).get(str(lesson).zfill(2), {})
     minutes, seconds = one.get("reading_minutes"), one.get("seconds")

@@ -38,6 +38,14 @@ def test_records_are_found_from_any_folder(tmp_path, monkeypatch):
     assert lesson_cost(7) == lesson_cost("07") and read_record("no-such.json") == read_record(".") == {}
 
 
+def test_a_lesson_on_another_data_set_says_that_its_text_is_about_the_cells(monkeypatch):
+    plain = lesson_cost("06")
+    monkeypatch.setenv("COURSE_DATASET", "elpv")
+    assert lesson_cost("06") == plain and "solar" not in plain
+    monkeypatch.setenv("COURSE_DATASET", "/home/me/birds of my garden")
+    assert lesson_cost("06").startswith(plain) and "solar cells; you work on **birds of my garden**" in lesson_cost("06")
+
+
 @pytest.mark.slow
 def test_the_lessons_read_their_records_from_an_installed_wheel_in_an_empty_folder(tmp_path):
     """As in a pack of `course pack`, opened on a computer without the course's folder."""
