@@ -30,8 +30,9 @@ def lines(name):
 def test_the_summaries_are_those_of_the_rows(benchmarks):
     minutes, rare = benchmarks
     record, rows = read_record("minutes.json"), lines("minutes.jsonl")
-    assert minutes.summary(rows) == {key: record[key] for key in ("what", "ways", "minutes")}
-    assert len({(row["way"], row["division"]) for row in rows}) == len(rows)
+    assert minutes.summary(rows) == {key: record[key] for key in ("what", "folders")}
+    assert record["folders"].keys() == minutes.FOLDERS.keys()
+    assert len({(row["folder"], row["way"], row["division"]) for row in rows}) == len(rows)
     record, rows = read_record("rare.json"), lines("rare.jsonl")
     assert rare.summary(rows) == {key: record[key] for key in ("what", "means")}
     assert len({(row["folder"], row["way"], row["seed"]) for row in rows}) == len(rows)
@@ -45,10 +46,11 @@ def test_the_summaries_are_those_of_the_rows(benchmarks):
 
 def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
     """At each number of minutes no other way makes clearly fewer errors, and a rare class is found far more often."""
-    reached = read_record("minutes.json")["minutes"]
-    assert set(reached) == {"1", "4", "10"}
-    for found in reached.values():
-        assert found["fastai"] is None or found["course"]["error"] < found["fastai"]["error"]
+    for folder in read_record("minutes.json")["folders"].values():
+        assert set(folder["minutes"]) == {"1", "4", "10"}
+        for found in folder["minutes"].values():
+            assert not found["fastai"] or not found["course"] or found["course"]["error"] < found["fastai"]["error"]
+            assert "interval" not in (found["sklearn"] or {}) or found["sklearn"]["interval"][1] > 0
     for ways in read_record("rare.json")["means"].values():
         errors = {way: found["balanced_error"] for way, found in ways.items()}
         assert errors["logit adjustment"] < min(0.75 * errors["plain"], min(errors.values()) + 0.01)
@@ -69,27 +71,52 @@ def pets(tmp_path):
     return tmp_path
 
 
-def test_each_photograph_is_tested_once_and_six_of_a_breed_are_learned_from(benchmarks, pets, tmp_path):
+def test_each_photograph_is_tested_once_a_round_and_never_learned_from(benchmarks, pets, tmp_path, monkeypatch):
     minutes, _ = benchmarks
-    parts = minutes.divisions(pets)
-    assert {path.name for path in parts[0]} == {"Bengal_2.jpg", "Bengal_5.jpg", "boxer_2.jpg", "boxer_5.jpg"}
-    assert len(parts) == 4 and len(set().union(*parts)) == sum(map(len, parts)) == 16
-    minutes.make_folder(tmp_path / "made", pets, 2)
+    monkeypatch.setattr(minutes, "PETS", pets)
+    folder = minutes.Folder(minutes.breeds, 6, 2, rounds=2)
+    for turn in range(2):
+        parts = [sum(minutes.divide(folder, 4 * turn + block)[1].values(), []) for block in range(4)]
+        assert len(set().union(*parts)) == sum(map(len, parts)) == 16
+    own = {path.name for files in minutes.divide(folder, 0)[1].values() for path in files}
+    assert own == {"Bengal_2.jpg", "Bengal_5.jpg", "boxer_2.jpg", "boxer_5.jpg"}  # the data set's own test part
+    assert minutes.make_folder(tmp_path / "made", folder, 6) == 4
     found = {part: {path.name for path in (tmp_path / "made" / part).rglob("*.jpg")} for part in ("train", "valid")}
-    assert found["valid"] == {path.name for path in parts[2]} and not found["valid"] & found["train"]
+    assert len(found["valid"]) == 4 and not found["valid"] & found["train"]
     assert len(found["train"]) == 12 and len(list((tmp_path / "made" / "train").iterdir())) == 2
+    quarter = minutes.Folder(minutes.breeds, None, None)
+    train, test = minutes.divide(quarter, 3)
+    assert {len(files) for files in test.values()} == {2} and {len(files) for files in train.values()} == {6}
+
+
+def test_the_kinds_of_coat_are_those_of_the_breeds(benchmarks, pets, monkeypatch):
+    minutes, _ = benchmarks
+    monkeypatch.setattr(minutes, "PETS", pets)
+    found = {kind: {path.name.split("_")[0] for path in files} for kind, files in minutes.coats().items()}
+    assert found == {"cat": {"Bengal"}, "dog with short hair": {"boxer"}, "dog with long hair": set()}
 
 
 def test_what_took_longer_than_the_minutes_does_not_count(benchmarks):
     minutes, _ = benchmarks
-    row = {"division": 0, "images": 74, "wrong": 10, "error": 10 / 74}
+    name = next(iter(minutes.FOLDERS))
+    row = {"folder": name, "division": 0, "images": 74, "wrong": 10, "error": 10 / 74}
     rows = [row | {"way": "course, laptop", "processor_seconds": 50},
             row | {"way": "course, tuned", "processor_seconds": 200, "wrong": 5},
             row | {"way": "fastai, 1 epoch", "processor_seconds": 70, "wrong": 40}]
-    reached = minutes.summary(rows)["minutes"]
+    reached = minutes.summary(rows)["folders"][name]["minutes"]
     assert reached["1"]["course"]["way"] == "course, laptop" and reached["1"]["fastai"] is None
     assert reached["4"]["course"] == {"way": "course, tuned", "error": round(5 / 74, 4)}
     assert reached["10"]["fastai"]["way"] == "fastai, 1 epoch" and reached["10"]["sklearn"] is None
+
+
+def test_the_difference_is_that_of_the_same_divisions(benchmarks):
+    minutes, _ = benchmarks
+    name = next(iter(minutes.FOLDERS))
+    wrong = {"course, laptop": (10, 12, 30), "logistic regression, Lite0": (12, 12)}
+    rows = [{"folder": name, "way": way, "division": k, "images": 100, "wrong": some, "processor_seconds": 50}
+            for way, each in wrong.items() for k, some in enumerate(each)]
+    found = minutes.summary(rows)["folders"][name]["minutes"]["1"]["sklearn"]
+    assert found["more_than_course"] == 0.01 and found["interval"][0] < 0 < found["interval"][1]
 
 
 class Some:
@@ -128,12 +155,13 @@ def test_no_image_is_learned_from_and_tested(benchmarks, pets, tmp_path, monkeyp
                    for path in (tmp_path / str(seed)).rglob("*.jpg"))
 
 
-def test_logistic_regression_learns_from_files_what_can_be_told_apart(benchmarks, pets, tmp_path):
+def test_logistic_regression_learns_from_files_what_can_be_told_apart(benchmarks, pets, tmp_path, monkeypatch):
     minutes, _ = benchmarks
     import with_sklearn
     from common import Job
 
-    minutes.make_folder(tmp_path / "made", pets, 0)
+    monkeypatch.setattr(minutes, "PETS", pets)
+    minutes.make_folder(tmp_path / "made", minutes.Folder(minutes.breeds, 6, 2), 0)
     found = with_sklearn.tune(Job(folder=str(tmp_path / "made"), size=64, stored=72))
     assert found["error"] == 0 and found["seconds"] > 0  # two breeds in two colours
     for path in (tmp_path / "made" / "valid" / "Bengal").iterdir():  # the other breed's, under a wrong name

@@ -53,24 +53,10 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path / "data" / PROGRESS_FILE
 
 
-@pytest.fixture
-def the_reference_runs_once(monkeypatch, ran={}, runs=checker._runs):  # noqa: B006
-    """What the reference does on the examples of a seed is the same for all answers."""
-    def once(exercise, answer, seed):
-        if answer is not exercise.answer:
-            return runs(exercise, answer, seed)
-        if (exercise.id, seed) not in ran:
-            ran[exercise.id, seed] = runs(exercise, answer, seed)
-        return ran[exercise.id, seed]
-
-    monkeypatch.setattr(checker, "_runs", once)
-
-
-@pytest.mark.usefixtures("the_reference_runs_once")
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.usefixtures("known_answers_run_once")
 @pytest.mark.parametrize("id", ALL)
-def test_the_reference_passes_each_mistake_gets_its_own_words_and_the_stub_fails_politely(id, seed):
-    assert not prove_exercise(find_exercise(id), seed)
+def test_the_reference_passes_each_mistake_gets_its_own_words_and_the_stub_fails_politely(id):
+    assert not prove_exercise(find_exercise(id))
 
 
 @pytest.mark.parametrize("id", ALL)
@@ -99,7 +85,7 @@ def test_the_head_of_a_function_to_be_mended_stays_below_its_bracket():
     assert second.index("x: ") == third.index("rates") == first.index("(") + 1
 
 
-@pytest.mark.usefixtures("the_reference_runs_once")
+@pytest.mark.usefixtures("known_answers_run_once")
 @pytest.mark.parametrize("id", ALL)
 @pytest.mark.parametrize("wrong", ["raises", "wrong type", "no arguments", "not a function"])
 def test_any_answer_gets_a_verdict_in_words(id, wrong):
@@ -113,11 +99,12 @@ def test_any_answer_gets_a_verdict_in_words(id, wrong):
 
 @pytest.mark.parametrize("id", ALL)
 def test_a_check_is_quick(id):
-    exercise = find_exercise(id)
-    examine(exercise, exercise.answer)  # what has to be imported is imported now
-    started = time.process_time()
-    examine(exercise, exercise.answer)
-    assert time.process_time() - started < 5
+    exercise, took = find_exercise(id), []
+    while len(took) < 2 and min(took, default=5) >= 5:  # the first time there may be something to import
+        started = time.process_time()
+        examine(exercise, exercise.answer)
+        took.append(time.process_time() - started)
+    assert min(took) < 5
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

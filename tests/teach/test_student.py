@@ -9,11 +9,10 @@ import importlib
 import pytest
 import student
 
-import course_lib.teach.verdict as checker
 from course_lib.teach.practice import exercise_lessons, find_exercise, load_exercises
 from course_lib.teach.verdict import examine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_answers_run_once")]
 
 LESSONS = [lesson for lesson in exercise_lessons() if importlib.util.find_spec(f"student.lesson{lesson}")]
 for lesson in LESSONS:
@@ -22,19 +21,6 @@ for lesson in LESSONS:
 
 def named(answers):
     return [pytest.param(*each, id=f"{each[0]}-{each[1].__name__}") for each in answers]
-
-
-@pytest.fixture(autouse=True)
-def known_answers_run_once(monkeypatch, ran={}, run_answer=checker.run_answer):  # noqa: B006
-    """The reference and the known mistakes do the same each time: they are run once for all answers of students."""
-    def run(exercise, answer, index, seed=0):
-        if answer not in (exercise.answer, *(mistake.answer for mistake in exercise.mistakes)):
-            return run_answer(exercise, answer, index, seed)
-        if (key := (exercise.id, answer, index, seed)) not in ran:
-            ran[key] = run_answer(exercise, answer, index, seed)
-        return ran[key]
-
-    monkeypatch.setattr(checker, "run_answer", run)
 
 
 @pytest.mark.parametrize("id, answer", named(student.RIGHT))
