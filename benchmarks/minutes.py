@@ -108,7 +108,7 @@ FOLDERS = {
     "37 breeds, 6 each": Folder(breeds, 6, 2, rounds=2),
     "3 coats, 66 each": Folder(coats, 66, 22, without=LONG),
     "2 kinds of cell, 100 each": Folder(two_kinds_of_cell, 100, 100, blocks=3, without=LONG),
-    "100 kinds of drawing, 6 each": Folder(many, 6, 2),
+    "100 kinds of drawing, 6 each": Folder(many, 6, 2, without=("fastai, 13 epochs",)),
     "4 kinds of cell, 1,968 in all": Folder(cells, None, None, without=(*LONG, "fastai, 13 epochs")),
 }
 SLOW = "fastai"  # is measured on one division only

@@ -66,8 +66,8 @@ class ImageLoader:
         self.targets = self.targets.astype(np.int64, copy=False)
         self.indices = index_array("indices", self.indices, len(self.images))
         if not len(self.indices):
-            raise ValueError("There are no images in this set, so there is no batch to make. Check valid_fraction, and "
-                             "how many images each class has.")
+            raise ValueError("There are no images in this set, so there is no batch to make. A class needs two or "
+                             "more: one to learn from, one to check by. (Or valid_fraction is too near to 0 or 1.)")
         if len(self.targets) != len(self.images):
             raise ValueError(f"{len(self.images):,} images but {len(self.targets):,} targets; there must be one each.")
         self.device = choose_device(self.device)

@@ -1,5 +1,6 @@
 """What `course pack` writes for a class: complete, runnable, without solutions where there should be none."""
 
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import course_lib.teach.grading as grading
 from course_lib.app.cli import main
 from course_lib.app.pack import heading_places, pack_course
 from course_lib.teach.exercise import function_source
@@ -131,8 +133,10 @@ def test_times_add_up_and_misconceptions_take_a_page_a_lesson(pack):
 
 
 @pytest.mark.parametrize("lesson", exercise_lessons())
-def test_the_solution_cells_of_an_assignment_pass_their_checks_and_the_released_ones_do_not(lesson):
+def test_the_solution_cells_of_an_assignment_pass_their_checks_and_the_released_ones_do_not(lesson, monkeypatch):
     """In this process, for speed; the processes of the check are tried in test_grading.py and by nbgrader below."""
+    ran = functools.cache(grading.run_notebook)  # once for all answers of a notebook
+    monkeypatch.setattr(grading, "run_notebook", lambda cells: ran(tuple(cells)))
     sources, released, asked = [], [], []
     for cell in nbgrader_notebook(lesson, load_exercises(lesson), 7)["cells"]:
         code = "".join(cell["source"])

@@ -43,7 +43,8 @@ def test_a_lesson_on_another_data_set_says_that_its_text_is_about_the_cells(monk
     monkeypatch.setenv("COURSE_DATASET", "elpv")
     assert lesson_cost("06") == plain and "solar" not in plain
     monkeypatch.setenv("COURSE_DATASET", "/home/me/birds of my garden")
-    assert lesson_cost("06").startswith(plain) and "solar cells; you work on **birds of my garden**" in lesson_cost("06")
+    said = lesson_cost("06")
+    assert said.startswith(plain) and "solar cells; you work on **birds of my garden**" in said
 
 
 @pytest.mark.slow
