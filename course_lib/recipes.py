@@ -23,7 +23,7 @@ BALANCES = ("auto", "yes", "no")
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("name", "backbone"), partial(instance, kinds=str)),
     **dict.fromkeys(("epochs", "batch_size", "presize", "seeds", "views", "few_views"), whole),
-    **dict.fromkeys(("few_per_class", "min_steps"), partial(whole, least=0)),
+    **dict.fromkeys(("few_per_class", "few_of_one", "min_steps"), partial(whole, least=0)),
     "max_images": lambda name, value: None if value is None else whole(name, value),
     "image_size": partial(whole, least=32, hint="The network halves it five times."),
     "max_lr": partial(number, above=0, hint="It is the learning rate; try 1e-3."),
@@ -57,7 +57,8 @@ class Recipe:
     dropout: float = 0.3
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
-    few_per_class: int = 12  # with fewer training images per class than this, the head alone learns,
+    few_per_class: int = 100  # with fewer training images per class than this on average,
+    few_of_one: int = 12  # or fewer than this of one class, the head alone learns,
     few_views: int = 4  # from this many versions of each
     min_steps: int = 240  # a small data set gets more epochs, so that the weights move at least this often
     augmentation: str = "usual"  # the data set's own; "mirror" keeps of it only the mirror images
@@ -73,7 +74,8 @@ class Recipe:
 
 # %% ../nbs/library/recipes.ipynb #d9bb585e
 RECIPES = {recipe.name: recipe for recipe in (
-    Recipe("test", epochs=2, image_size=64, presize=80, batch_size=16, seeds=2, max_images=96, min_steps=0),
+    Recipe("test", epochs=2, image_size=64, presize=80, batch_size=16, seeds=2, max_images=96, min_steps=0,
+           few_per_class=12),  # so that more than a head is trained
     Recipe("laptop", epochs=5),
     Recipe("tuned", epochs=8, image_size=260, presize=300, seeds=5, backbone="efficientnet_lite2",
            trained_fraction=1.0, augmentation="mirror", mirror=True),

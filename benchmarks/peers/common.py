@@ -29,6 +29,7 @@ class Job:
     frozen: bool = False
     seed: int = 42
     profile: str = "laptop"  # of `course train`
+    few_per_class: int | None = None  # of `course train`; None: what its profile says
     backbone: str = "efficientnet_lite0"  # whose features logistic regression gets
 
     @classmethod

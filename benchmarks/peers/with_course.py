@@ -97,7 +97,7 @@ def tune(job: Job) -> dict:
     from course_lib.settings import CourseSettings
 
     settings = CourseSettings(dataset=job.folder, data_dir=Path(job.cache), seed=job.seed, profile_name=job.profile)
-    more = {"epochs": job.epochs} if job.epochs else {}
+    more = {"epochs": job.epochs or None, "few_per_class": job.few_per_class}
     with Clock() as clock:
         result = train_classifier(settings, output=Path(job.cache) / "run", echo=lambda text: None, **more)
     return {"seconds": clock.seconds, "error": result.metrics["validation_error"]}

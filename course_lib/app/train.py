@@ -139,8 +139,8 @@ def prepare_learner(classifier: Classifier, loaders: Loaders, recipe: Recipe, pr
 def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = print) -> Recipe:
     """The recipe for as many images as there are; what is changed is said to `echo`.
 
-    More epochs for few images; for very few per class the head alone learns, from `few_views` versions of each image
-    and without label smoothing. Where a class is rare, all count the same.
+    More epochs for few images; where there are few per class the head alone learns, from `few_views` versions of each
+    image and without label smoothing. Where a class is rare, all count the same.
     """
     count, steps = len(loaders.train.indices), len(loaders.train)
     epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps))
@@ -154,13 +154,16 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
         echo(f"In the training all classes count the same, because {list_some(rare, quote=False)} "
              f"{'is' if len(rare) == 1 else 'are'} rare. (--balance no: each as much as it has images.)")
     recipe = replace(recipe, balance={"auto": "yes" if rare else "no"}.get(recipe.balance, recipe.balance))
-    fewest = int(counts[counts > 0].min())
-    if fewest >= recipe.few_per_class:
+    fewest, mean = int(counts[counts > 0].min()), count / int((counts > 0).sum())
+    if fewest < recipe.few_of_one:
+        rarest = loaders.classes[int(np.flatnonzero(counts == fewest)[0])]
+        why = f"{counted(fewest, 'images')} of {rarest} are few (fewer than {recipe.few_of_one})"
+    elif mean < recipe.few_per_class:
+        why = f"{mean:.0f} images a class are few (fewer than {recipe.few_per_class})"
+    else:
         return recipe
     few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
-    rarest = loaders.classes[int(np.flatnonzero(counts == fewest)[0])]
-    echo(f"{counted(fewest, 'images')} of {rarest} are few (fewer than {recipe.few_per_class}): the head "
-         f"alone learns, from {few.views} versions of each image, without label smoothing.")
+    echo(f"{why}: the head alone learns, from {few.views} versions of each image, without label smoothing.")
     return few
 
 # %% ../../nbs/library/app/train.ipynb #3b820c60

@@ -35,7 +35,7 @@ ODD = st.one_of(st.none(), st.integers(-3, 300), st.floats(), st.floats(0, 1), s
                                  ("cutmix",), "mirror", "bf16", "crop", b"x", {"a": 1}, object(), len, "a\0b", "a/b"]))
 TEST = CourseSettings(profile_name="test", device="cpu", data_dir=Path("never-made"))
 COUNTS = {"epochs": 1, "batch_size": 1, "presize": 1, "seeds": 1, "views": 1, "few_views": 1, "few_per_class": 0,
-          "min_steps": 0, "image_size": 32, "max_images": 1}
+          "few_of_one": 0, "min_steps": 0, "image_size": 32, "max_images": 1}
 NUMBERS = {"max_lr": (1e-320, 1e308), "weight_decay": (0, 1e308), "dropout": (0, 1 - 1e-12), "label_smoothing": (0, 1),
            "trained_fraction": (0, 1)}
 WORDS = {"augmentation": ("usual", "mirror"), "resize_mode": ("crop", "squash", "pad"), "mirror": (True, False),
