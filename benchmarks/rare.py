@@ -2,8 +2,8 @@
 
     python benchmarks/rare.py [FOLDER ...] [--output FOLDER]
 
-`course train` with the profile laptop on folders in which one class is rare (of five images the head alone learns,
-from eight versions of each); the error is measured on other images, and the mean over the two classes is compared.
+`course train` with the profile laptop on folders in which one class is rare (the head alone learns, from eight versions
+of each image); the error is measured on other images, and the mean over the two classes is compared.
 Ways: the plain loss; mistakes weighted by one through the share of the class; images of the rare class drawn as often
 as those of the other; the logarithm of the class's share added to its score while it learns (logit adjustment, Menon et
 al. 2021). Solar cells come with the course; cats and dogs are those of the pets sample (COURSELIB_SAMPLE_PETS). A row

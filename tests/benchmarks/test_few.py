@@ -74,7 +74,7 @@ def pets(tmp_path):
 def test_each_photograph_is_tested_once_a_round_and_never_learned_from(benchmarks, pets, tmp_path, monkeypatch):
     minutes, _ = benchmarks
     monkeypatch.setattr(minutes, "PETS", pets)
-    folder = minutes.Folder(minutes.breeds, 6, 2, rounds=2)
+    folder = minutes.Folder(minutes.breeds, 6, 2, 1 / 2, rounds=2)
     for turn in range(2):
         parts = [sum(minutes.divide(folder, 4 * turn + block)[1].values(), []) for block in range(4)]
         assert len(set().union(*parts)) == sum(map(len, parts)) == 16
@@ -84,7 +84,7 @@ def test_each_photograph_is_tested_once_a_round_and_never_learned_from(benchmark
     found = {part: {path.name for path in (tmp_path / "made" / part).rglob("*.jpg")} for part in ("train", "valid")}
     assert len(found["valid"]) == 4 and not found["valid"] & found["train"]
     assert len(found["train"]) == 12 and len(list((tmp_path / "made" / "train").iterdir())) == 2
-    quarter = minutes.Folder(minutes.breeds, None, None)
+    quarter = minutes.Folder(minutes.breeds, None, None, 1 / 2)
     train, test = minutes.divide(quarter, 3)
     assert {len(files) for files in test.values()} == {2} and {len(files) for files in train.values()} == {6}
 
@@ -94,6 +94,14 @@ def test_the_kinds_of_coat_are_those_of_the_breeds(benchmarks, pets, monkeypatch
     monkeypatch.setattr(minutes, "PETS", pets)
     found = {kind: {path.name.split("_")[0] for path in files} for kind, files in minutes.coats().items()}
     assert found == {"cat": {"Bengal"}, "dog with short hair": {"boxer"}, "dog with long hair": set()}
+
+
+def test_the_trivial_error_of_the_cells_is_that_of_the_division(benchmarks):
+    minutes, _ = benchmarks
+    for name, folder in minutes.FOLDERS.items():
+        if "cell" in name:
+            tested = [len(files) for files in minutes.divide(folder, 0)[1].values()]
+            assert abs(1 - max(tested) / sum(tested) - folder.trivial) < 5e-4
 
 
 def test_what_took_longer_than_the_minutes_does_not_count(benchmarks):
@@ -161,7 +169,7 @@ def test_logistic_regression_learns_from_files_what_can_be_told_apart(benchmarks
     from common import Job
 
     monkeypatch.setattr(minutes, "PETS", pets)
-    minutes.make_folder(tmp_path / "made", minutes.Folder(minutes.breeds, 6, 2), 0)
+    minutes.make_folder(tmp_path / "made", minutes.Folder(minutes.breeds, 6, 2, 1 / 2), 0)
     found = with_sklearn.tune(Job(folder=str(tmp_path / "made"), size=64, stored=72))
     assert found["error"] == 0 and found["seconds"] > 0  # two breeds in two colours
     for path in (tmp_path / "made" / "valid" / "Bengal").iterdir():  # the other breed's, under a wrong name
