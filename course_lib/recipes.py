@@ -78,7 +78,7 @@ RECIPES = {recipe.name: recipe for recipe in (
            few_per_class=12),  # so that more than a head is trained
     Recipe("laptop", epochs=5),
     Recipe("tuned", epochs=8, image_size=260, presize=300, seeds=5, backbone="efficientnet_lite2",
-           trained_fraction=1.0, augmentation="mirror", mirror=True),
+           trained_fraction=1.0, augmentation="mirror", mirror=True, few_views=2),  # itself and its mirror image
     Recipe("full", epochs=12, presize=460, batch_size=64, seeds=5, trained_fraction=1.0),
 )}
 

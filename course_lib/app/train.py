@@ -31,7 +31,7 @@ from course_lib.app.resume import (
     BEGUN, CHECKPOINTS, RESULTS, _check_output, _check_same_images, _check_same_recipe, _record_images, _write_begun,
     resume_command, unfinished_training,
 )
-from .unknown import familiar
+from .unknown import Familiar, familiar
 from ..core.checks import ArgumentError, instance, one_of
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
 from ..core.files import new_run_folder, replacing, write_text
@@ -262,6 +262,7 @@ class _Answers:
     logits: torch.Tensor
     plain: torch.Tensor
     targets: torch.Tensor
+    seen: Familiar | None  # what new photographs are compared with
 
 
 def _write_report(folder: Path, answers: _Answers, loaders: Loaders, metadata: dict, open_test: bool,
@@ -287,7 +288,7 @@ def _write_results(result: TrainingResult, learner: Learner, loaders: Loaders, a
                    open_test: bool, echo: Callable[[str], None]) -> None:
     """Write the plot, the report and the figures, and last the model: where a model is, the rest is there too."""
     _save_plot(learner, result.folder / "losses.png")
-    seen = familiar(learner.model, loaders.train, loaders.valid)
+    seen = answers.seen
     metadata = {**metadata, "temperature": calibrating_temperature(answers.plain, answers.targets),
                 **({} if seen is None else {"limit": seen.limit})}
     result.metrics.update(_write_report(result.folder, answers, loaders, metadata, open_test, echo))
@@ -394,14 +395,18 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder, processes)
         plain, targets = answers_of(learner)
+        kept: Any = learner.train_loader, learner.valid_loader  # images, or their features
+        usual = loaders.valid.transform
+        seen = (familiar(learner.model, *kept, plain=usual)
+                if isinstance(usual, BatchTransform) and processes.is_main else None)
     metrics = figures_of(plain, targets, loaders.classes)
     if not (axes := metadata["mirror_axes"]):
-        return metrics, _Answers(learner.model, plain, plain, targets)
+        return metrics, _Answers(learner.model, plain, plain, targets, seen)
     mirrored = Learner(FlipTTA(learner.model, axes), [], loaders.valid, device=processes.device, progress=False,
                        strategy=processes.strategy(recipe.mixed_precision))
     logits, _ = answers_of(mirrored)
     return ({"unmirrored": metrics, **figures_of(logits, targets, loaders.classes)},
-            _Answers(mirrored.model, logits, plain, targets))
+            _Answers(mirrored.model, logits, plain, targets, seen))
 
 # %% ../../nbs/library/app/train.ipynb #c12c35ed
 def train_classifier(

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..core.modes import evaluation_mode
 from ..data import BatchTransform, ImageLoader
+from ..learner.features import FeatureLoader, Rest
 from ..tricks import FlipTTA
 
 # %% auto #0
@@ -54,20 +55,34 @@ class Familiar(NamedTuple):
 
 
 @torch.no_grad()
-def _features(model: nn.Module, loader: ImageLoader, transform: BatchTransform, device: torch.device) -> torch.Tensor:
-    rows = np.random.default_rng(0).permutation(np.asarray(loader.indices))[:MOST_KNOWN]
-    found = []
-    for some in np.array_split(np.sort(rows), -(-len(rows) // 32)):
-        x = transform(torch.from_numpy(np.asarray(loader.images[some])).to(device))
+def _features(model: nn.Module, loader: ImageLoader | FeatureLoader, plain: BatchTransform, device: torch.device
+              ) -> torch.Tensor:
+    found, generator = [], np.random.default_rng(0)
+    if isinstance(loader, FeatureLoader):  # what the frozen part gave; the plain images are its first view
+        assert isinstance(model, Rest)  # as `cached_features` makes both
+        rows = np.sort(generator.permutation(len(loader.targets))[:MOST_KNOWN])
+        for some in np.array_split(rows, -(-len(rows) // 32)):
+            x = loader.features[0, torch.from_numpy(some)].to(device)
+            x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+            found.append(pooled(model.blocks(x)).cpu())
+        return torch.cat(found)
+    rows = np.sort(generator.permutation(np.asarray(loader.indices))[:MOST_KNOWN])
+    for some in np.array_split(rows, -(-len(rows) // 32)):
+        x = plain(torch.from_numpy(np.asarray(loader.images[some])).to(device))
         found.append(pooled(model.body(x)).cpu())  # type: ignore[operator]
     return torch.cat(found)
 
 
-def familiar(model: nn.Module, train: ImageLoader, valid: ImageLoader) -> Familiar | None:
-    """What to keep of the images that a classifier was trained and chosen with; `None` where they are too few."""
-    if len(train.indices) < NEIGHBOURS or len(valid.indices) < 20 or not isinstance(valid.transform, BatchTransform):
+def familiar(model: nn.Module, train: ImageLoader | FeatureLoader, valid: ImageLoader | FeatureLoader, *,
+             plain: BatchTransform) -> Familiar | None:
+    """What to keep of the images that a classifier was trained and chosen with; `None` where they are too few.
+
+    Inside `cached_features`, with its model and loaders, nothing that is frozen is computed again.
+    """
+    if train.num_samples < NEIGHBOURS or valid.num_samples < 20:
         return None
     device = next(model.parameters()).device
     with evaluation_mode(model):
-        known, others = (_features(model, loader, valid.transform, device) for loader in (train, valid))
+        known, others = (_features(model, loader, plain, device) for loader in (train, valid))
     return Familiar(known.half(), distance(known, others).quantile(WITHIN).item())
+

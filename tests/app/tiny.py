@@ -32,7 +32,7 @@ def tiny_model(folder: Path, **changes: object) -> Path:
     images = np.stack([photograph(i, 80, 80) for i in range(48)])
     loaders = [ImageLoader(images, np.arange(48) % 3, rows, BatchTransform(64, (0.5,) * 3, (0.5,) * 3), 16,
                            classes=saved["classes"]) for rows in (range(24), range(24, 48))]
-    seen = familiar(model, *loaders)
+    seen = familiar(model, *loaders, plain=loaders[0].transform)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / "model.safetensors", model, saved | {"limit": seen.limit}, {"known": seen.known})
     return folder
