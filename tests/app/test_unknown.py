@@ -1,4 +1,4 @@
-"""What a classifier keeps of what it has seen is the same, whether it was computed from images or from cached features."""
+"""What a classifier keeps of what it has seen is the same from images and from cached features."""
 
 import numpy as np
 import pytest
