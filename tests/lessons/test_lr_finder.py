@@ -6,6 +6,7 @@ import io
 import math
 import os
 import random
+import warnings
 from functools import partial
 
 import matplotlib
@@ -582,7 +583,9 @@ def fastai_suggestions(sweep):
     if len(bad := torch.nonzero(torch.isnan(losses))):
         rates, losses = rates[:min(bad)], losses[:min(bad)]
     suggest = {"tenth": schedule.minimum, "steep": schedule.steep, "valley": schedule.valley, "slide": schedule.slide}
-    return {name: function(rates, losses, sweep.iterations)[0] for name, function in suggest.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array_wrap__")  # of NumPy 2, within fastai
+        return {name: function(rates, losses, sweep.iterations)[0] for name, function in suggest.items()}
 
 
 def assert_agrees(sweep):
