@@ -54,7 +54,7 @@ bench: .venv/bench
 	@$(BIN)/python benchmarks/quality.py
 	@$(BIN)/python benchmarks/deploy.py
 	@$(BIN)/python benchmarks/rare.py
-	@if [ -n "$$COURSELIB_SAMPLE_PETS" ]; then $(BIN)/python benchmarks/minutes.py; fi
+	@$(BIN)/python benchmarks/minutes.py
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench,export]"

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from frame import PETS, Rows, arguments, record
+from frame import PETS, ROOT, Rows, arguments, record
 from scipy.stats import binomtest
 
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))
@@ -38,7 +38,7 @@ from course_lib.settings import load_settings
 from course_lib.tuning import compare
 
 MINUTES = (1, 4, 10)
-MANY = Path(os.environ.get("COURSELIB_SAMPLE_MANY", "data/many"))
+MANY = Path(os.environ.get("COURSELIB_SAMPLE_MANY", ROOT / "data" / "many"))
 WAYS = {
     "course, laptop": ("course", {"epochs": 0}),
     "course, tuned": ("course", {"epochs": 0, "profile": "tuned"}),

@@ -55,6 +55,8 @@ def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
         assert set(folder["minutes"]) == {"1", "4", "10"}
         for found in folder["minutes"].values():
             assert "interval" not in (found["sklearn"] or {}) or found["sklearn"]["interval"][1] > 0
+    for found in folders["37 breeds, 6 each"]["minutes"].values():
+        assert found["fastai"] is None or found["course"]["error"] < found["fastai"]["error"]
     coats, drawings, cells = (next(each["ways"] for name, each in folders.items() if word in name)
                               for word in ("coats", "drawing", "1,968"))
     assert coats["course, the last third"]["error"] > 3 * coats["course, laptop"]["error"]
