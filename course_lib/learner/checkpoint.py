@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -419,9 +420,11 @@ class Checkpoint(Watch):
         return self.folder / "best.safetensors"
 
     def after_epoch(self, learner: Learner) -> None:
-        if self.improves(learner.results):
-            save_checkpoint(self.best_path, learner, self.metadata)
+        better = self.improves(learner.results)  # first: the best figure so far is part of what is saved
         save_checkpoint(self.last_path, learner, self.metadata)
+        if better:
+            with replacing(self.best_path) as partial:
+                shutil.copyfile(self.last_path, partial)
 
 # %% ../../nbs/library/learner/checkpoint.ipynb #b5904fd8
 @contextmanager

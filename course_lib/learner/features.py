@@ -82,7 +82,10 @@ class Rest(nn.Module):
     def train(self, mode: bool = True) -> Rest:
         """As the classifier: what is frozen stays in evaluation mode."""
         super().train(mode)
-        self.whole_model.train(mode)
+        if len(self.blocks):
+            self.whole_model.train(mode)
+        else:  # the whole body is frozen, and in evaluation mode since it was cut
+            self.whole_model.training = mode
         return self
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
