@@ -27,6 +27,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'course_lib.app.bench.Gain.verdict': ( 'library/app/bench.html#gain.verdict',
                                                                              'course_lib/app/bench.py'),
                                       'course_lib.app.bench.Switch': ('library/app/bench.html#switch', 'course_lib/app/bench.py'),
+                                      'course_lib.app.bench._alarm': ('library/app/bench.html#_alarm', 'course_lib/app/bench.py'),
                                       'course_lib.app.bench._compile_step': ( 'library/app/bench.html#_compile_step',
                                                                               'course_lib/app/bench.py'),
                                       'course_lib.app.bench._endless': ('library/app/bench.html#_endless', 'course_lib/app/bench.py'),

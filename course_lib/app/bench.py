@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -29,7 +31,7 @@ from ..settings import CourseSettings
 from ..transfer import OneCycle
 
 # %% auto #0
-__all__ = ['bench_training']
+__all__ = ['PATIENCE', 'bench_training']
 
 # %% ../../nbs/library/app/bench.ipynb #8157a441
 def synchronize(device: torch.device) -> None:
@@ -234,18 +236,43 @@ def _first_words(error: Exception, limit: int = 160) -> str:
     return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
 
 
+PATIENCE = 240  # seconds that compiling may take
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in what is within after `seconds`, where the system has such a signal for this thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before, waiting = signal.signal(signal.SIGALRM, ring), signal.setitimer(signal.ITIMER_REAL, seconds)
+    start = time.monotonic()
+    try:
+        yield
+    finally:  # somebody else's alarm goes on
+        signal.setitimer(signal.ITIMER_REAL, max(waiting[0] - time.monotonic() + start, 0.001) if waiting[0] else 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _compile_step(classifier: Classifier, loaders: Loaders, recipe: Recipe, device: torch.device,
                   batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[Callable[[], int] | None, float | None, str]:
     """The compiled step, how long its first time took, and a note; no step where it cannot be compiled."""
     torch.compiler.reset()  # what was compiled before, in the same process, would count as too many versions
     model, start = copy.deepcopy(classifier), time.perf_counter()
     try:
-        model.compile()
-        step = _training_step(_ready_learner(model, loaders, recipe, device), itertools.repeat(batch))
-        step()
-        synchronize(device)
+        with _alarm(PATIENCE):
+            model.compile()
+            step = _training_step(_ready_learner(model, loaders, recipe, device), itertools.repeat(batch))
+            step()
+            synchronize(device)
     except Exception as error:  # PyTorch has a dozen kinds for this; whichever it is, the rest can be measured
-        return None, None, f"torch.compile was left out, because it failed: {_first_words(error)}"
+        taken = time.perf_counter() - start
+        failed = f"it failed: {_first_words(error)}" if taken < PATIENCE else f"it was not done after {taken:.0f} s."
+        return None, None, f"torch.compile was left out, because {failed}"
     return step, time.perf_counter() - start, ""
 
 # %% ../../nbs/library/app/bench.ipynb #cd16034f
@@ -306,6 +333,8 @@ def bench_training(
         parts = classifier, loaders, recipe, device
         steps = _usual_steps(*parts, batch, batches) | _variants(*parts, batch)
         if compile:
+            if progress:
+                print(f"Compiling the step: a minute or more, {PATIENCE // 60} at most.", flush=True)
             compiled, compile_seconds, note = _compile_step(*parts, batch)
             steps |= {"compiled": compiled} if compiled else {}
         for name in steps.keys() - {"data"}:

@@ -1,6 +1,8 @@
 """`course bench`: what it measures, what it makes of the figures, and what it says when something is wrong."""
 
 import itertools
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -173,8 +175,6 @@ def test_fewer_images_than_a_batch_are_said(settings, small_backbone):
 
 
 def test_threads_end_also_after_an_error(settings, small_backbone, monkeypatch):
-    import threading
-
     before = threading.active_count()
     run(settings)
     assert threading.active_count() == before
@@ -194,6 +194,23 @@ def test_a_compile_that_fails_is_one_line(settings, small_backbone, monkeypatch)
     assert list(found.gains) == ["channels_last", "fused AdamW"]
     lines = [line for line in str(found).splitlines() if "compile" in line]
     assert len(lines) == 1 and lines[0].endswith("RuntimeError: No working C++ compiler found")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal on Windows")
+def test_a_compile_that_does_not_end_is_stopped_and_another_alarm_goes_on(settings, small_backbone, monkeypatch):
+    monkeypatch.setattr(bench, "PATIENCE", 0.5)
+    monkeypatch.setattr(Classifier, "compile", lambda self: threading.Event().wait(60))
+    before = signal.setitimer(signal.ITIMER_REAL, 300)
+    try:
+        started = time.monotonic()
+        found = run(settings, compile=True)
+        assert time.monotonic() - started < 30
+        assert 200 < signal.getitimer(signal.ITIMER_REAL)[0] < 300
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+    assert found.compile_seconds is None and "compiled" not in found.repeats
+    assert "torch.compile was left out, because it was not done after" in str(found)
+    assert len(found.repeats["model"]) == 2
 
 
 def test_a_compile_that_works_is_measured_on_a_model_of_its_own(settings, small_backbone, monkeypatch):
