@@ -943,6 +943,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'course_lib/data/presizing.py'),
                                            'course_lib.data.presizing.presize': ( 'library/data/presizing.html#presize',
                                                                                   'course_lib/data/presizing.py'),
+                                           'course_lib.data.presizing.read_rows': ( 'library/data/presizing.html#read_rows',
+                                                                                    'course_lib/data/presizing.py'),
                                            'course_lib.data.presizing.square_image': ( 'library/data/presizing.html#square_image',
                                                                                        'course_lib/data/presizing.py')},
             'course_lib.data.tables': { 'course_lib.data.tables._delimiter_hint': ( 'library/data/tables.html#_delimiter_hint',

@@ -12,11 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..core.checks import ArgumentError
 from ..core.files import json_object, write_text
 from ..data import Loaders
+from ..data.presizing import read_rows
 from ..learner import CheckpointError
 from ..settings import DATASET_NAMES, CourseSettings
 
@@ -26,8 +28,8 @@ __all__ = []
 # %% ../../nbs/library/app/resume.ipynb #234f4292
 def _record_images(loaders: Loaders) -> dict[str, list[list[str]]]:
     """What a checkpoint keeps of the images: for each, in order, a digest of its pixels, and its class."""
-    return {part: [[hashlib.sha256(loader.images[i].data).hexdigest()[:16], loader.classes[loader.targets[i]]]
-                   for i in loader.indices]
+    return {part: [[hashlib.sha256(read_rows(loader.images, np.array([i])).data).hexdigest()[:16],
+                    loader.classes[loader.targets[i]]] for i in loader.indices]
             for part, loader in (("training", loaders.train), ("validation", loaders.valid))}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.text import counted
 from .items import ImageItems
-from .presizing import presize
+from .presizing import presize, read_rows
 
 # %% auto #0
 __all__ = []
@@ -37,7 +37,7 @@ def perceptual_hashes(images: np.ndarray, batch: int = 64) -> np.ndarray:
 
     found = np.zeros((len(images), WAVES * WAVES - 1), np.float32)
     for start in range(0, len(images), batch):
-        part = np.asarray(images[start:start + batch])
+        part = read_rows(images, np.arange(start, min(start + batch, len(images))))
         cell, border = part.shape[1] // PIXELS, part.shape[1] % PIXELS // 2
         middle = slice(border, border + cell * PIXELS)  # the same for a mirror image
         part = part[:, middle, middle]

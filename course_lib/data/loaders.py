@@ -21,7 +21,7 @@ from ..core.random import generator_for
 from .datasets import default_augmentation
 from .items import ImageItems, index_array
 from .prepare import Augmentation, BatchTransform, split_items
-from .presizing import PresizedImages, map_ahead
+from .presizing import PresizedImages, map_ahead, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +142,7 @@ def _own_rows(loader: ImageLoader, rows: np.ndarray, generator: torch.Generator)
 def _make_batch(loader: ImageLoader, rows: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     rows, transform = _own_rows(loader, rows, generator)
     device = torch.device(loader.device)
-    x, y = torch.from_numpy(np.asarray(loader.images[rows])), torch.from_numpy(loader.targets[rows])
+    x, y = torch.from_numpy(read_rows(loader.images, rows)), torch.from_numpy(loader.targets[rows])
     if device.type == "cuda":  # pinned memory is copied while the GPU goes on computing
         x, y = x.pin_memory(), y.pin_memory()
     if device.type == "mps":  # its grid_sample does not know every padding mode

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 import shutil
@@ -306,6 +307,14 @@ def _open_cache(items: ImageItems, size: int, folder: Path, note: dict) -> Presi
         items = kept
     images = np.memmap(folder / "images.bin", dtype=np.uint8, mode="r", shape=(note["count"], size, size, 3))
     return PresizedImages(items, images, skipped, folder)
+
+
+def read_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of the images at `rows`. No page of a mapped file stays in this process, but the system keeps some."""
+    found, file = np.asarray(images[rows]), getattr(images, "base", None)
+    if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        file.madvise(mmap.MADV_DONTNEED)
+    return found
 
 # %% ../../nbs/library/data/presizing.ipynb #3b469f2a
 def _build_once(decode: Callable[[int], tuple[int, np.ndarray | str]], total: int, size: int, folder: Path,

@@ -26,6 +26,7 @@ from ..core.modes import preserve_modes
 from ..core.protocols import FixedLayer
 from ..data import BatchTransform, ImageLoader
 from ..data.loaders import shuffled_order, take_shard
+from ..data.presizing import read_rows
 from .callbacks import Callback, ProgressBar
 from .loop import Learner
 from ..models import Classifier, GlobalPool, body_blocks
@@ -294,7 +295,7 @@ def pictures_digest(loader: ImageLoader) -> bytes:
         return kept[2]
     digest, indices = hashlib.sha256(repr(loader.images.shape).encode()), np.asarray(loader.indices)
     for start in range(0, len(indices), 256):
-        digest.update(np.ascontiguousarray(loader.images[indices[start:start + 256]]).data)
+        digest.update(np.ascontiguousarray(read_rows(loader.images, indices[start:start + 256])).data)
     if not loader.images.flags.writeable:
         _digests[loader] = loader.images, loader.indices, digest.digest()
     return digest.digest()

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from course_lib.data import (
     presize,
     split_items,
 )
+from course_lib.data.duplicates import perceptual_hashes
+from course_lib.learner.features import pictures_digest
 
 
 def test_a_loader_leaves_malloc_and_everybodys_random_numbers_alone(monkeypatch):
@@ -35,6 +38,30 @@ def test_a_loader_leaves_malloc_and_everybodys_random_numbers_alone(monkeypatch)
                          BatchTransform(8, (0.5,) * 3, (0.5,) * 3, Augmentation()), 2, shuffle=True)
     before = torch.get_rng_state()
     assert len(list(loader)) == 2 and torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says what of a file a process holds")
+def test_what_was_read_of_a_mapped_file_is_not_kept(tmp_path):
+    """Thirty thousand images of 256 pixels took 7 GB, because what had been read stayed until the end."""
+    side, count, file = 256, 160, tmp_path / "images.bin"
+    (np.arange(count, dtype=np.uint8)[:, None] * np.ones((1, side * side * 3), np.uint8)).tofile(file)
+    images = np.memmap(file, np.uint8, "r", shape=(count, side, side, 3))
+
+    def held() -> float:
+        """Megabytes of the file in this process."""
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        found = (next(line for line in lines if line.startswith("Rss:")) for line in lines if str(file) in line)
+        return sum(int(line.split()[1]) for line in found) / 1024
+
+    loader = ImageLoader(images, np.zeros(count, np.int64), np.arange(count),
+                         BatchTransform(32, (0.0,) * 3, (1.0,) * 3), 16, shuffle=True)
+    seen = torch.cat([255 * x[:, 0, 0, 0] for x, _ in loader])
+    assert seen.round().int().sort().values.tolist() == list(range(count))
+    assert held() < 1
+    pictures_digest(loader)
+    perceptual_hashes(images)
+    assert held() < 1
+    assert np.asarray(images).sum() and held() > 25  # what is measured is measured
 
 
 def test_a_loader_keeps_the_promises_of_the_protocols():
