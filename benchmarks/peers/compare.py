@@ -11,7 +11,8 @@ Peers: fastai, timm, torchvision's training recipe, Lightning (`make bench` inst
 said and left out). Who has nothing of his own for a question does not take part in it. The photographs are a folder in
 the layout of the Oxford-IIIT Pets, named by COURSELIB_SAMPLE_PETS, or else 600 solar cells, which come with the course.
 Every round runs every peer once, each in a new process; what is reported are medians over the rounds, and ratios of
-medians. Peak memory is that of the process and of its largest worker. A file a question: peers_QUESTION.json.
+medians. Peak memory is that of the process and of its largest worker, mapped files included; `own_gb` is the most that
+all of them hold at a time without files. A file a question: peers_QUESTION.json.
 """
 
 import json
@@ -312,7 +313,8 @@ def growth(what: str, unit: str, sizes: Sequence[int], measure: Callable[[str, i
     for size in sizes:
         for peer in points:
             cost, run = measure(peer, size)
-            points[peer].append({"size": size, "cost": round(cost, 4), "peak_gb": run["peak_gb"]})
+            memory = {key: run[key] for key in ("peak_gb", "own_gb") if key in run}
+            points[peer].append({"size": size, "cost": round(cost, 4), **memory})
             print(f"{what}, {peer}: {points[peer][-1]}", flush=True)
     slopes = {peer: slope([(row["size"], row["cost"]) for row in rows]) for peer, rows in points.items()}
     return {"what": f"how cost grows with {what}", "grows": what, "unit": unit, "points": points, "slopes": slopes}
@@ -323,7 +325,7 @@ def ask_growth_images(job: dict, rounds: int, quick: bool = False) -> dict:
     def measure(peer: str, count: int) -> tuple[float, Run]:
         with tempfile.TemporaryDirectory() as place:
             total = make_synthetic(Path(place), count)
-            run = run_one(peer, "pipeline", job | {"folder": place, "epochs": 1})
+            run = run_one(peer, "pipeline", job | {"folder": place, "epochs": 1, "watched": True})
         return total / run["cold"], run
 
     return growth("images", "seconds of the first pass", (20, 40) if quick else (300, 3000, 30000), measure)

@@ -4,8 +4,10 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from course_lib.teach import read_record
@@ -72,6 +74,23 @@ def test_medians_ratios_and_slopes(programs):
     assert compare.times_as_good(found["rates"], True) == {"fastai": 4.0}
     assert compare.times_as_good({"course": 10, "timm": 20}, True) == {"timm": 0.5}  # the peer wins
     assert compare.slope([(1, 3), (2, 12), (4, 48)]) == 2.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mapped files are not told apart")
+def test_own_memory_is_that_of_all_processes_without_files(programs, tmp_path):
+    one, most = programs("one"), [0.0]
+    np.zeros(100_000_000, np.uint8).tofile(tmp_path / "file")
+    with one.watch_own_memory(before := [0.0], 0.01):
+        time.sleep(0.2)
+    with one.watch_own_memory(most, 0.01):
+        mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+        assert mapped.sum() == 0
+        time.sleep(0.2)
+    assert 0 < before[0] and most[0] < before[0] + 0.06  # of 0.1 GB that is mapped
+    program = "import time; held = bytearray(b'x' * 200_000_000); time.sleep(2)"
+    with one.watch_own_memory(more := [0.0], 0.01):
+        subprocess.run([sys.executable, "-c", program], check=True)
+    assert 0.15 < more[0] - before[0] < 0.5
 
 
 def test_who_is_not_installed_is_said_and_left_out(programs, monkeypatch, capsys):
