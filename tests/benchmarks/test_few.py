@@ -45,7 +45,7 @@ def test_the_summaries_are_those_of_the_rows(benchmarks):
 
 
 def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
-    """fastai works longer and errs more, no way makes clearly fewer errors, a rare class is found far more often."""
+    """fastai works longer and errs more, logistic regression errs more, and a rare class is found more often."""
     folders = read_record("minutes.json")["folders"]
     for folder in folders.values():
         own = folder["ways"]["course, laptop"]
@@ -54,12 +54,16 @@ def test_the_course_is_beside_the_others_what_the_lesson_says(benchmarks):
                 assert found["error"] > own["error"] and found["processor_seconds"] > own["processor_seconds"]
         assert set(folder["minutes"]) == {"1", "4", "10"}
         for found in folder["minutes"].values():
-            assert "interval" not in (found["sklearn"] or {}) or found["sklearn"]["interval"][1] > 0
+            if found["sklearn"] and found["course"]:
+                assert found["course"]["error"] <= found["sklearn"]["error"]
+        ways = folder["ways"]
+        for own, other in (("course, laptop", "Lite0"), ("course, tuned", "Lite2")):
+            assert own not in ways or ways[own]["error"] < ways[f"logistic regression, {other}"]["error"]
     for found in folders["37 breeds, 6 each"]["minutes"].values():
         assert found["fastai"] is None or found["course"]["error"] < found["fastai"]["error"]
     coats, drawings, cells = (next(each["ways"] for name, each in folders.items() if word in name)
                               for word in ("coats", "drawing", "1,968"))
-    assert coats["course, the last third"]["error"] > 3 * coats["course, laptop"]["error"]
+    assert coats["course, the last third"]["error"] > 4 * coats["course, laptop"]["error"]
     regression = "logistic regression, Lite0"
     assert drawings["course, laptop"]["interval"][1] < drawings[regression]["interval"][0]
     assert cells["course, laptop"]["error"] < cells[regression]["error"] - 0.03
