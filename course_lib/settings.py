@@ -36,6 +36,11 @@ PATHS = ("dataset", "data_dir", "table", "decisions")
 DATASET_NAMES = ("elpv", "pets", "hotdog", "birds", "coffee")  # as in `course_lib.data.datasets`
 
 
+def dataset_name(dataset: str) -> str:
+    """The name of a data set: of a folder, without the path to it."""
+    return dataset if dataset in DATASET_NAMES else Path(dataset).expanduser().resolve().name or dataset
+
+
 def _unquoted(text: str) -> str:
     """`text` without the quotation marks around it, as Windows' "Copy as path" sets them."""
     return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text

@@ -23,17 +23,12 @@ from ..core.files import json_object, write_text
 from ..core.modes import evaluation_mode
 from ..core.text import counted, list_some
 from ..data import BatchTransform, ImageItems, get_items, limit_items, presize, split_items
-from ..settings import DATASET_NAMES, LABEL_KEYS, PATHS, CourseSettings
+from ..settings import LABEL_KEYS, PATHS, CourseSettings, dataset_name
 
 # %% auto #0
 __all__ = ['evaluate_classifier']
 
 # %% ../../nbs/library/app/evaluate.ipynb #90bce2df
-def dataset_name(dataset: str) -> str:
-    """The name of a data set: of a folder, without the path to it."""
-    return dataset if dataset in DATASET_NAMES else Path(dataset).expanduser().resolve().name or dataset
-
-
 def labels_of(settings: CourseSettings) -> dict[str, str]:
     """How a data set's images are labelled and divided, as far as it is set: of files, the name alone."""
     found = {key: str(getattr(settings, key)) for key in LABEL_KEYS}

@@ -24,7 +24,7 @@ from torch import nn
 from .balance import make_loss, train_counts
 from .duration import expected_seconds, rough_time, seconds_a_look
 from course_lib.app.evaluate import (
-    about_model, dataset_name, labels_of, note_opening, scores_of, test_rows, with_pictures,
+    about_model, labels_of, note_opening, scores_of, test_rows, with_pictures,
 )
 from .report import calibrating_temperature, headline, headline_text, judge, write_report
 from course_lib.app.resume import (
@@ -54,7 +54,7 @@ from ..models import Classifier, create_backbone, create_classifier, output_shap
 from ..quality.check import rare_classes, rare_text
 from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
-from ..settings import CourseSettings
+from ..settings import CourseSettings, dataset_name
 from course_lib.tricks import (
     BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, parse_trick_names, create_trick
 )

@@ -10,15 +10,12 @@ import math
 import os
 import re
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 import course_lib
 from ..core.checks import ArgumentError, instance, number
 from ..core.files import append_line, json_object
 from ..core.text import format_value
-
-if TYPE_CHECKING:
-    from course_lib.settings import CourseSettings
+from ..settings import CourseSettings, dataset_name
 
 # %% auto #0
 __all__ = ['record_result', 'recorded_file', 'read_record', 'lesson_cost']
@@ -54,6 +51,7 @@ def record_result(
     found = number("value", value, hint=f"Lesson {lesson}: {name!r}. Look for a loss that was not finite.")
     row: dict[str, object] = {"lesson": str(lesson).zfill(2), "name": str(name), "value": found, "unit": str(unit)}
     row |= settings.values("dataset", "backbone", "profile", "seed")
+    row["dataset"] = dataset_name(settings.dataset)
     row |= {"details": details}
     RECORDED_HERE.append(row)
     if file := os.environ.get(RESULTS_VARIABLE):
