@@ -31,7 +31,7 @@ from ..settings import CourseSettings
 from ..transfer import OneCycle
 
 # %% auto #0
-__all__ = ['PATIENCE', 'bench_training']
+__all__ = ['bench_training']
 
 # %% ../../nbs/library/app/bench.ipynb #8157a441
 def synchronize(device: torch.device) -> None:
@@ -334,7 +334,7 @@ def bench_training(
         steps = _usual_steps(*parts, batch, batches) | _variants(*parts, batch)
         if compile:
             if progress:
-                print(f"Compiling the step: a minute or more, {PATIENCE // 60} at most.", flush=True)
+                print(f"Compiling takes a minute or more; after {PATIENCE // 60} it is stopped.", flush=True)
             compiled, compile_seconds, note = _compile_step(*parts, batch)
             steps |= {"compiled": compiled} if compiled else {}
         for name in steps.keys() - {"data"}:

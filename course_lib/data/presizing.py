@@ -310,7 +310,7 @@ def _open_cache(items: ImageItems, size: int, folder: Path, note: dict) -> Presi
 
 
 def read_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy of the images at `rows`. No page of a mapped file stays in this process, but the system keeps some."""
+    """A copy of the images at `rows`. No page of a mapped file stays in this process; the system may keep it."""
     found, file = np.asarray(images[rows]), getattr(images, "base", None)
     if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         file.madvise(mmap.MADV_DONTNEED)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..core.checks import instance
-from ..core.files import replacing
+from ..core.files import disk_errors, replacing
 from ..core.modes import preserve_modes
 from ..core.protocols import HasClasses, HasEpoch, PartOfModel
 from ..core.random import random_state, set_random_state
@@ -423,7 +423,7 @@ class Checkpoint(Watch):
         better = self.improves(learner.results)  # first: the best figure so far is part of what is saved
         save_checkpoint(self.last_path, learner, self.metadata)
         if better:
-            with replacing(self.best_path) as partial:
+            with disk_errors(self.best_path, "Keeping the best checkpoint"), replacing(self.best_path) as partial:
                 shutil.copyfile(self.last_path, partial)
 
 # %% ../../nbs/library/learner/checkpoint.ipynb #b5904fd8

@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from course_lib.core.files import StorageError
 from course_lib.core.modes import evaluation_mode
 from course_lib.core.random import random_state, set_random_state
 from course_lib.learner import (
@@ -1012,6 +1013,22 @@ def test_the_best_value_survives_an_interruption(tmp_path):
     resume_training(tmp_path / "last.safetensors", second)
     second.fit(4)
     assert load_checkpoint(tmp_path / "best.safetensors")[1]["epoch"] == 1
+
+
+def test_a_disk_that_is_full_when_the_best_is_kept_loses_neither_the_last_nor_the_best_before(tmp_path, monkeypatch):
+    values = iter([2.0, 1.0])
+    fake = At("after_epoch", lambda learner: learner.results.update(valid_loss=next(values)), order=15)
+
+    def full(source, partial):
+        Path(partial).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    fills = At("before_epoch", lambda learner: learner.epoch and monkeypatch.setattr("shutil.copyfile", full))
+    with pytest.raises(StorageError, match="Keeping the best checkpoint failed.*What was finished before is kept"):
+        make_learner(callbacks=[fake, fills, Checkpoint(tmp_path)]).fit(2)
+    assert load_checkpoint(tmp_path / "best.safetensors")[1]["epoch"] == 1
+    assert load_checkpoint(tmp_path / "last.safetensors")[1]["epoch"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors"]
 
 
 def test_checkpoint_settings_that_make_no_sense(tmp_path):
