@@ -23,9 +23,9 @@ def _folder(seed: int, count: int, joined: int, folds: int) -> tuple[int, list[t
 
 deal_groups_exercise = Exercise(
     "exam11.deal_groups", "Folds that no copy crosses",
-    "`count` photographs, numbered from 0, are dealt out to `folds` parts, numbered from 0. `pairs` lists "
-    "near-duplicates: pairs of numbers, in any order, some perhaps more than once. Photographs that are near-"
-    "duplicates of each other belong to one group, and so do those that are joined through others: if a is a "
+    "For cross-validation `count` photographs, numbered from 0, are dealt out to `folds` parts, numbered from 0. "
+    "`pairs` lists near-duplicates: pairs of two numbers, in any order, some perhaps more than once. Photographs that "
+    "are near-duplicates of each other belong to one group, and so do those that are joined through others: if a is a "
     "near-duplicate of b and b of c, all three are one group. A photograph that is in no pair is a group of its "
     "own.\n\n"
     "Deal out the groups, the largest first; of groups of the same size first the one that holds the photograph with "
@@ -37,9 +37,11 @@ deal_groups_exercise = Exercise(
                            _folder(seed + 2, 24, 18, 3), _folder(seed + 3, 40, 30, 5),
                            (6, [(0, 1), (4, 5), (2, 3)], 2), (7, [(5, 6), (1, 2), (6, 3)], 2),
                            (5, [(3, 4), (0, 4), (1, 3)], 4),
-                           (0, [], 2), (3, [(0, 2)], 5)],
+                           (0, [], 2), (3, [(0, 2)], 5), (7, [(0, 5), (1, 2)], 2),
+                           (9, [(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (5, 6)], 2)],
     cases={"right where nothing is joined": (0, 1), "keeps pairs together": (2, 3),
-           "joins through others": (4, 5, 6, 7), "right among equals, and where there is little": (8, 9, 10, 11, 12)},
+           "joins through others": (4, 5, 6, 7, 14),
+           "right among equals, and where there is little": (8, 9, 10, 11, 12, 13)},
     difficulty=2, minutes=12)
 
 
@@ -79,12 +81,13 @@ answer_or_ask_exercise = Exercise(
     "For each photograph it does what costs least on average over what the photograph may be: it gives the answer with "
     "the smallest expected cost (of equal ones the class with the smaller number), and asks only if that costs *less* "
     "than the best answer. Give back two things: a list of N whole numbers, the class that the app says, or -1 where "
-    "it asks, and the mean over the photographs of what is expected to be paid, a number; 0 if there is no photograph.",
+    "it asks, and a number: the mean over the photographs of what that costs, which is the expected cost of the "
+    "answer, or `ask` where the app asks. Of no photographs the list is empty and the mean 0.",
     examples=lambda seed: [_calls(seed, 30, 3, 1e6), _calls(seed + 1, 25, 5, 1e6),
                            _calls(seed, 40, 3, 9.0), _calls(seed + 2, 40, 4, 12.0), _calls(seed + 3, 20, 2, 0.0),
                            (np.array([[0.5, 0.5], [0.25, 0.75], [0.75, 0.25]]), _EVEN, 1.0),
                            (np.array([[0.5, 0.5], [0.5, 0.5]]), _EVEN, 5.0),
-                           (np.array([[0.5, 0.25, 0.25]]), np.full((3, 3), 2.0), 2.0),
+                           (np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]), np.full((3, 3), 2.0), 2.0),
                            (*_calls(seed, 12, 3, 9.0)[:1], 10 + _calls(seed + 4, 12, 3, 9.0)[1], 12.0),
                            (np.zeros((0, 2)), _EVEN, 1.0)],
     cases={"finds the cheapest answer": (0, 1), "asks where that is cheaper": (2, 3, 4),

@@ -109,6 +109,20 @@ def last_of_equal_groups(count, pairs, folds):
     return _dealt(_groups(count, pairs), folds, key=lambda size, one: (-size, -one))
 
 
+@wrong("exam11.deal_groups", 0, 1, 3, 4)
+def most_pairs_first(count, pairs, folds):
+    root = _groups(count, pairs)
+    links = Counter(root[a] for a, _ in {tuple(sorted(pair)) for pair in pairs})
+    return _dealt(root, folds, key=lambda size, one: (-links[one], one))
+
+
+@wrong("exam11.deal_groups", 0, 4)
+def of_equal_groups_the_smaller_last_photograph(count, pairs, folds):
+    root = _groups(count, pairs)
+    last = {one: n for n, one in enumerate(root)}
+    return _dealt(root, folds, key=lambda size, one: (-size, last[one]))
+
+
 @wrong("exam11.deal_groups")
 def the_groups_in_place_of_the_parts(count, pairs, folds):
     return _groups(count, pairs)
@@ -214,6 +228,14 @@ def larger_class_of_equals(probabilities, costs, ask):
     prices = (probabilities @ costs)[:, ::-1]
     last = costs.shape[0] - 1
     return [one if one < 0 else last - int(row.argmin()) for one, row in zip(said, prices, strict=True)], mean
+
+
+@wrong("exam11.answer_or_ask", 0, 1, 3, 4)
+def likelier_class_of_equals(probabilities, costs, ask):
+    said, mean = _decide(probabilities, costs, ask)
+    prices = probabilities @ costs
+    return [one if one < 0 else max(np.flatnonzero(row == row.min()), key=lambda k, p=p: p[k])
+            for one, row, p in zip(said, prices, probabilities, strict=True)], mean
 
 
 @wrong("exam11.answer_or_ask")
