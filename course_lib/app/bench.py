@@ -334,7 +334,8 @@ def bench_training(
         steps = _usual_steps(*parts, batch, batches) | _variants(*parts, batch)
         if compile:
             if progress:
-                print(f"Compiling takes a minute or more; after {PATIENCE // 60} it is stopped.", flush=True)
+                limited = f" After {PATIENCE // 60} minutes it is stopped." if hasattr(signal, "setitimer") else ""
+                print(f"Compiling takes a minute or more.{limited}", flush=True)
             compiled, compile_seconds, note = _compile_step(*parts, batch)
             steps |= {"compiled": compiled} if compiled else {}
         for name in steps.keys() - {"data"}:

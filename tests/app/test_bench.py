@@ -197,14 +197,16 @@ def test_a_compile_that_fails_is_one_line(settings, small_backbone, monkeypatch)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal on Windows")
-def test_a_compile_that_does_not_end_is_stopped_and_another_alarm_goes_on(settings, small_backbone, monkeypatch):
+def test_a_compile_that_does_not_end_is_stopped_and_another_alarm_goes_on(settings, small_backbone, monkeypatch,
+                                                                                  capsys):
     monkeypatch.setattr(bench, "PATIENCE", 0.5)
     monkeypatch.setattr(Classifier, "compile", lambda self: threading.Event().wait(60))
     before = signal.setitimer(signal.ITIMER_REAL, 300)
     try:
         started = time.monotonic()
-        found = run(settings, compile=True)
+        found = run(settings, compile=True, progress=True)
         assert time.monotonic() - started < 30
+        assert "Compiling takes a minute or more. After" in capsys.readouterr().out
         assert 200 < signal.getitimer(signal.ITIMER_REAL)[0] < 300
     finally:
         signal.setitimer(signal.ITIMER_REAL, *before)

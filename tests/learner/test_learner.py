@@ -1003,16 +1003,17 @@ def test_the_best_epoch_is_kept_apart(monitor, mode, values, best, tmp_path):
     assert load_checkpoint(tmp_path / "last.safetensors")[1]["epoch"] == 3
 
 
-def test_the_best_value_survives_an_interruption(tmp_path):
+@pytest.mark.parametrize("before, best", [([1.0, 2.0], 1), ([2.0, 1.0], 2)])  # also right after the best epoch
+def test_the_best_value_survives_an_interruption(before, best, tmp_path):
     def checkpointed(values):
         left = iter(values)
         fake = At("after_epoch", lambda learner: learner.results.update(valid_loss=next(left)), order=15)
         return make_learner(callbacks=[fake, Checkpoint(tmp_path)])
-    checkpointed([1.0, 2.0]).fit(2)
+    checkpointed(before).fit(2)
     second = checkpointed([1.5, 1.2])
     resume_training(tmp_path / "last.safetensors", second)
     second.fit(4)
-    assert load_checkpoint(tmp_path / "best.safetensors")[1]["epoch"] == 1
+    assert load_checkpoint(tmp_path / "best.safetensors")[1]["epoch"] == best
 
 
 def test_a_disk_that_is_full_when_the_best_is_kept_loses_neither_the_last_nor_the_best_before(tmp_path, monkeypatch):

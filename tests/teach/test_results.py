@@ -79,6 +79,13 @@ def test_the_lessons_read_their_records_from_an_installed_wheel_in_an_empty_fold
 
 # ---- What is written, and read again
 
+def test_a_figure_names_a_folder_without_its_path_and_a_data_set_as_it_is(tmp_path):
+    """A path names a person's folders, and differs from run to run where a lesson makes the folder."""
+    (tmp_path / "elsewhere" / "birds in my garden").mkdir(parents=True)
+    for given, kept in ((str(tmp_path / "elsewhere" / "birds in my garden"), "birds in my garden"), ("elpv", "elpv")):
+        assert record_result(CourseSettings(dataset=given), "11", "error", 0.1)["dataset"] == kept
+
+
 def test_a_figure_that_is_none_is_refused_by_name():
     for value in (float("nan"), float("inf"), "0.5", None, True, [0.5], 10**400):
         with pytest.raises(ValueError, match="value = .*finite number.*validation error"):

@@ -57,7 +57,8 @@ def test_what_a_changed_camera_costs_is_what_lesson_11_says_of_five_runs():
     text = " ".join(path.read_text(encoding="utf-8").replace('\\n",', " ").replace('"', " ").split())
     least_and_most = [(round(min(each)), round(max(each))) for each in cost.values()]
     (a, b), (c, d), (e, f), stretched = least_and_most
-    assert f"blur cost {a} to {b} points, a quarter of the contrast {c} to {d}, more brightness {e} to {f}." in text
+    said = f"out of focus cost {a} to {b} points, a quarter of the contrast {c} to {d}, more brightness {e} to {f}."
+    assert said in text
     assert "within two points of where it was in all five" in text and max(map(abs, stretched)) <= 2 and len(runs) == 5
 
 
