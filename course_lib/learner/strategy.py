@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,8 +129,31 @@ def _autocast_and_scaler(mixed_precision: str, device: torch.device
         return get_mixed_precision_context_manager(accelerator.native_amp), accelerator.scaler
 
 # %% ../../nbs/library/learner/strategy.ipynb #a83f7984
+def _at_weights_type(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What `layer` gives for x without autocast, in the type of its weights."""
+    with torch.autocast(x.device.type, enabled=False):
+        return type(layer).forward(layer, x.to(layer.weight.dtype))  # type: ignore[arg-type]  # a weight is a tensor
+
+
+@contextmanager
+def _grouped_in_full(model: nn.Module) -> Iterator[None]:
+    """Within it, grouped convolutions of `model` ignore autocast; one whose `forward` was replaced stays as it is."""
+    layers = [layer for layer in model.modules()
+              if isinstance(layer, nn.Conv2d) and layer.groups > 1 and "forward" not in vars(layer)]
+    try:
+        for layer in layers:
+            vars(layer)["forward"] = partial(_at_weights_type, layer)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
 class MixedPrecision(Strategy):
-    """Most of a step with half of the bits; logits come back in float32."""
+    """Most of a step with half of the bits; logits come back in float32.
+
+    On a CPU grouped convolutions that learn compute in the type of their weights.
+    """
 
     def __init__(self, autocast: AbstractContextManager):
         self.autocast = autocast
@@ -137,7 +161,9 @@ class MixedPrecision(Strategy):
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         from accelerate.utils import convert_to_fp32
 
-        with self.autocast, explaining(model, x):
+        slow = x.device.type == "cpu" and torch.is_grad_enabled()  # slow are the gradients alone
+        grouped = _grouped_in_full(model) if slow else nullcontext()
+        with self.autocast, grouped, explaining(model, x):
             return convert_to_fp32(model(x))
 
 # %% ../../nbs/library/learner/strategy.ipynb #dc439486

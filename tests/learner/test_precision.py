@@ -90,6 +90,66 @@ def test_evaluation_and_predictions_use_it_and_come_in_float32():
     assert loss == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), abs=1e-6)
 
 
+class Depthwise(nn.Module):
+    """A convolution over all channels, and one for each channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.pointwise, self.depthwise = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x):
+        return self.depthwise(self.pointwise(x)).mean((2, 3))
+
+
+def types_seen(model: nn.Module, x: torch.Tensor) -> dict[str, torch.dtype]:
+    """What each layer of `model` gives in bf16."""
+    seen: dict[str, torch.dtype] = {}
+    hooks = [layer.register_forward_hook(lambda layer, inputs, output, name=name: seen.update({name: output.dtype}))
+             for name, layer in model.named_children()]
+    create_strategy("bf16").forward(model, x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_depthwise_convolutions_learn_in_float32_on_a_cpu():
+    torch.manual_seed(0)
+    model, x = Depthwise(), torch.randn(2, 3, 8, 8)
+    assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": torch.float32}
+    with torch.no_grad():  # without gradients bf16 is quick
+        assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": torch.bfloat16}
+    model.depthwise.double()
+    assert types_seen(model, x)["depthwise"] == torch.float64
+
+
+def test_the_layers_are_themselves_again_also_after_an_error():
+    model = Depthwise()
+    own = model.depthwise.forward
+    create_strategy("bf16").forward(model, torch.randn(2, 3, 8, 8))
+    with pytest.raises((RuntimeError, ValueError)):
+        create_strategy("bf16").forward(model, torch.randn(2, 5, 8, 8))
+    assert "forward" not in vars(model.depthwise) and model.depthwise.forward == own
+
+
+def test_a_layer_with_a_forward_of_its_own_keeps_it():
+    model = Depthwise()
+    model.depthwise.forward = mine = lambda x: x + 1
+    create_strategy("bf16").forward(model, torch.randn(2, 3, 8, 8))
+    assert model.depthwise.forward is mine
+
+
+def test_depthwise_gradients_in_bf16_are_near_those_in_float32():
+    x, y = torch.randn(8, 3, 8, 8), torch.arange(8)
+    grads = []
+    for word in ("no", "bf16"):
+        torch.manual_seed(0)
+        model = Depthwise()
+        nn.functional.cross_entropy(create_strategy(word).forward(model, x), y).backward()
+        grads.append(model.depthwise.weight.grad)
+    torch.testing.assert_close(*grads, rtol=0.05, atol=2e-3)
+    assert not torch.equal(*grads)  # what comes before is in bf16
+
+
 class Sizes(Callback):
     """The largest gradient of every step."""
 
