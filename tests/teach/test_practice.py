@@ -516,3 +516,16 @@ def test_the_legend_of_a_lab_hides_no_curve(lesson):
     axes.figure.canvas.draw()
     legend = axes.get_legend().get_window_extent()
     assert not legend.overlaps(axes.bbox) and legend.y0 >= 0
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_shows_what_the_checker_says_today_of_an_unsolved_exercise(lesson):
+    """The first line, and the form of the rest; a whole answer is seen when the lesson is recorded."""
+    [path] = (ROOT / "nbs").glob(f"{lesson}_*.ipynb")
+    saved = ["".join(output["text"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+             for output in cell.get("outputs", []) if output["output_type"] == "stream"]
+    shown = {match[1]: text for text in saved if (match := re.match(r"(\d\d\.\w+): not yet", text))}
+    assert shown.keys() == {exercise.id for exercise in load_exercises(lesson)}
+    for name, text in shown.items():
+        lines, [head] = text.splitlines(), str(checker.Verdict(name, False, "")).splitlines()
+        assert lines[0] == head and not any(line.startswith(("  expected", "hint(")) for line in lines), text
