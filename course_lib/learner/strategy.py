@@ -135,11 +135,16 @@ def _at_weights_type(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return type(layer).forward(layer, x.to(layer.weight.dtype))  # type: ignore[arg-type]  # a weight is a tensor
 
 
+def _is_slow_in_bf16(layer: nn.Module) -> bool:
+    """Is this a convolution whose gradients in bf16 take longer on a CPU than in float32?"""
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 and (
+        max(layer.stride) > 1 or max(layer.kernel_size) > 3)
+
+
 @contextmanager
-def _grouped_in_full(model: nn.Module) -> Iterator[None]:
-    """Within it, grouped convolutions of `model` ignore autocast; one whose `forward` was replaced stays as it is."""
-    layers = [layer for layer in model.modules()
-              if isinstance(layer, nn.Conv2d) and layer.groups > 1 and "forward" not in vars(layer)]
+def _slow_in_full(model: nn.Module) -> Iterator[None]:
+    """Within it, such layers of `model` ignore autocast; one whose `forward` was replaced stays as it is."""
+    layers = [layer for layer in model.modules() if _is_slow_in_bf16(layer) and "forward" not in vars(layer)]
     try:
         for layer in layers:
             vars(layer)["forward"] = partial(_at_weights_type, layer)
@@ -152,7 +157,8 @@ def _grouped_in_full(model: nn.Module) -> Iterator[None]:
 class MixedPrecision(Strategy):
     """Most of a step with half of the bits; logits come back in float32.
 
-    On a CPU grouped convolutions that learn compute in the type of their weights.
+    On a CPU, depthwise convolutions with a stride or a kernel of more than 3 pixels have gradients in the type of their
+    weights: in bf16 those are slow.
     """
 
     def __init__(self, autocast: AbstractContextManager):
@@ -161,9 +167,9 @@ class MixedPrecision(Strategy):
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         from accelerate.utils import convert_to_fp32
 
-        slow = x.device.type == "cpu" and torch.is_grad_enabled()  # slow are the gradients alone
-        grouped = _grouped_in_full(model) if slow else nullcontext()
-        with self.autocast, grouped, explaining(model, x):
+        learning_on_cpu = x.device.type == "cpu" and torch.is_grad_enabled()
+        slow_layers = _slow_in_full(model) if learning_on_cpu else nullcontext()
+        with self.autocast, slow_layers, explaining(model, x):
             return convert_to_fp32(model(x))
 
 # %% ../../nbs/library/learner/strategy.ipynb #dc439486

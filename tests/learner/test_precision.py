@@ -91,11 +91,12 @@ def test_evaluation_and_predictions_use_it_and_come_in_float32():
 
 
 class Depthwise(nn.Module):
-    """A convolution over all channels, and one for each channel."""
+    """A convolution over all channels, and one for each channel, or for some."""
 
-    def __init__(self):
+    def __init__(self, kernel=3, stride=2, groups=8):
         super().__init__()
-        self.pointwise, self.depthwise = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.pointwise = nn.Conv2d(3, 8, 1)
+        self.depthwise = nn.Conv2d(8, 8, kernel, stride, padding=kernel // 2, groups=groups)
 
     def forward(self, x):
         return self.depthwise(self.pointwise(x)).mean((2, 3))
@@ -112,7 +113,15 @@ def types_seen(model: nn.Module, x: torch.Tensor) -> dict[str, torch.dtype]:
     return seen
 
 
-def test_depthwise_convolutions_learn_in_float32_on_a_cpu():
+@pytest.mark.parametrize("kernel, stride, groups, kept", [
+    (3, 2, 8, torch.float32), (5, 1, 8, torch.float32), (3, 1, 8, torch.bfloat16), (3, 2, 4, torch.bfloat16),
+    (5, 1, 1, torch.bfloat16)])
+def test_only_layers_whose_gradients_are_slow_in_bf16_are_kept_in_float32(kernel, stride, groups, kept):
+    model, x = Depthwise(kernel, stride, groups), torch.randn(2, 3, 8, 8)
+    assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": kept}
+
+
+def test_in_full_is_the_type_of_the_weights_and_only_where_gradients_are_wanted():
     torch.manual_seed(0)
     model, x = Depthwise(), torch.randn(2, 3, 8, 8)
     assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": torch.float32}
