@@ -47,6 +47,7 @@ notebooks: $(READY)
 bench: .venv/bench
 	@$(BIN)/python benchmarks/peers/compare.py
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/start.py
 	@$(BIN)/python benchmarks/strategies.py
 	@$(BIN)/python benchmarks/test_part.py measure
 	@$(BIN)/python benchmarks/pieces.py

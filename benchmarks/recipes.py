@@ -1,8 +1,8 @@
 """Find the recipe of the profile `tuned` with the tools of lesson 07, and hold it against the laptop's.
 
     python benchmarks/recipes.py choose     recipes on two seeds that are not used again
-    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42 to 44, which were looked at):
-                                            tuned.json
+    python benchmarks/recipes.py confirm    laptop and tuned on five other seeds (not 42 to 44, which were looked at),
+                                            as they are, and as they were before they became faster: tuned.json
 
 Every finished training is a line in course_lib/results/recipes_*.jsonl, and an unfinished one keeps its last epoch, so
 both can be stopped at any moment and go on where they were. A line is measured by `course train` in a process of its
@@ -11,13 +11,13 @@ they use two cores better than one does.
 """
 
 import json
-import os
 import shutil
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import torch
 from frame import ROOT, arguments, record, run_python
 
 from course_lib.app.train import recipe_for
@@ -38,23 +38,28 @@ if stopped:  # the epochs of all processes
     seconds = sum(row["seconds"] for row in json.loads((folder / "metrics.json").read_text())["history"])
 _out = {**result.metrics, "minutes": (seconds if stopped else result.seconds) / 60}
 """
+PLAIN = {"mixed_precision": "no", "tricks": ""}  # as all were measured at first
 LARGER = {"backbone": "efficientnet_lite2", "image_size": 260, "presize": 300, "epochs": 5}
 MIRROR = {**LARGER, "epochs": 8, "augmentation": "mirror"}
-CHOOSE: list[dict] = [
+WHOLE = {**MIRROR, "trained_fraction": 1.0}  # all of the network learns
+BF16 = {**WHOLE, "mixed_precision": "bf16"}
+CHOOSE: list[dict] = [{**PLAIN, **config} for config in (
     {"views": 8, "epochs": 8},
     {"views": 8, "epochs": 16},
     LARGER,
     {**LARGER, "epochs": 8, "trained_fraction": 0.5},
     {**MIRROR, "trained_fraction": 2 / 3, "views": 4},
-    {**MIRROR, "trained_fraction": 1.0},
-    {**MIRROR, "trained_fraction": 1.0, "epochs": 6},  # recorded with the seeds 43 and 44
-    {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16}]
+    WHOLE,
+    {**WHOLE, "epochs": 6},  # recorded with the seeds 43 and 44
+    {"image_size": 224, "presize": 256, "trained_fraction": 1.0, "augmentation": "mirror", "epochs": 16},
+    {**BF16, "tricks": "progressive_resizing"},  # from here on they were to become faster
+    {**BF16, "epochs": 6}, {**BF16, "epochs": 6, "batch_size": 16})]
 
 
 def train(profile: str = "laptop", backbone: str | None = None, image_size: int | None = None,
           presize: int | None = None, views: int | None = None, epochs: int | None = None, lr: float | None = None,
-          trained_fraction: float | None = None, augmentation: str | None = None, tricks: str = "", *,
-          seed: int) -> dict:
+          trained_fraction: float | None = None, augmentation: str | None = None, tricks: str | None = None,
+          mixed_precision: str | None = None, *, seed: int, **more: object) -> dict:
     """`course train` with the profile's recipe, but for what is given. It is asked about mirror images in any case, so
     that both ways are in the row.
     """
@@ -62,7 +67,7 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
                 "dataset": "elpv"}
     recipe = {"mirror": True, "official_split": False, "image_size": image_size, "presize": presize, "views": views,
               "epochs": epochs, "max_lr": lr, "trained_fraction": trained_fraction, "augmentation": augmentation,
-              "tricks": tricks}
+              "tricks": tricks, "mixed_precision": mixed_precision, **more}
     folder = DATA / trial_key(settings | recipe, seed)
     try:
         found = run_python(TRAIN, json.dumps(settings), json.dumps(recipe), str(folder))
@@ -73,29 +78,43 @@ def train(profile: str = "laptop", backbone: str | None = None, image_size: int 
     return {"error_rate": found["validation_error"], **found, **plain}
 
 
+NOW = {"mixed_precision": "bf16"}  # as `course train` chooses where it pays
+CONFIRM: list[dict] = [{"profile": "tuned", **NOW}, {"profile": "laptop", **NOW},
+                       {"profile": "tuned", **PLAIN}, {"profile": "laptop", **PLAIN}]
+ASKED = {"laptop": "two_class_accuracy_unmirrored", "tuned": "two_class_accuracy"}  # tuned asks about mirror images
+
+
 def judge(found: Experiment) -> dict:
-    """What the trials of `confirm` say: both recipes, and by how much they differ."""
-    profiles = {name: CourseSettings(profile_name=name) for name in ("laptop", "tuned")}
-    accuracies = {"laptop": found.values("two_class_accuracy_unmirrored", profile="laptop"),
-                  "tuned": found.values("two_class_accuracy", profile="tuned")}
-    difference = compare(accuracies["laptop"], accuracies["tuned"])
-    print("tuned against laptop:", difference.in_words("two-class accuracy"))
+    """What the trials of `confirm` say: each recipe, and by how much they differ."""
+    accuracies = {(name, kind): found.values(ASKED[name], profile=name, **how) for name in ASKED
+                  for kind, how in (("now", NOW), ("before", PLAIN))}
+    pairs = {"tuned against laptop": (("laptop", "now"), ("tuned", "now")),
+             "tuned against before": (("tuned", "before"), ("tuned", "now")),
+             "laptop against before": (("laptop", "before"), ("laptop", "now"))}
+    differences = {name: compare(accuracies[one], accuracies[other]) for name, (one, other) in pairs.items()}
+    for name, difference in differences.items():
+        print(f"{name}:", difference.in_words("two-class accuracy"))
+
+    def of(name: str, kind: str, how: dict) -> dict:
+        values = accuracies[name, kind]
+        return {"two_class_accuracy": statistics.fmean(values.values()), "spread": statistics.stdev(values.values()),
+                "minutes": statistics.median(found.values("minutes", profile=name, **how).values()),
+                "peak_gb": max(found.values("peak_gb", profile=name, **how).values())}
+
     return {
-        "images": "elpv, the quarter that each seed holds out", "seeds": sorted(accuracies["tuned"]),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        **{name: {"backbone": profile.backbone, "recipe": asdict(recipe_for(profile)),
-                  "two_class_accuracy": statistics.fmean(accuracies[name].values()),
-                  "spread": statistics.stdev(accuracies[name].values()),
-                  "minutes": statistics.median(found.values("minutes", profile=name).values()),
-                  "peak_gb": max(found.values("peak_gb", profile=name).values())}
-           for name, profile in profiles.items()},
-        "difference": difference.difference, "interval": [difference.low, difference.high],
+        "images": "elpv, the quarter that each seed holds out", "seeds": sorted(accuracies["tuned", "now"]),
+        "threads": {"now": torch.get_num_threads(), "before": 1},
+        **{name: {"backbone": (profile := CourseSettings(profile_name=name)).backbone,
+                  "recipe": asdict(recipe_for(profile)) | NOW, **of(name, "now", NOW),
+                  "before": of(name, "before", PLAIN)} for name in ASKED},
+        **{name: {"difference": found.difference, "interval": [found.low, found.high]}
+           for name, found in differences.items()},
         "reported": {"Deitsch et al. 2019, CNN": 0.8842}}
 
 
 def main() -> None:
     questions: dict[str, tuple[Sequence[dict], Sequence[int]]] = {
-        "choose": (CHOOSE, (142, 143)), "confirm": ([{"profile": "tuned"}, {}], range(52, 57))}
+        "choose": (CHOOSE, (142, 143)), "confirm": (CONFIRM, range(52, 57))}
     asked = arguments(__doc__, questions, default=())
     if not asked.wanted:
         sys.exit(__doc__)

@@ -20,6 +20,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 AUGMENTATIONS = ("usual", "mirror")
 RESIZE_MODES = ("crop", "squash", "pad")
 BALANCES = ("auto", "yes", "no")
+SPEEDS = ("auto", "plain")
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("name", "backbone"), partial(instance, kinds=str)),
     **dict.fromkeys(("epochs", "batch_size", "presize", "seeds", "views", "few_views"), whole),
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "augmentation": partial(one_of, allowed=AUGMENTATIONS),
     "resize_mode": partial(one_of, allowed=RESIZE_MODES),
     "balance": partial(one_of, allowed=BALANCES),
+    "speed": partial(one_of, allowed=SPEEDS),
     "mixed_precision": partial(one_of, allowed=PRECISIONS),
     **dict.fromkeys(("mirror", "official_split"), partial(one_of, allowed=(False, True))),
     "tricks": lambda name, value: tuple(instance(name, one, str) for one in instance(name, value, (tuple, list))),
@@ -66,6 +68,7 @@ class Recipe:
     mirror: bool = False  # average over mirror images when it is measured and used (test-time augmentation)
     balance: str = "auto"  # whether a class of few images counts as much as one of many; auto: where one is rare
     mixed_precision: str = "no"  # or "bf16", "fp16": most of a step with half of the bits
+    speed: str = "auto"  # a long training measures whether bf16 pays on this computer, and takes it; or "plain"
     tricks: tuple[str, ...] = ()  # of lesson 10, by name
 
     def __post_init__(self) -> None:

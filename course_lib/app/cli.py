@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..recipes import BALANCES, RECIPES, RESIZE_MODES
+from ..recipes import BALANCES, RECIPES, RESIZE_MODES, SPEEDS
 from ..core.text import counted
 from ..settings import DATASET_NAMES, KEYS, PATHS, CourseSettings, load_settings
 
@@ -179,7 +179,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     asked = {"epochs": arguments.epochs, "max_lr": arguments.lr, "image_size": arguments.image_size,
              "batch_size": arguments.batch_size, "mixed_precision": arguments.mixed_precision,
-             "tricks": arguments.tricks, "resize_mode": arguments.resize_mode, "balance": arguments.balance}
+             "tricks": arguments.tricks, "resize_mode": arguments.resize_mode, "balance": arguments.balance,
+             "speed": arguments.speed}
     if arguments.folds:
         return _train_folds(arguments, asked)
     if arguments.resume:  # what is not said again is as it was begun
@@ -316,6 +317,8 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--image-size", type=int, metavar="PX", help="width and height the network sees")
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
+    train.add_argument("--speed", choices=SPEEDS, help="auto: a long training measures whether bf16 pays on this "
+                       "computer, and takes it; plain: float32")
     train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
     train.add_argument("--folds", type=int, metavar="K", help="cross-validation: train K times, so that each image "
                        "validates once; for small data sets")

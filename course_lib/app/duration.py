@@ -15,6 +15,7 @@ from ..core.modes import evaluation_mode
 from ..learner import Learner
 from ..learner.features import FeatureLoader
 from ..recipes import Recipe
+from ..tricks import ProgressiveResizing
 
 # %% auto #0
 __all__ = []
@@ -23,22 +24,34 @@ __all__ = []
 IMAGES, AT_THE_END = 8, 400  # images of a batch that is timed; images that are looked at once more, for the report
 
 
+def first_batch(loader: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` images or features (B, ...) of `loader` and their classes (B,), as it gives them; it does not move on."""
+    if isinstance(loader, FeatureLoader):
+        x = loader.features[0, :count]
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, loader.targets[:count]
+    rows = np.resize(np.asarray(loader.indices), count)
+    x = loader.transform(torch.from_numpy(np.asarray(loader.images[rows])), torch.Generator())
+    return x, torch.from_numpy(np.asarray(loader.targets)[rows])
+
+
 def seconds_a_look(learner: Learner) -> float:
     """How long the network, or what of it learns, looks at one image: the shorter of two batches, after a first."""
-    loader: Any = learner.train_loader
-    if isinstance(loader, FeatureLoader):
-        x = loader.features[0, :IMAGES]
-        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-    else:
-        rows = np.resize(np.asarray(loader.indices), IMAGES)
-        x = loader.transform(torch.from_numpy(np.asarray(loader.images[rows])), torch.Generator())
-    times = []
+    x, times = first_batch(learner.train_loader, IMAGES)[0], []
     with evaluation_mode(learner.model):
         for batch in (x[:1], x, x):
             start = time.perf_counter()
             learner.model(batch.to(learner.device)).sum().item()  # waits for the device
             times.append(time.perf_counter() - start)
     return min(times[1:]) / len(x)
+
+
+def pixels_of(recipe: Recipe) -> float:
+    """Of the pixels of whole training images, the part that the network sees: less than 1 where they are small first.
+    """
+    if "progressive_resizing" not in recipe.tricks:
+        return 1.0
+    sides = [ProgressiveResizing().side(recipe.image_size, epoch, recipe.epochs) for epoch in range(recipe.epochs)]
+    return sum(side ** 2 for side in sides) / (recipe.epochs * recipe.image_size ** 2)
 
 
 def expected_seconds(learner: Learner, recipe: Recipe, whole_look: float, mirrors: int) -> float:
@@ -50,7 +63,7 @@ def expected_seconds(learner: Learner, recipe: Recipe, whole_look: float, mirror
     loaders: tuple[Any, Any] = learner.train_loader, learner.valid_loader
     train, valid = (loader.num_samples for loader in loaders)
     learns = 1.0 if isinstance(loaders[0], FeatureLoader) else recipe.trained_fraction
-    looks = recipe.epochs * ((1 + 2 * learns) * train + valid) + valid
+    looks = recipe.epochs * ((1 + 2 * learns) * train * pixels_of(recipe) + valid) + valid
     again = min(train, AT_THE_END) + min(valid, AT_THE_END) + valid * (mirrors + 1) * (mirrors > 0)
     return seconds_a_look(learner) * looks + whole_look * again
 

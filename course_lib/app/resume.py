@@ -124,6 +124,7 @@ def _check_same_recipe(saved: dict, now: dict, path: Path) -> None:
     # what older checkpoints do not say, because there was no choice
     first = {"mixed_precision": "no", "tricks": [], "augmentation": "usual", "max_images": now["max_images"],
              "resize_mode": "crop", "balance": "no", "official_split": now["official_split"],
+             "speed": now.get("speed"),
              "labels": now.get("labels")}
     saved = first | saved
     moved = {"dataset"} if "images" in saved else set()  # the images are the same, wherever they lie

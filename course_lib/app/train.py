@@ -31,6 +31,7 @@ from course_lib.app.resume import (
     BEGUN, CHECKPOINTS, RESULTS, _check_output, _check_same_images, _check_same_recipe, _record_images, _write_begun,
     resume_command, unfinished_training,
 )
+from .speed import choose_speed
 from .unknown import Familiar, familiar
 from ..core.checks import ArgumentError, instance, one_of
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
@@ -56,7 +57,7 @@ from ..recipes import RECIPES, Recipe, changed_recipe
 from ..transfer import OneCycle
 from ..settings import CourseSettings, dataset_name
 from course_lib.tricks import (
-    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, WeightAverage, parse_trick_names, create_trick
+    BATCH_TRICKS, AdaBound, BatchTricks, FlipTTA, ProgressiveResizing, WeightAverage, parse_trick_names, create_trick
 )
 
 # %% auto #0
@@ -75,6 +76,8 @@ def recipe_for(settings: CourseSettings, **changes: object) -> Recipe:
         given["tricks"] = tricks = parse_trick_names(given["tricks"])
         given |= {**({"mirror": True} if "tta" in tricks else {}),
                   **({"label_smoothing": 0.0} if "label_smoothing" in tricks else {})}  # the trick does it
+    if "mixed_precision" in given:  # said by hand, so there is nothing to measure
+        given = {"speed": "plain"} | given
     return changed_recipe(profile, **given)
 
 # %% ../../nbs/library/app/train.ipynb #4adb2193
@@ -115,6 +118,8 @@ def make_optimizer(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
 def trick_callbacks(recipe: Recipe, loaders: Loaders) -> list[Callback]:
     """What the recipe's tricks need in the loop."""
     found: list[Callback] = [WeightAverage()] if "ema" in recipe.tricks else []
+    if "progressive_resizing" in recipe.tricks:
+        found.insert(0, ProgressiveResizing())
     if names := [name for name in recipe.tricks if name in BATCH_TRICKS]:
         seen = loaders.train.transform
         assert isinstance(seen, BatchTransform)  # as `make_loaders` makes it
@@ -162,7 +167,8 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
         why = f"{mean:.0f} images a class are few (fewer than {recipe.few_per_class})"
     else:
         return recipe
-    few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0)
+    few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0,
+                  tricks=tuple(trick for trick in recipe.tricks if trick != "progressive_resizing"))  # on features
     echo(f"{why}: the head alone learns, from {few.views} versions of each image, without label smoothing.")
     return few
 
@@ -371,13 +377,15 @@ def _nothing_half_done(folder: Path, recipe: Recipe, is_main: bool = True) -> It
 
 # %% ../../nbs/library/app/train.ipynb #adfbe2e2
 def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metadata: dict, folder: Path, resume: bool,
-                       processes: Processes, echo: Callable[[str], None], begin: Callable[[], None]
+                       processes: Processes, echo: Callable[[str], None], begin: Callable[[], None], place: Path
                        ) -> tuple[dict[str, object], _Answers]:
     """Train, from the start or from the last checkpoint in `folder`, and measure; the main process writes."""
     images = _record_images(loaders)
-    checkpoint = Checkpoint(folder / "checkpoints", {**metadata, "images": images, "torch": torch.__version__})
+    checkpoint = Checkpoint(folder / "checkpoints")
     if resume:  # before any work
         saved = load_checkpoint(checkpoint.last_path)[1]
+        if recipe.speed == saved.get("speed", "auto") == "auto":  # it was measured, or, when there was no choice, not
+            metadata["mixed_precision"] = saved.get("mixed_precision", "no")
         _check_same_images(saved, images, checkpoint.last_path, echo)
         _check_same_recipe(saved, metadata, checkpoint.last_path)
     if processes.is_main:
@@ -387,10 +395,17 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
         begin()
     look = seconds_a_look(learner)
     with cached_features(learner, views=recipe.views, echo=echo):
+        gain = 1.0
+        if not resume and processes.world_size == 1:
+            speed = choose_speed(learner, recipe, place, echo)
+            metadata["mixed_precision"], gain = speed.mixed_precision, speed.gain
+        learner.strategy = processes.strategy(metadata["mixed_precision"])
+        checkpoint.metadata = {**metadata, "images": images, "torch": torch.__version__}
         if resume:
             resume_training(checkpoint.last_path, learner)
         else:
             seconds = expected_seconds(learner, recipe, look, len(metadata["mirror_axes"]))
+            seconds /= gain if metadata["mixed_precision"] != "no" else 1
             echo(f"From here it takes {rough_time(seconds)} on this computer.")
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder, processes)
@@ -403,7 +418,7 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
     if not (axes := metadata["mirror_axes"]):
         return metrics, _Answers(learner.model, plain, plain, targets, seen)
     mirrored = Learner(FlipTTA(learner.model, axes), [], loaders.valid, device=processes.device, progress=False,
-                       strategy=processes.strategy(recipe.mixed_precision))
+                       strategy=processes.strategy(metadata["mixed_precision"]))
     logits, _ = answers_of(mirrored)
     return ({"unmirrored": metrics, **figures_of(logits, targets, loaders.classes)},
             _Answers(mirrored.model, logits, plain, targets, seen))
@@ -451,7 +466,8 @@ def train_classifier(
         folder = Path(output) if output else processes.broadcast(lambda: new_run_folder(Path(runs)))
         with _nothing_half_done(folder, recipe, processes.is_main):
             metrics, answers = _train_and_measure(learner, loaders, recipe, metadata, folder, resume, processes, echo,
-                                                  lambda: _write_begun(folder, settings, changes))
+                                                  lambda: _write_begun(folder, settings, changes),
+                                                  settings.cache_dir / "speed.json")
             metrics["validation"] = headline(answers.logits, answers.targets, loaders.classes)
             result = TrainingResult(folder, metrics, time.perf_counter() - started, settings)
             if processes.is_main:

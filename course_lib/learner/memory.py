@@ -18,6 +18,7 @@ from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
 from .checks import check_batch, check_loader
 from .figures import Count
+from .strategy import QuickDepthwise
 from ..models import Backbone, Classifier, body_blocks
 
 # %% auto #0
@@ -108,7 +109,8 @@ class _ComputedTwice:
         from torch.utils.checkpoint import checkpoint
 
         def forward(*inputs: torch.Tensor) -> torch.Tensor:
-            return type(self.block).forward(self.block, *inputs)
+            with QuickDepthwise():  # the second time the learner's is not there
+                return type(self.block).forward(self.block, *inputs)
 
         learns = any(tensor.requires_grad for tensor in (*inputs, *self.block.parameters()))
         if not torch.is_grad_enabled() or not learns:

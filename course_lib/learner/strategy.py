@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+from torch.overrides import TorchFunctionMode
 
 from ..core.checks import ArgumentError, number, one_of
 from ..core.device import disable_malloc_trim
@@ -129,36 +131,65 @@ def _autocast_and_scaler(mixed_precision: str, device: torch.device
         return get_mixed_precision_context_manager(accelerator.native_amp), accelerator.scaler
 
 # %% ../../nbs/library/learner/strategy.ipynb #a83f7984
-def _at_weights_type(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What `layer` gives for x without autocast, in the type of its weights."""
-    with torch.autocast(x.device.type, enabled=False):
-        return type(layer).forward(layer, x.to(layer.weight.dtype))  # type: ignore[arg-type]  # a weight is a tensor
+class _DepthwiseInHalves(torch.autograd.Function):
+    """A depthwise convolution of x (N, C, h, w) by weights (C, 1, k, k) in autocast's type; gives (N, C, h', w').
+
+    Each gradient is computed in the type in which a CPU is quicker, measured: float32 for that of x where there is a
+    stride, and for that of the weights where the kernel is larger than 3.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding, dilation):
+        half = torch.get_autocast_dtype("cpu")
+        x = x.to(half)
+        ctx.save_for_backward(x, weight)
+        ctx.places, ctx.bias_type = (stride, padding, dilation), None if bias is None else bias.dtype
+        with torch.autocast("cpu", enabled=False):
+            bias = None if bias is None else bias.to(half)
+            return F.conv2d(x, weight.to(half), bias, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+
+        def gradients(kind: torch.dtype, *wanted: bool) -> tuple:
+            return torch.ops.aten.convolution_backward(
+                gradient.to(kind), x.to(kind), weight.to(kind), None, *ctx.places, False, [0, 0], len(weight),
+                [*wanted, False])
+
+        kinds = [torch.float32 if slow else x.dtype for slow in (max(ctx.places[0]) > 1, max(weight.shape[2:]) > 3)]
+        wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
+        of_x = gradients(kinds[0], True, False)[0].to(x.dtype) if wants_x else None
+        of_weight = gradients(kinds[1], False, True)[1].to(weight.dtype) if wants_weight else None
+        of_bias = gradient.sum((0, 2, 3), dtype=ctx.bias_type) if wants_bias else None
+        return of_x, of_weight, of_bias, None, None, None
 
 
-def _is_slow_in_bf16(layer: nn.Module) -> bool:
-    """Is this a convolution whose gradients in bf16 take longer on a CPU than in float32?"""
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 and (
-        max(layer.stride) > 1 or max(layer.kernel_size) > 3)
+class QuickDepthwise(TorchFunctionMode):
+    """Within it, depthwise convolutions whose gradients in bf16 are slow on a CPU are `_DepthwiseInHalves`."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.conv2d and (found := _depthwise_arguments(*args, **(kwargs or {}))):
+            return _DepthwiseInHalves.apply(*found)
+        return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _slow_in_full(model: nn.Module) -> Iterator[None]:
-    """Within it, such layers of `model` ignore autocast; one whose `forward` was replaced stays as it is."""
-    layers = [layer for layer in model.modules() if _is_slow_in_bf16(layer) and "forward" not in vars(layer)]
-    try:
-        for layer in layers:
-            vars(layer)["forward"] = partial(_at_weights_type, layer)
-        yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
+def _depthwise_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> tuple | None:
+    """The arguments of `_DepthwiseInHalves` for what `F.conv2d` is given; `None` where it is not for it."""
+    stride, dilation = list(_pair(stride)), list(_pair(dilation))
+    slow = max(stride) > 1 or max(weight.shape[2:]) > 3
+    depthwise = groups == weight.shape[0] > 1 == weight.shape[1] and input.ndim == 4
+    if not (slow and depthwise and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
+        return None
+    if isinstance(padding, str) or weight.dtype != torch.float32 or input.device.type != "cpu":
+        return None
+    return input, weight, bias, stride, list(_pair(padding)), dilation
 
 
 class MixedPrecision(Strategy):
     """Most of a step with half of the bits; logits come back in float32.
 
-    On a CPU, depthwise convolutions with a stride or a kernel of more than 3 pixels have gradients in the type of their
-    weights: in bf16 those are slow.
+    On a CPU a gradient of a depthwise convolution is computed in float32 where it is slow in bf16.
     """
 
     def __init__(self, autocast: AbstractContextManager):
@@ -167,9 +198,7 @@ class MixedPrecision(Strategy):
     def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         from accelerate.utils import convert_to_fp32
 
-        learning_on_cpu = x.device.type == "cpu" and torch.is_grad_enabled()
-        slow_layers = _slow_in_full(model) if learning_on_cpu else nullcontext()
-        with self.autocast, slow_layers, explaining(model, x):
+        with self.autocast, QuickDepthwise(), explaining(model, x):
             return convert_to_fp32(model(x))
 
 # %% ../../nbs/library/learner/strategy.ipynb #dc439486

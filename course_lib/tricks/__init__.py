@@ -11,8 +11,9 @@ from .distill import Distillation
 from .named import BATCH_TRICKS, OTHER_TRICKS, create_trick, parse_trick_names
 from .playground import explore_tricks, plot_tricks
 from .policies import AugmentPolicy
+from .resizing import ProgressiveResizing
 
 __all__ = [
     "AdaBound", "AugmentPolicy", "BatchTricks", "CutMix", "Cutout", "Distillation", "FlipTTA", "LabelSmoothing",
-    "Mixup", "OneOf", "Ricap", "WeightAverage", "distillation_loss", "soft_targets",
+    "Mixup", "OneOf", "ProgressiveResizing", "Ricap", "WeightAverage", "distillation_loss", "soft_targets",
 ]

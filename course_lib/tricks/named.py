@@ -39,6 +39,7 @@ BATCH_TRICKS = {
 OTHER_TRICKS = {
     "adabound": "the optimiser AdaBound in place of AdamW",
     "ema": "an exponential moving average of the weights",
+    "progressive_resizing": "small images in the first epochs",
     "tta": "test-time augmentation: the mean answer over mirror images",
 }
 

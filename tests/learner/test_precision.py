@@ -18,6 +18,7 @@ from course_lib.learner import (
 )
 from course_lib.learner.strategy import MixedPrecision, ScaledPrecision, Strategy, create_strategy
 from course_lib.lr_finder import lr_find
+from course_lib.models import create_classifier
 from course_lib.settings import CourseSettings
 from course_lib.transfer import OneCycle
 
@@ -102,42 +103,31 @@ class Depthwise(nn.Module):
         return self.depthwise(self.pointwise(x)).mean((2, 3))
 
 
-def types_seen(model: nn.Module, x: torch.Tensor) -> dict[str, torch.dtype]:
-    """What each layer of `model` gives in bf16."""
-    seen: dict[str, torch.dtype] = {}
-    hooks = [layer.register_forward_hook(lambda layer, inputs, output, name=name: seen.update({name: output.dtype}))
-             for name, layer in model.named_children()]
+def depthwise_seen(model: nn.Module, x: torch.Tensor) -> tuple[torch.dtype, bool]:
+    """The type of what the depthwise layer of `model` gives in bf16, and whether its gradients are those made here."""
+    seen = []
+    hook = model.depthwise.register_forward_hook(lambda layer, inputs, output: seen.append(output))
     create_strategy("bf16").forward(model, x)
-    for hook in hooks:
-        hook.remove()
-    return seen
+    hook.remove()
+    return seen[0].dtype, "DepthwiseInHalves" in str(seen[0].grad_fn)
 
 
-@pytest.mark.parametrize("kernel, stride, groups, kept", [
-    (3, 2, 8, torch.float32), (5, 1, 8, torch.float32), (3, 1, 8, torch.bfloat16), (3, 2, 4, torch.bfloat16),
-    (5, 1, 1, torch.bfloat16)])
-def test_only_layers_whose_gradients_are_slow_in_bf16_are_kept_in_float32(kernel, stride, groups, kept):
+@pytest.mark.parametrize("kernel, stride, groups, own", [
+    (3, 2, 8, True), (5, 1, 8, True), (3, 1, 8, False), (3, 2, 4, False), (5, 1, 1, False)])
+def test_only_convolutions_whose_gradients_are_slow_in_bf16_get_others(kernel, stride, groups, own):
     model, x = Depthwise(kernel, stride, groups), torch.randn(2, 3, 8, 8)
-    assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": kept}
-
-
-def test_in_full_is_the_type_of_the_weights_and_only_where_gradients_are_wanted():
-    torch.manual_seed(0)
-    model, x = Depthwise(), torch.randn(2, 3, 8, 8)
-    assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": torch.float32}
+    assert depthwise_seen(model, x) == (torch.bfloat16, own)
     with torch.no_grad():  # without gradients bf16 is quick
-        assert types_seen(model, x) == {"pointwise": torch.bfloat16, "depthwise": torch.bfloat16}
-    model.depthwise.double()
-    assert types_seen(model, x)["depthwise"] == torch.float64
+        assert depthwise_seen(model, x) == (torch.bfloat16, False)
 
 
-def test_the_layers_are_themselves_again_also_after_an_error():
-    model = Depthwise()
-    own = model.depthwise.forward
-    create_strategy("bf16").forward(model, torch.randn(2, 3, 8, 8))
-    with pytest.raises((RuntimeError, ValueError)):
-        create_strategy("bf16").forward(model, torch.randn(2, 5, 8, 8))
-    assert "forward" not in vars(model.depthwise) and model.depthwise.forward == own
+def test_weights_in_halves_and_padding_in_words_are_left_to_pytorch():
+    model, x = Depthwise(), torch.randn(2, 3, 8, 8)
+    model.depthwise.bfloat16()
+    assert depthwise_seen(model, x) == (torch.bfloat16, False)
+    model = Depthwise(5, 1)
+    model.depthwise.padding = "same"
+    assert depthwise_seen(model, x) == (torch.bfloat16, False)
 
 
 def test_a_layer_with_a_forward_of_its_own_keeps_it():
@@ -147,16 +137,54 @@ def test_a_layer_with_a_forward_of_its_own_keeps_it():
     assert model.depthwise.forward is mine
 
 
-def test_depthwise_gradients_in_bf16_are_near_those_in_float32():
-    x, y = torch.randn(8, 3, 8, 8), torch.arange(8)
-    grads = []
+@pytest.mark.parametrize("kernel", [3, 5, (3, 5)])
+@pytest.mark.parametrize("stride, padding, dilation, bias", [
+    (1, 2, 1, False), (2, 1, 1, True), ((1, 2), (0, 2), 1, False), (2, 2, 2, True)])
+def test_its_gradients_are_those_of_float32_but_for_rounding(kernel, stride, padding, dilation, bias):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, kernel, stride, padding, dilation, groups=6, bias=bias)
+    x = torch.randn(4, 6, 12, 11).bfloat16().float()  # so that the input itself is exact
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(parameter.bfloat16())
+    found = {}
     for word in ("no", "bf16"):
+        layer.zero_grad()
+        own = x.clone().requires_grad_()
+        y = create_strategy(word).forward(layer, own)
+        y.backward(torch.ones_like(y))
+        found[word] = y, own.grad, *(parameter.grad for parameter in layer.parameters())
+        assert all(one.dtype == torch.float32 for one in found[word])
+    for full, half in zip(*found.values(), strict=True):
+        torch.testing.assert_close(half, full, rtol=0.02, atol=0.02)
+
+
+def test_what_needs_no_gradient_gets_none():
+    torch.manual_seed(0)
+    layer, strategy = nn.Conv2d(6, 6, 5, 2, groups=6), create_strategy("bf16")
+    strategy.forward(layer, torch.randn(2, 6, 9, 9)).sum().backward()
+    whole = [parameter.grad for parameter in layer.parameters()]
+    assert all(one is not None for one in whole)
+    layer.requires_grad_(False)
+    x = torch.randn(2, 6, 9, 9, requires_grad=True)
+    strategy.forward(layer, x).sum().backward()
+    assert x.grad is not None and all(one is parameter.grad for one, parameter in zip(whole, layer.parameters(),
+                                                                                      strict=True))
+
+
+@pytest.mark.slow
+def test_blocks_that_are_computed_twice_learn_the_same_in_bf16():
+    from course_lib.learner.memory import checkpoint_blocks
+
+    batch, losses = (torch.randn(4, 3, 64, 64), torch.arange(4)), []
+    for twice in (False, True):
         torch.manual_seed(0)
-        model = Depthwise()
-        nn.functional.cross_entropy(create_strategy(word).forward(model, x), y).backward()
-        grads.append(model.depthwise.weight.grad)
-    torch.testing.assert_close(*grads, rtol=0.05, atol=2e-3)
-    assert not torch.equal(*grads)  # what comes before is in bf16
+        model = create_classifier("efficientnet_lite0", 4, pretrained=False, dropout=0.0)
+        learner = Learner(model, [batch] * 3, progress=False, mixed_precision="bf16")
+        assert checkpoint_blocks(model, twice) > 0
+        learner.fit(1, 1e-4)
+        losses.append(learner.recorder.losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 class Sizes(Callback):

@@ -34,6 +34,7 @@ from course_lib.tricks import (
     LabelSmoothing,
     Mixup,
     OneOf,
+    ProgressiveResizing,
     Ricap,
     WeightAverage,
     create_trick,
@@ -917,3 +918,43 @@ def test_the_script_says_what_a_trick_costs(script):
     found = script.cost(size=32, batch_size=2, rounds=1)
     assert found["share_of_a_step"].keys() == found["trick_seconds"].keys() == BATCH_TRICKS.keys()
     assert found["step_seconds"] > 0 and found["adabound_over_adamw"] > 0
+
+
+@given(st.integers(1, 30), st.integers(32, 600), st.floats(0.05, 1), st.floats(0, 1))
+def test_images_grow_to_the_whole(epochs, side, start, share):
+    trick = ProgressiveResizing(start, share)
+    sides = [trick.side(side, epoch, epochs) for epoch in range(epochs)]
+    assert sides == sorted(sides) and all(32 <= one <= side for one in sides)
+    assert all(one == side for one in sides[int(share * epochs):])
+    assert all(one == side or one % 16 == 0 for one in sides)
+    if int(share * epochs):
+        assert abs(sides[0] - min(side, max(32, start * side))) <= 8
+
+
+def test_the_network_learns_from_small_images_and_is_validated_on_whole_ones():
+    class Watch(nn.Module):
+        def forward(self, x):
+            seen.append((self.training, x.shape[-1]))
+            return x
+
+    seen, x = [], torch.randn(8, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    batches = [(x, torch.arange(8) % 3)]
+    model = nn.Sequential(Watch(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    learner = Learner(model, batches, batches, callbacks=[ProgressiveResizing()], progress=False)
+    learner.fit(4)
+    assert seen == [(True, 48), (False, 96), (True, 64), (False, 96), (True, 80), (False, 96), (True, 96), (False, 96)]
+    learner.fit(1)
+    assert seen[-2:] == [(True, 96), (False, 96)]
+
+
+@pytest.mark.slow
+def test_small_images_need_images(image_learner):
+    learner, said = image_learner(ProgressiveResizing()), []
+    with cached_features(learner, echo=said.append) as found:
+        assert not found and "ProgressiveResizing wants to see the images" in said[0]
+
+
+@pytest.mark.parametrize("options", [{"start": 0}, {"start": 1.5}, {"share": -1}, {"share": 2}, {"start": "half"}])
+def test_parts_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        ProgressiveResizing(**options)
