@@ -252,9 +252,11 @@ def ask_frozen(job: dict, rounds: int) -> dict:
 
 def ask_step(job: dict, rounds: int) -> dict:
     """A training step with nothing frozen, on a batch that lies in memory."""
-    peers = taking_part("step", *PEERS)
+    peers = taking_part("step", *PEERS) | {"course, bf16": ("course", "step_bf16")}
     if "fastai" in peers:
         peers["fastai, channels_last"] = ("fastai", "step_channels_last")
+    for peer in [peer for peer in ("fastai", "lightning") if peer in peers]:
+        peers[f"{peer}, channels_last, compiled"] = (peer, "step_best")
     runs = in_turns("step", peers, job, rounds)
     found = figures(runs, "rates")
     return {"what": f"images a second of a training step, nothing frozen, batch {job['batch']}, {job['size']} px",
@@ -292,7 +294,10 @@ def ask_tune(job: dict, rounds: int, budgets: dict[str, tuple[int, ...]] | None 
 
 def ask_inference(job: dict, rounds: int) -> dict:
     """The class of every image file in a folder, with a trained network."""
-    runs = in_turns("inference", taking_part("inference", *PEERS), job, rounds)
+    peers = taking_part("inference", *PEERS)
+    if find_spec("onnxruntime") and find_spec("onnxscript"):
+        peers["course, exported to ONNX"] = ("course", "inference_exported")
+    runs = in_turns("inference", peers, job, rounds)
     found = figures(runs, "rate")
     return {"what": f"images a second, from files to classes, {job['size']} px",
             "figures": {"images/s": found["rate"], "peak_gb": found["peak_gb"]}, "runs": runs,

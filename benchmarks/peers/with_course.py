@@ -80,15 +80,21 @@ def frozen(job: Job) -> dict:
     return {"first": clock.seconds - sum(later), "later": later}
 
 
-def step(job: Job) -> dict:
+def step(job: Job, mixed_precision: str = "no") -> dict:
     from course_lib.learner import Learner, error_rate
 
     x, y = common.batch_in_memory(job, "channels_last")
     model = common.network(job.classes, "channels_last").to(common.device())
-    learner = Learner(model, [(x, y)] * job.steps, metrics=[error_rate], device=common.device(), progress=False)
+    learner = Learner(model, [(x, y)] * job.steps, metrics=[error_rate], device=common.device(), progress=False,
+                      mixed_precision=mixed_precision)
     learner.fit(1 + job.epochs, 1e-6)
     rates = [job.batch * job.steps / row["seconds"] for row in learner.recorder.rows[1:]]
     return {"rates": rates}
+
+
+def step_bf16(job: Job) -> dict:
+    """The same in bf16, as `course train` chooses for a long training where it pays."""
+    return step(job, "bf16")
 
 
 def tune(job: Job) -> dict:
@@ -103,17 +109,47 @@ def tune(job: Job) -> dict:
     return {"seconds": clock.seconds, "error": result.metrics["validation_error"]}
 
 
-def inference(job: Job) -> dict:
-    """Name the class of every image file of the folder."""
-    from course_lib.app.predict import TrainedClassifier, predict_images
+def classifier_of(job: Job):
+    from course_lib.app.predict import TrainedClassifier
     from course_lib.data import BatchTransform
 
     model = common.network(job.classes, "channels_last").to(common.device()).eval()
     body = model.body
-    classifier = TrainedClassifier(model, tuple(map(str, range(job.classes))), job.stored,
-                                   BatchTransform(job.size, body.mean, body.std), {})
+    known = {"backbone": "efficientnet_lite0", "classes": list(map(str, range(job.classes))), "dataset": "a folder",
+             "seed": 42, "epochs": 0, "presize": job.stored, "image_size": job.size}
+    return TrainedClassifier(model, tuple(known["classes"]), job.stored, BatchTransform(job.size, body.mean, body.std),
+                             known)
+
+
+def inference(job: Job) -> dict:
+    """Name the class of every image file of the folder."""
+    from course_lib.app.predict import predict_images
+
+    classifier = classifier_of(job)
     files = common.images_in(Path(job.folder))
     predict_images(classifier, files[:job.batch])
     with Clock() as clock:
         predicted = predict_images(classifier, files)
     return {"rate": len(predicted) / clock.seconds}
+
+
+def inference_exported(job: Job) -> dict:
+    """The same with what `course export` writes, one image after the other, as its model card shows."""
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    from course_lib.app.export import export_model
+
+    export_model(classifier_of(job), output=Path(job.cache) / "export")
+    session = onnxruntime.InferenceSession(str(Path(job.cache) / "export" / "model.onnx"))
+    [name] = [one.name for one in session.get_inputs()]
+    files = common.images_in(Path(job.folder))
+
+    def answer(path: Path) -> int:
+        return int(session.run(None, {name: np.asarray(Image.open(path).convert("RGB"))})[0].argmax())
+
+    answer(files[0])
+    with Clock() as clock:
+        answers = [answer(path) for path in files]
+    return {"rate": len(answers) / clock.seconds}

@@ -409,6 +409,7 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
             echo(f"From here it takes {rough_time(seconds)} on this computer.")
         echo(f"Results go to {folder}.")
         _fit(learner, recipe, folder, processes)
+        learner.strategy = processes.strategy("no")  # what is measured is the model as it is used: in float32
         plain, targets = answers_of(learner)
         kept: Any = learner.train_loader, learner.valid_loader  # images, or their features
         usual = loaders.valid.transform
@@ -418,7 +419,7 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
     if not (axes := metadata["mirror_axes"]):
         return metrics, _Answers(learner.model, plain, plain, targets, seen)
     mirrored = Learner(FlipTTA(learner.model, axes), [], loaders.valid, device=processes.device, progress=False,
-                       strategy=processes.strategy(metadata["mixed_precision"]))
+                       strategy=learner.strategy)
     logits, _ = answers_of(mirrored)
     return ({"unmirrored": metrics, **figures_of(logits, targets, loaders.classes)},
             _Answers(mirrored.model, logits, plain, targets, seen))

@@ -14,6 +14,7 @@ import course_lib.app.train as training
 from course_lib.app.speed import Speed
 from course_lib.data import BatchTransform, ImageLoader
 from course_lib.learner import CheckpointError, Learner, load_checkpoint
+from course_lib.learner.strategy import Strategy
 from course_lib.models import create_classifier
 from course_lib.recipes import Recipe
 from course_lib.settings import CourseSettings
@@ -152,9 +153,11 @@ def test_a_training_keeps_its_choice_and_goes_on_with_it(monkeypatch, tmp_path):
     def saved(name: str) -> dict:
         return load_checkpoint(tmp_path / name / "model.safetensors")[1]
 
-    left = measuring(monkeypatch, Speed("bf16", 2.0), Speed("bf16", 2.0))
+    left, asked, answers = measuring(monkeypatch, *[Speed("bf16", 2.0)] * 2), [], training.answers_of
+    monkeypatch.setattr(training, "answers_of", lambda learner: asked.append(type(learner.strategy)) or answers(learner))
     whole, said = train("whole")
     assert (whole["speed"], whole["mixed_precision"]) == ("auto", "bf16") and sum("Speed: bf16" in s for s in said) == 1
+    assert set(asked) == {Strategy}  # what is reported is measured in float32, as the model is used
     measured = json.loads((tmp_path / "data" / "cache" / "speed.json").read_text())
     assert list(measured.values()) == [{"mixed_precision": "bf16", "gain": 2.0}]
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):

@@ -54,6 +54,15 @@ def test_every_program_does_its_work(peer, question, programs, folder, tmp_path)
     assert len(values) == {"pipeline": 3, "finder": 3, "frozen": 2, "step": 2, "inference": 1}[question]
 
 
+@pytest.mark.parametrize("question, key", [("step_bf16", "rates"), ("inference_exported", "rate")])
+def test_the_course_at_its_fastest_does_its_work(question, key, programs, folder, tmp_path):
+    if question == "inference_exported":
+        pytest.importorskip("onnxruntime")
+    job = programs("common").Job(folder=str(folder), cache=str(tmp_path), size=32, stored=40, batch=4, workers=0,
+                                 classes=4, steps=1, epochs=1, iterations=10, frozen=True)
+    assert np.min(getattr(programs("with_course"), question)(job)[key]) > 0
+
+
 def test_the_photographs_are_all_different_and_as_many_as_asked(folder):
     files = {part: sorted((folder / part).rglob("*.jpg")) for part in ("train", "valid")}
     assert {part: len(some) for part, some in files.items()} == {"train": 24, "valid": 4}
