@@ -1,11 +1,13 @@
 """How long it takes until something happens, and what it waits for: start.json.
 
-    python benchmarks/start.py             all of it; some of: command, training, lesson, lab
+    python benchmarks/start.py             all of it; some of: command, training, lesson, lab,
+                                           installation
 
 `command`: a new Python, its imports, and `course --help`. `training`: `course train` in the profile laptop, from the
 command to its first step, each of its lines with the second in which it came; with an empty data folder, and again.
 `lesson`: a new kernel, and the first code cell of lesson 0. `lab`:
-`course lab` until it answers. Medians of several rounds; the training is run once in each way.
+`course lab` until it answers. Medians of several rounds; the training is run once in each way. `installation`: the
+course for a student, and with what `make` adds for work on it, from the network and again from uv's cache; once each.
 """
 
 import json
@@ -122,7 +124,37 @@ def ask_lab(rounds: int = 3) -> dict:
     return {"rounds": rounds, "seconds": round(statistics.median(times[1:]), 2)}
 
 
-QUESTIONS = {"command": ask_command, "training": ask_training, "lesson": ask_lesson, "lab": ask_lab}
+def bytes_below(folder: Path) -> int:
+    """On the disk; a file that has several names counts once."""
+    found = {(info.st_dev, info.st_ino): info.st_size for path in folder.rglob("*") if not path.is_symlink()
+             and path.is_file() for info in [path.stat()]}
+    return sum(found.values())
+
+
+def ask_installation() -> dict:
+    uv, found = str(Path(sys.executable).with_name("uv")), {}
+    with tempfile.TemporaryDirectory() as folder:
+        place, environ = Path(folder), {**os.environ, "UV_CACHE_DIR": f"{folder}/cache", "UV_LINK_MODE": "copy"}
+        for name, what in (("a student", "."), ("with dev", ".[dev]")):
+            found[name] = {}
+            for when in ("from the network", "from the cache"):
+                venv = place / "venv"
+                start = time.perf_counter()
+                subprocess.run([uv, "venv", "--quiet", "--clear", str(venv)], check=True, env=environ)
+                subprocess.run([uv, "pip", "install", "--quiet", "--python", str(venv), "--constraint",
+                                "constraints.txt", "--editable", what], check=True, env=environ, cwd=ROOT)
+                found[name][f"seconds {when}"] = round(time.perf_counter() - start, 1)
+            packages = sorted(path for path in venv.glob("lib/*/site-packages/*") if path.is_dir())
+            sizes = {path.name: bytes_below(path) for path in packages}
+            found[name] |= {"megabytes": round(bytes_below(venv) / 1e6),
+                            "largest": {each: round(size / 1e6) for each, size in sorted(
+                                sizes.items(), key=lambda pair: -pair[1])[:10]}}
+            shutil.rmtree(place / "cache")
+    return found
+
+
+QUESTIONS = {"command": ask_command, "training": ask_training, "lesson": ask_lesson, "lab": ask_lab,
+             "installation": ask_installation}
 
 
 def main() -> None:

@@ -146,3 +146,31 @@ def peers_table() -> str:
     rows = [f"| {shown} | " + " | ".join(_ratio_cell(ratios.get(peer), least.get(peer)) for peer in PEERS) + " |"
             for shown, ratios, least in lines + memory]
     return "\n".join(["| times as good as | " + " | ".join(PEERS) + " |", "|---" * (1 + len(PEERS)) + "|", *rows])
+
+
+def start_tables() -> list[str]:
+    """As Markdown: what one waits for before anything happens, a table each: commands, a training, an installation."""
+    record = read_record("start.json")
+    seconds = dict(record.get("command", {}).get("seconds", {}))
+    seconds |= {f"a lesson: {name}": value for name, value in record.get("lesson", {}).get("seconds", {}).items()}
+    if "lab" in record:
+        seconds["`course lab`, until it answers"] = record["lab"]["seconds"]
+    rows = [f"| {name} | {value:.1f} |" for name, value in seconds.items()]
+    tables = ["\n".join(["| | seconds |", "|---|---|", *rows])] if rows else []
+    if training := record.get("training"):
+        names = dict.fromkeys([*training["first"], *training["again"]])
+        rows = [f"| {name} | {training['first'].get(name, 0):.1f} | {training['again'].get(name, 0):.1f} |"
+                for name in names if name != "all"]
+        rows.append(f"| **until the first step** | **{training['first']['all']:.1f}** | "
+                    f"**{training['again']['all']:.1f}** |")
+        tables.append("\n".join(["| `course train`, solar cells: seconds | the first time | again |", "|---|---|---|",
+                                 *rows]))
+    if installation := record.get("installation"):
+        rows = []
+        for name, found in installation.items():
+            gpu = sum(found["largest"].get(package, 0) for package in ("nvidia", "torch", "triton"))
+            rows.append(f"| {name} | {found['seconds from the network']:.0f} | {found['seconds from the cache']:.0f} | "
+                        f"{found['megabytes']:,} | {gpu:,} |")
+        tables.append("\n".join(["| installing for | seconds, from the network | again, from uv's cache | megabytes | "
+                                 "of these PyTorch and NVIDIA's libraries |", "|---|---|---|---|---|", *rows]))
+    return tables

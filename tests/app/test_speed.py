@@ -154,7 +154,8 @@ def test_a_training_keeps_its_choice_and_goes_on_with_it(monkeypatch, tmp_path):
         return load_checkpoint(tmp_path / name / "model.safetensors")[1]
 
     left, asked, answers = measuring(monkeypatch, *[Speed("bf16", 2.0)] * 2), [], training.answers_of
-    monkeypatch.setattr(training, "answers_of", lambda learner: asked.append(type(learner.strategy)) or answers(learner))
+    monkeypatch.setattr(training, "answers_of",
+                        lambda learner: asked.append(type(learner.strategy)) or answers(learner))
     whole, said = train("whole")
     assert (whole["speed"], whole["mixed_precision"]) == ("auto", "bf16") and sum("Speed: bf16" in s for s in said) == 1
     assert set(asked) == {Strategy}  # what is reported is measured in float32, as the model is used
