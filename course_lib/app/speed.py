@@ -113,6 +113,8 @@ def choose_speed(learner: Learner, recipe: Recipe, place: Path, echo: Callable[[
     try:
         found, when = Speed(**known[key]), "measured here before"
         check_precision(found.mixed_precision, learner.device)
+        if found.mixed_precision != "no" and not _is_faster_at_products(learner.device):
+            raise ValueError("the cache is another computer's")
     except (KeyError, TypeError, ValueError):
         found, when = measure_speed(learner, recipe), "measured"
         with suppress(OSError):  # then it is measured again the next time

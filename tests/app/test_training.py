@@ -341,6 +341,10 @@ def test_the_time_that_is_announced_counts_looks(cached, learns, looks, monkeypa
     recipe = replace(RECIPES["laptop"], epochs=3, trained_fraction=learns)
     assert duration.expected_seconds(learner, recipe, 10.0, 0) == pytest.approx(0.5 * looks + 10 * 52)
     assert duration.expected_seconds(learner, recipe, 10.0, 3) == pytest.approx(0.5 * looks + 10 * (52 + 48))
+    small = replace(recipe, tricks=("progressive_resizing",))  # of 224 px: 112, 160, 224
+    pixels = (112**2 + 160**2 + 224**2) / (3 * 224**2)
+    fewer = 0.5 * (looks - 3 * 12 - 12) * (1 - pixels)
+    assert duration.expected_seconds(learner, small, 10.0, 0) == pytest.approx(0.5 * looks + 10 * 52 - fewer)
 
 
 @pytest.mark.parametrize("seconds, words", [
