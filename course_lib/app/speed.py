@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from .duration import first_batch
-from ..core.device import describe_machine
+from ..core.device import describe_machine, is_out_of_memory
 from ..core.files import json_object, write_text
 from ..core.random import fork_rng
 from ..learner import Callback, Learner
@@ -87,7 +87,13 @@ def measure_speed(learner: Learner, recipe: Recipe) -> Speed:
         return Speed("no")
     if not _is_faster_at_products(learner.device):
         return Speed("no")
-    (plain, loss), (half, half_loss) = (_try(learner, recipe, kind) for kind in ("no", "bf16"))
+    plain, loss = _try(learner, recipe, "no")
+    try:
+        half, half_loss = _try(learner, recipe, "bf16")
+    except RuntimeError as error:  # a layer that PyTorch does not have in bf16 here
+        if is_out_of_memory(error):
+            raise
+        return Speed("no")
     gain = plain / half
     learns = math.isfinite(half_loss) and half_loss <= loss + WORSE
     return Speed("bf16", gain) if gain >= LEAST_GAIN and learns else Speed("no", gain)

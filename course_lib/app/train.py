@@ -169,7 +169,8 @@ def fit_to_data(recipe: Recipe, loaders: Loaders, echo: Callable[[str], None] = 
         return recipe
     few = replace(recipe, trained_fraction=0.0, views=max(recipe.views, recipe.few_views), label_smoothing=0.0,
                   tricks=tuple(trick for trick in recipe.tricks if trick != "progressive_resizing"))  # on features
-    echo(f"{why}: the head alone learns, from {few.views} versions of each image, without label smoothing.")
+    without = "label smoothing" + " and progressive resizing" * (few.tricks != recipe.tricks)
+    echo(f"{why}: the head alone learns, from {few.views} versions of each image, without {without}.")
     return few
 
 # %% ../../nbs/library/app/train.ipynb #3b820c60

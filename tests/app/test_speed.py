@@ -70,6 +70,20 @@ def test_no_step_is_tried_where_bf16_is_slow_or_not_to_be_had(learner, monkeypat
     assert speed.measure_speed(learner, RECIPE) == Speed("no")
 
 
+def test_a_network_that_cannot_be_computed_in_bf16_learns_in_float32(learner, monkeypatch):
+    def only_in_float32(learner, recipe, kind):
+        if kind == "bf16":
+            raise error
+        return 1.0, 0.9
+
+    monkeypatch.setattr(speed, "_try", only_in_float32)
+    error: Exception = RuntimeError('"some_layer" not implemented for \'BFloat16\'')
+    assert speed.measure_speed(learner, RECIPE) == Speed("no")
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError):  # becomes advice on the batch size
+        speed.measure_speed(learner, RECIPE)
+
+
 def test_measuring_leaves_everything_as_it_was(learner):
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     chance, epochs = torch.get_rng_state(), (learner.train_loader.epoch, learner.valid_loader.epoch)

@@ -68,6 +68,13 @@ def test_with_few_photos_the_head_alone_learns_from_several_views(photos, tmp_pa
     assert after["head.linear.weight"].abs().max() > 0.005  # it starts with a standard deviation of 0.001
 
 
+def test_where_the_head_alone_learns_small_images_are_left_out_and_that_is_said(photos, tmp_path):
+    said = train(photos["few"], tmp_path, tricks="progressive_resizing,ema")[1]
+    assert any(line.endswith("without label smoothing and progressive resizing.") for line in said)
+    assert "Tricks: ema." in said and recipe_used(tmp_path)["tricks"] == ["ema"]
+    assert any("4 views of each" in line for line in said)  # on features, as ever
+
+
 def test_with_more_photos_the_last_third_learns_too(photos, tmp_path):
     train(photos["many"], tmp_path)
     used, usual = recipe_used(tmp_path), Recipe("test", 3)
