@@ -151,12 +151,12 @@ def peers_table() -> str:
 def start_tables() -> list[str]:
     """As Markdown: what one waits for before anything happens, a table each: commands, a training, an installation."""
     record = read_record("start.json")
-    seconds = dict(record.get("command", {}).get("seconds", {}))
+    seconds = {f"`{name}`": value for name, value in record.get("command", {}).get("seconds", {}).items()}
     seconds |= {f"a lesson: {name}": value for name, value in record.get("lesson", {}).get("seconds", {}).items()}
     if "lab" in record:
         seconds["`course lab`, until it answers"] = record["lab"]["seconds"]
-    rows = [f"| {name} | {value:.1f} |" for name, value in seconds.items()]
-    tables = ["\n".join(["| | seconds |", "|---|---|", *rows])] if rows else []
+    rows = [f"| {name} | {value:.2f} |" for name, value in seconds.items()]
+    tables = ["\n".join(["| what | seconds |", "|---|---|", *rows])] if rows else []
     if training := record.get("training"):
         names = dict.fromkeys([*training["first"], *training["again"]])
         rows = [f"| {name} | {training['first'].get(name, 0):.1f} | {training['again'].get(name, 0):.1f} |"

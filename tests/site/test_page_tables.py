@@ -45,8 +45,8 @@ def test_what_one_waits_for_is_a_table_each(tmp_path, monkeypatch):
                                        "megabytes": 6118, "largest": {"nvidia": 3196, "torch": 1141, "scipy": 83}}}}
     (tmp_path / "start.json").write_text(json.dumps(record), encoding="utf-8")
     commands, training, installation = start_tables()
-    assert commands.splitlines()[2:] == ["| course --help | 0.2 |", "| a lesson: the kernel | 1.0 |",
-                                         "| `course lab`, until it answers | 1.5 |"]
+    assert commands.splitlines()[2:] == ["| `course --help` | 0.21 |", "| a lesson: the kernel | 0.96 |",
+                                         "| `course lab`, until it answers | 1.50 |"]
     assert training.splitlines()[2:] == ["| imports | 6.0 | 5.9 |", "| features | 20.0 | 0.0 |",
                                          "| **until the first step** | **26.0** | **5.9** |"]
     assert "| a student | 53 | 44 | 6,118 | 4,337 |" in installation
