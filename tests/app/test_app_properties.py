@@ -40,7 +40,8 @@ NUMBERS = {"max_lr": (1e-320, 1e308), "weight_decay": (0, 1e308), "dropout": (0,
            "trained_fraction": (0, 1)}
 WORDS = {"augmentation": ("usual", "mirror"), "resize_mode": ("crop", "squash", "pad"), "mirror": (True, False),
          "official_split": (True, False),
-         "mixed_precision": ("no", "bf16", "fp16"), "balance": ("auto", "yes", "no")}
+         "mixed_precision": ("no", "bf16", "fp16"), "balance": ("auto", "yes", "no"),
+         "speed": ("auto", "plain")}
 
 
 def told(names, call):

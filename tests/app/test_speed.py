@@ -1,6 +1,7 @@
 """How a training computes is measured once on a computer, said, kept, and taken up again."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from course_lib.models import create_classifier
 from course_lib.recipes import Recipe
 from course_lib.settings import CourseSettings
 
+MEASURED = speed._is_faster_at_products
 RECIPE = Recipe("x", 5, image_size=64, batch_size=8, trained_fraction=1.0)
 
 
@@ -82,6 +84,18 @@ def test_a_network_that_cannot_be_computed_in_bf16_learns_in_float32(learner, mo
     error = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(torch.OutOfMemoryError):  # becomes advice on the batch size
         speed.measure_speed(learner, RECIPE)
+
+
+@pytest.mark.parametrize("slow", [torch.float32, torch.bfloat16])
+def test_products_are_faster_in_bf16_where_they_take_less_time(slow, monkeypatch):
+    product = torch.nn.functional.linear
+
+    def late(a, b):
+        time.sleep(0.05 * (a.dtype == slow))
+        return product(a, b)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", late)
+    assert MEASURED(torch.device("cpu")) == (slow == torch.float32)
 
 
 def test_measuring_leaves_everything_as_it_was(learner):

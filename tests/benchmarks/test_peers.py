@@ -63,6 +63,15 @@ def test_the_course_at_its_fastest_does_its_work(question, key, programs, folder
     assert np.min(getattr(programs("with_course"), question)(job)[key]) > 0
 
 
+def test_the_lines_by_which_a_start_is_divided_are_those_that_a_training_prints(monkeypatch):
+    monkeypatch.syspath_prepend(PEERS.parent)
+    start = importlib.import_module("start")
+    rooms = PEERS.parents[1] / "course_lib"
+    printed = "".join((rooms / name).read_text(encoding="utf-8")
+                      for name in ("app/train.py", "app/speed.py", "learner/features.py"))
+    assert all(f'echo(f"{begins}' in printed for begins in start.STEPS)
+
+
 def test_the_photographs_are_all_different_and_as_many_as_asked(folder):
     files = {part: sorted((folder / part).rglob("*.jpg")) for part in ("train", "valid")}
     assert {part: len(some) for part, some in files.items()} == {"train": 24, "valid": 4}

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import course_lib.app.train as training
 from course_lib.learner import (
@@ -157,6 +158,23 @@ def test_its_gradients_are_those_of_float32_but_for_rounding(kernel, stride, pad
         assert all(one.dtype == torch.float32 for one in found[word])
     for full, half in zip(*found.values(), strict=True):
         torch.testing.assert_close(half, full, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kernel, stride, of_x, of_weight", [
+    (3, 2, torch.float32, torch.bfloat16), (5, 1, torch.bfloat16, torch.float32), (5, 2, torch.float32, torch.float32)])
+def test_only_the_slow_gradient_is_computed_in_float32(kernel, stride, of_x, of_weight):
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "convolution_backward" in str(func):
+                seen.append((tuple(args[-1][:2]), args[0].dtype))
+            return func(*args, **(kwargs or {}))
+
+    seen: list = []
+    layer = nn.Conv2d(6, 6, kernel, stride, groups=6)
+    y = create_strategy("bf16").forward(layer, torch.randn(2, 6, 9, 9, requires_grad=True))
+    with Watch():
+        y.sum().backward()
+    assert seen == [((True, False), of_x), ((False, True), of_weight)]
 
 
 def test_what_needs_no_gradient_gets_none():
