@@ -136,7 +136,8 @@ def _as_before(seed: int) -> Iterator[None]:
             torch.set_default_dtype(default)
             if torch.get_default_device() != device:
                 torch.set_default_device(device)
-            torch.use_deterministic_algorithms(deterministic)
+            if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it loads torch's compiler
+                torch.use_deterministic_algorithms(deterministic)
             os.chdir(folder)
 
 
