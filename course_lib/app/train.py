@@ -31,7 +31,7 @@ from course_lib.app.resume import (
     BEGUN, CHECKPOINTS, RESULTS, _check_output, _check_same_images, _check_same_recipe, _record_images, _write_begun,
     resume_command, unfinished_training,
 )
-from .speed import choose_speed
+from .speed import choose_speed, within_memory
 from .unknown import Familiar, familiar
 from ..core.checks import ArgumentError, instance, one_of
 from ..core.device import choose_device, describe_machine, is_out_of_memory, out_of_memory_advice
@@ -395,8 +395,8 @@ def _train_and_measure(learner: Learner, loaders: Loaders, recipe: Recipe, metad
         learner.add_callback(checkpoint)
         begin()
     look = seconds_a_look(learner)
-    with cached_features(learner, views=recipe.views, echo=echo):
-        gain = 1.0
+    with cached_features(learner, views=recipe.views, echo=echo), within_memory(learner, recipe, echo) as twice:
+        gain, metadata["computed_twice"] = 1.0, twice
         if not resume and processes.world_size == 1:
             speed = choose_speed(learner, recipe, place, echo)
             metadata["mixed_precision"], gain = speed.mixed_precision, speed.gain

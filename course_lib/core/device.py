@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checks import ArgumentError, nearest, shown
@@ -76,6 +78,25 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+# %% ../../nbs/library/core/device.ipynb #5f1b0102
+CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container has
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process can still have, on `device`: the free ones, and of a container's share what is left."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for the next
+        return torch.cuda.mem_get_info(device)[0] + kept
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # there is no container, or it has all: "max"
+        most, used, rest = ((CONTAINER / name).read_text() for name in ("memory.max", "memory.current", "memory.stat"))
+        read_again = re.search(r"^inactive_file (\d+)$", rest, re.M)  # the cache of files makes room
+        free = min(free, max(int(most) - int(used) + int(read_again[1] if read_again else 0), 0))
+    return free
 
 # %% ../../nbs/library/core/device.ipynb #c40e34c4
 def disable_malloc_trim() -> bool:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 from ..core.checks import ArgumentError, instance, number, whole
-from ..core.device import free_memory, is_out_of_memory
+from ..core.device import available_memory, free_memory, is_out_of_memory
 from ..core.modes import preserve_modes
 from . import Callback, Learner, SkipStep, preserved
 from .checks import check_batch, check_loader
@@ -62,13 +62,9 @@ def image_size_for(model: nn.Module, image_size: int | None = None) -> int:
     return whole("image_size", image_size, hint="It counts pixels: 224, for instance.")
 
 # %% ../../nbs/library/learner/memory.ipynb #0dc0f4f7
-def activation_bytes(model: nn.Module, image_size: int | None = None, batch_size: int = 1) -> int:
-    """Bytes that a training step keeps between the forward and the backward pass, weights not counted.
-
-    What is frozen at the start of a network keeps nothing. The optimiser's own memory (AdamW: two numbers for each
-    trained parameter) and the gradients come on top.
-    """
-    size, kept = image_size_for(model, image_size), {}
+def kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:
+    """Bytes that a training step on x of this shape keeps between its two passes, in float32, weights not counted."""
+    kept = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -78,10 +74,20 @@ def activation_bytes(model: nn.Module, image_size: int | None = None, batch_size
     with without_values(model, training=True) as (call, state):
         own = {tensor.untyped_storage()._cdata for tensor in state.values()}
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = call(torch.empty(batch_size, 3, size, size, device="meta"))
+            output = call(torch.empty(*shape, device="meta"))
         total = sum(storage.nbytes() for address, storage in kept.items() if address not in own)
         del output
     return total
+
+
+def activation_bytes(model: nn.Module, image_size: int | None = None, batch_size: int = 1) -> int:
+    """Bytes that a training step keeps between the forward and the backward pass, weights not counted.
+
+    What is frozen at the start of a network keeps nothing. The optimiser's own memory (AdamW: two numbers for each
+    trained parameter) and the gradients come on top.
+    """
+    size = image_size_for(model, image_size)
+    return kept_bytes(model, (batch_size, 3, size, size))
 
 # %% ../../nbs/library/learner/memory.ipynb #fa4a553f
 @contextmanager
@@ -138,17 +144,17 @@ def checkpoint_blocks(model: nn.Module, on: bool = True) -> int:
     return len(blocks)
 
 # %% ../../nbs/library/learner/memory.ipynb #422be2ee
-def largest_block_bytes(model: nn.Module, image_size: int | None = None, batch_size: int = 1) -> int:
-    """Bytes that come on top of `activation_bytes` while the largest block is computed twice; 0 if none is.
+def largest_block_bytes(model: nn.Module, shape: Sequence[int]) -> int:
+    """Bytes that come on top of `kept_bytes` while the largest block is computed twice; 0 if none is.
 
     See `checkpoint_blocks`: in the backward pass each block keeps its inside again, one block at a time.
     """
     twice = [block for block in model.modules() if isinstance(block.__dict__.get("forward"), _ComputedTwice)]
-    largest, before = 0, activation_bytes(model, image_size, batch_size) if twice else 0
+    largest, before = 0, kept_bytes(model, shape) if twice else 0
     for block in twice:
         forward = block.__dict__.pop("forward")
         try:
-            largest = max(largest, activation_bytes(model, image_size, batch_size) - before)
+            largest = max(largest, kept_bytes(model, shape) - before)
         finally:
             block.forward = forward
     return largest
@@ -191,14 +197,13 @@ def find_batch_size(learner: Learner, largest: int = 256, *, memory: float | Non
     memory = None if memory is None else number("memory", memory, least=0, hint="It is a number of bytes.")
     side, on_cpu = math.ceil(math.sqrt(x.shape[2] * x.shape[3])), learner.device.type == "cpu"
     if on_cpu and memory is None:
-        import psutil
-
-        memory = 0.8 * psutil.virtual_memory().available
+        memory = 0.8 * available_memory(learner.device)
     trained = sum(parameter.nbytes for parameter in learner.model.parameters() if parameter.requires_grad)
 
     def try_batch(batch_size: int) -> None:
-        needed = activation_bytes(learner.model, side, batch_size) + 3 * trained  # gradients, AdamW's numbers
-        needed += largest_block_bytes(learner.model, side, batch_size)
+        shape = batch_size, 3, side, side
+        needed = kept_bytes(learner.model, shape) + largest_block_bytes(learner.model, shape)
+        needed += 3 * trained  # gradients, AdamW's numbers
         if memory is not None and needed > memory:
             raise MemoryError(f"a step would need {needed / 1e9:.1f} GB")
         rows = torch.arange(batch_size) % len(x)

@@ -1,5 +1,6 @@
 """How a training computes is measured once on a computer, said, kept, and taken up again."""
 
+import copy
 import json
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ import course_lib.app.train as training
 from course_lib.app.speed import Speed
 from course_lib.data import BatchTransform, ImageLoader
 from course_lib.learner import CheckpointError, Learner, load_checkpoint
+from course_lib.learner.memory import activation_bytes
 from course_lib.learner.strategy import Strategy
 from course_lib.models import create_classifier
 from course_lib.recipes import Recipe
@@ -206,3 +208,60 @@ def test_a_training_keeps_its_choice_and_goes_on_with_it(monkeypatch, tmp_path):
     by_hand, _ = train("by hand", mixed_precision="bf16")
     assert (by_hand["speed"], by_hand["mixed_precision"]) == ("plain", "bf16")
     assert Path(tmp_path / "by hand" / "metrics.json").is_file()
+
+
+# ---- What fits
+
+@pytest.mark.parametrize("part, twice, advice", [(2.0, False, ""), (0.9, True, ""), (0.01, True, "--batch-size 1")])
+def test_where_a_step_does_not_fit_blocks_are_computed_twice_and_the_model_is_the_same(
+        part, twice, advice, learner, monkeypatch):
+    """`part`: of what a step takes, what is free."""
+    usual = Learner(copy.deepcopy(learner.model), copy.deepcopy(learner.train_loader), progress=False)
+    torch.manual_seed(1)
+    usual.fit(1)
+    said: list[str] = []
+    needed = speed._step_bytes(learner, (8, 3, 64, 64))
+    monkeypatch.setattr(speed, "available_memory", lambda device: part * needed)
+    kept = activation_bytes(learner.model, 64, 8)
+    with speed.within_memory(learner, RECIPE, said.append) as answer:
+        assert (answer, bool(said)) == (twice, twice)
+        assert (activation_bytes(learner.model, 64, 8) < kept) == twice
+        torch.manual_seed(1)
+        learner.fit(1)
+    same = usual.model.state_dict()
+    assert all(torch.equal(tensor, same[name]) for name, tensor in learner.model.state_dict().items())
+    assert activation_bytes(learner.model, 64, 8) == kept  # afterwards as before
+    if twice:
+        assert "gives the same model" in said[0] and said[0].endswith(f"{advice}.")
+        assert ("--batch-size" in said[0]) == bool(advice)
+
+
+def test_a_batch_that_fits_is_named_where_blocks_have_nothing_within(learner, monkeypatch):
+    learner.model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                                        torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    monkeypatch.setattr(speed, "available_memory", lambda device: speed._step_bytes(learner, (3, 3, 64, 64)))
+    said: list[str] = []
+    with speed.within_memory(learner, RECIPE, said.append) as twice:
+        assert not twice
+    assert "computed twice" not in said[0] and said[0].endswith("begin it anew with --batch-size 2.")
+    with speed.within_memory(learner, replace(RECIPE, speed="plain"), said.append):
+        assert len(said) == 1
+
+
+class Uncountable(torch.nn.Module):
+    """What it computes depends on the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        means = x.mean((2, 3))
+        return self.layer(means) if means.sum().item() < 1e9 else means
+
+
+def test_a_network_that_cannot_be_counted_is_trained_as_it_is(learner, monkeypatch):
+    learner.model = Uncountable()
+    monkeypatch.setattr(speed, "available_memory", lambda device: 0)
+    with speed.within_memory(learner, RECIPE, pytest.fail) as twice:
+        assert not twice

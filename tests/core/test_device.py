@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import psutil
 import pytest
+import torch
+
+from course_lib.core import device
 
 pytestmark = pytest.mark.slow
 
@@ -29,3 +33,18 @@ def test_memory_that_is_kept_is_not_asked_for_again():
     if possible == "False":
         pytest.skip("this C library cannot be told to keep memory")
     assert int(after) < int(before) / 3, done.stdout
+
+
+def test_a_container_s_share_of_memory_is_what_is_left_of_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    cpu = torch.device("cpu")
+    alone = device.available_memory(cpu)  # no container
+    assert 0 < alone <= psutil.virtual_memory().total
+    for name, text in (("memory.max", f"{2**20}\n"), ("memory.current", f"{2**19}\n"),
+                       ("memory.stat", "anon 5\nfile 70000\ninactive_file 65536\n")):
+        (tmp_path / name).write_text(text)
+    assert device.available_memory(cpu) == 2**20 - 2**19 + 65536
+    (tmp_path / "memory.current").write_text(str(2**21))
+    assert device.available_memory(cpu) == 0
+    (tmp_path / "memory.max").write_text("max\n")  # a container that may have all
+    assert device.available_memory(cpu) > 2**24
