@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,21 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # The same examples in every run, so that a change and not chance decides. HYPOTHESIS_PROFILE=default draws new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays to the end, so the collector of garbage need not look at it each time.
+
+    A collection takes most of a second otherwise, and whatever runs out of memory, or fails in a trial, asks for one.
+    """
+    import torch._dynamo  # noqa: F401  # the first optimiser would load it, and it is as large as all the rest
+
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # libraries look whether all of theirs is gone at the end
 
 
 @pytest.fixture(autouse=True)

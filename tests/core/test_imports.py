@@ -153,6 +153,7 @@ def strings_that_name_modules(tree: ast.Module) -> Iterator[str]:
                     and isinstance(node.value, str) and re.fullmatch(r"(course_lib|\.)(\.?\w+)+\.?", node.value))
 
 
+@cache
 def arrows(folder: Path) -> list[Arrow]:
     """Which module knows which, for all imports in `folder`: at the top, in functions, for types, and by name."""
     modules, found = read_house(folder), []
