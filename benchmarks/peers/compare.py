@@ -312,9 +312,11 @@ def slope(points: list[tuple[float, float]]) -> float:
                  / sum((x - mean_x) ** 2 for x in xs), 3)
 
 
-def growth(what: str, unit: str, sizes: Sequence[int], measure: Callable[[str, int], tuple[float, Run]]) -> dict:
-    """What each of the course and fastai costs at each size, in turns, and the slope."""
-    points: dict[str, list[dict]] = {peer: [] for peer in ("course", "fastai") if installed(peer)}
+def growth(what: str, unit: str, sizes: Sequence[int], measure: Callable[[str, int], tuple[float, Run]],
+           also: Sequence[str] = ()) -> dict:
+    """What each of the course, `also` in other ways, and fastai costs at each size, in turns, and the slope."""
+    points: dict[str, list[dict]] = {peer: [] for peer in ("course", *also, "fastai")
+                                     if installed(peer.partition(",")[0])}
     for size in sizes:
         for peer in points:
             cost, run = measure(peer, size)
@@ -348,10 +350,12 @@ def ask_growth_classes(job: dict, rounds: int, quick: bool = False) -> dict:
 def ask_growth_pixels(job: dict, rounds: int, quick: bool = False) -> dict:
     """A training step with larger and larger images."""
     def measure(peer: str, size: int) -> tuple[float, Run]:
-        run = run_one(peer, "step", job | {"size": size, "batch": 8})
+        own, _, half = peer.partition(", ")
+        run = run_one(own, f"step_{half}" if half else "step", job | {"size": size, "batch": 8})
         return 8 / statistics.median(run["rates"]), run
 
-    return growth("pixels of a side", "seconds of a step of 8", (32, 64) if quick else (128, 224, 320, 448), measure)
+    return growth("pixels of a side", "seconds of a step of 8", (32, 64) if quick else (128, 224, 320, 448), measure,
+                  also=("course, bf16",))
 
 
 def ask_growth_workers(job: dict, rounds: int, quick: bool = False) -> dict:

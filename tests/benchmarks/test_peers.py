@@ -146,8 +146,11 @@ def test_a_course_that_is_twice_as_good_has_the_ratio_two(question, programs, mo
     more = {"quick": True} if question in GROWING else {}
     found = getattr(compare, f"ask_{question}")(job, 2, **more)
     if question in GROWING:
-        assert found["points"].keys() == found["slopes"].keys() == {"course", "fastai"}
-        for own, other in zip(*found["points"].values(), strict=True):
+        points = found["points"]
+        assert points.keys() == found["slopes"].keys() == {"course", "fastai"} | (
+            {"course, bf16"} if question == "growth_pixels" else set())
+        assert {asked_of for _, asked_of, _ in asked} <= {"pipeline", "step", "step_bf16"}
+        for own, other in zip(points["course"], points["fastai"], strict=True):
             assert own["size"] == other["size"] and other["cost"] == pytest.approx(2 * own["cost"], rel=1e-3)
         cost = {"growth_images": 24 / 10, "growth_classes": 32 / 7, "growth_pixels": 8 / 7, "growth_workers": 10.0}
         assert found["points"]["fastai"][0]["cost"] == pytest.approx(cost[question], rel=1e-3)

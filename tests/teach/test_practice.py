@@ -8,6 +8,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -529,3 +531,18 @@ def test_a_lesson_shows_what_the_checker_says_today_of_an_unsolved_exercise(less
     for name, text in shown.items():
         lines, [head] = text.splitlines(), str(checker.Verdict(name, False, "")).splitlines()
         assert lines[0] == head and not any(line.startswith(("  expected", "hint(")) for line in lines), text
+
+
+CHECKED = """
+import sys
+from course_lib.teach.practice import find_exercise
+from course_lib.teach.verdict import examine
+exercise = find_exercise("02.conv_parameters")
+assert examine(exercise, exercise.answer).passed
+print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_the_first_check_does_not_wait_for_torch_s_compiler():
+    """It takes two seconds to load, and no answer needs it."""
+    assert subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True).stdout == "[]\n"
