@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
+import gc
 import inspect
 import io
 import os
@@ -265,6 +266,7 @@ def _in_the_copy(exercise: Exercise, answer: Callable, seed: int, count: int, pi
     """Run all examples, and write each run into the pipe; the bell rings a second after the limit of time."""
     import torch
 
+    gc.freeze()  # the collector would write to every object of the parent, and so copy all of its memory
     os.setsid()
     faulthandler.disable()  # who crashes is told so in words
     for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):

@@ -298,6 +298,7 @@ def test_a_circle_inside_a_room_is_noticed(tmp_path):
     (house / "learner" / "loop.py").write_text("from .features import cache")
     (house / "learner" / "features.py").write_text("from ..data.items import x")
     read_house.cache_clear()
+    arrows.cache_clear()
     assert "data.items" in reached_from(house, "learner.loop") and "data" in reached_from(house, "learner.loop")
 
 

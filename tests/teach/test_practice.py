@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+import course_lib.teach.sandbox as sandbox
 import course_lib.teach.verdict as checker
 from course_lib.app.cli import main
 from course_lib.teach import check, hint, name_cause, quiz, require, show_lab, solution
@@ -56,9 +57,13 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("known_answers_run_once")
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed, copied", [(0, True), (3, False)])
 @pytest.mark.parametrize("id", ALL)
-def test_the_reference_passes_each_mistake_gets_its_own_words_and_the_stub_fails_politely(id, seed):
+def test_the_reference_passes_each_mistake_gets_its_own_words_and_the_stub_fails_politely(
+        id, seed, copied, monkeypatch):
+    """Both ways to run answers: in a copy of the process, and where there is none, in this one."""
+    if not copied:
+        monkeypatch.setattr(sandbox, "can_copy", lambda: False)
     assert not prove_exercise(find_exercise(id), seed)
 
 
