@@ -146,11 +146,11 @@ def _step_bytes(learner: Learner, shape: Sequence[int]) -> float:
     return PEAK * (kept_bytes(learner.model, shape) + largest_block_bytes(learner.model, shape)) + 3 * learns
 
 
-def _batch_that_fits(learner: Learner, shape: Sequence[int], free: float) -> int:
+def _what_would_fit(learner: Learner, shape: Sequence[int], free: float) -> str:
     size = shape[0]
-    while size > 1 and _step_bytes(learner, (size, *shape[1:])) > free:
+    while size and _step_bytes(learner, (size, *shape[1:])) > free:
         size //= 2
-    return size
+    return f"--batch-size {size}" if size else "smaller images or a lighter network"
 
 
 @contextmanager
@@ -175,8 +175,7 @@ def within_memory(learner: Learner, recipe: Recipe, echo: Callable[[str], None] 
             said += f" So blocks of the network are computed twice: that takes {least / 1e9:.1f} GB and more time, " \
                     "and gives the same model."
         if least > free:
-            said += " If the system ends this training, begin it anew with --batch-size " \
-                    f"{_batch_that_fits(learner, shape, free)}."
+            said += f" If the system ends this training, begin it anew with {_what_would_fit(learner, shape, free)}."
         echo(said)
     try:
         yield twice
