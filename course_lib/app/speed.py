@@ -25,7 +25,7 @@ from ..core.device import available_memory, describe_machine, is_out_of_memory
 from ..core.files import json_object, write_text
 from ..core.random import fork_rng
 from ..learner import Callback, Learner
-from ..learner.memory import checkpoint_blocks, kept_bytes, largest_block_bytes
+from ..learner.memory import COMPUTED_AGAIN, checkpoint_blocks, kept_bytes, largest_block_bytes
 from ..learner.strategy import check_precision, create_strategy
 from ..recipes import Recipe
 
@@ -143,7 +143,8 @@ PEAK = 1.3  # times what a step keeps is the most that it takes: 1.25 was measur
 def _step_bytes(learner: Learner, shape: Sequence[int]) -> float:
     """About how much memory a step on x of this shape takes at most, in float32."""
     learns = sum(p.nbytes for p in learner.model.parameters() if p.requires_grad)
-    return PEAK * (kept_bytes(learner.model, shape) + largest_block_bytes(learner.model, shape)) + 3 * learns
+    again = COMPUTED_AGAIN * largest_block_bytes(learner.model, shape)
+    return PEAK * kept_bytes(learner.model, shape) + again + 3 * learns
 
 
 def _what_would_fit(learner: Learner, shape: Sequence[int], free: float) -> str:
@@ -172,8 +173,8 @@ def within_memory(learner: Learner, recipe: Recipe, echo: Callable[[str], None] 
         least = _step_bytes(learner, shape)
         said = f"Memory: a step takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free."
         if twice:
-            said += f" So blocks of the network are computed twice: that takes {least / 1e9:.1f} GB and more time, " \
-                    "and gives the same model."
+            said += f" So blocks of the network are computed twice: that takes about {least / 1e9:.1f} GB and more " \
+                    "time, and gives the same model."
         if least > free:
             said += f" If the system ends this training, begin it anew with {_what_would_fit(learner, shape, free)}."
         echo(said)

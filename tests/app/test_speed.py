@@ -213,7 +213,7 @@ def test_a_training_keeps_its_choice_and_goes_on_with_it(monkeypatch, tmp_path):
 # ---- What fits
 
 @pytest.mark.parametrize("part, twice, advice", [
-    (2.0, False, ""), (0.9, True, ""), (0.25, True, "begin it anew with --batch-size 2."),
+    (2.0, False, ""), (0.98, True, ""), (0.4, True, "begin it anew with --batch-size 2."),
     (0.0, True, "begin it anew with smaller images or a lighter network.")])
 def test_where_a_step_does_not_fit_blocks_are_computed_twice_and_the_model_is_the_same(
         part, twice, advice, learner, monkeypatch):
