@@ -317,8 +317,8 @@ def _add_train(commands: argparse._SubParsersAction, shared: argparse.ArgumentPa
     train.add_argument("--image-size", type=int, metavar="PX", help="width and height the network sees")
     train.add_argument("--batch-size", type=int, metavar="N", help="images in a step; halve it when memory runs out")
     train.add_argument("--mixed-precision", metavar="KIND", help="no, bf16 or fp16: compute with half of the bits")
-    train.add_argument("--speed", choices=SPEEDS, help="auto: a long training measures whether bf16 pays on this "
-                       "computer, and takes it, and what does not fit into memory is computed twice; plain: float32")
+    train.add_argument("--speed", choices=SPEEDS, help="auto: bf16 where a long training measures that it pays on "
+                       "this computer, and blocks computed twice where memory is short; plain: neither")
     train.add_argument("--tricks", metavar="NAMES", help="such as mixup,label_smoothing,ema: see lesson 10")
     train.add_argument("--folds", type=int, metavar="K", help="cross-validation: train K times, so that each image "
                        "validates once; for small data sets")

@@ -137,7 +137,7 @@ def choose_speed(learner: Learner, recipe: Recipe, place: Path, echo: Callable[[
     return found
 
 # %% ../../nbs/library/app/speed.ipynb #5f1b0008
-PEAK = 1.3  # times what a step keeps is the most that it takes: 1.25 was measured for Lite0, 1.31 for Lite2
+PEAK = 1.3  # times what a step keeps is the most that it takes: measured 1.13 to 1.25 (Lite0), 1.19 to 1.31 (Lite2)
 
 
 def _step_bytes(learner: Learner, shape: Sequence[int]) -> float:
@@ -167,18 +167,19 @@ def within_memory(learner: Learner, recipe: Recipe, echo: Callable[[str], None] 
         with suppress(ArgumentError):
             needed = _step_bytes(learner, shape)
     twice = False
-    if needed > free:
-        with suppress(ArgumentError):  # single layers keep no more than their input
-            twice = checkpoint_blocks(model) > 0
-        least = _step_bytes(learner, shape)
-        said = f"Memory: a step takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free."
-        if twice:
-            said += f" So blocks of the network are computed twice: that takes about {least / 1e9:.1f} GB and more " \
-                    "time, and gives the same model."
-        if least > free:
-            said += f" If the system ends this training, begin it anew with {_what_would_fit(learner, shape, free)}."
-        echo(said)
     try:
+        if needed > free:
+            with suppress(ArgumentError):  # single layers keep no more than their input
+                twice = checkpoint_blocks(model) > 0
+            least = _step_bytes(learner, shape)
+            said = f"Memory: a step takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free."
+            if twice:
+                said += f" So blocks of the network are computed twice: that takes about {least / 1e9:.1f} GB and " \
+                        "more time, and gives the same model."
+            if least > free:
+                would = _what_would_fit(learner, shape, free)
+                said += f" If the system ends this training, begin it anew with {would}."
+            echo(said)
         yield twice
     finally:
         if twice:

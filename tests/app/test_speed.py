@@ -16,6 +16,7 @@ import course_lib.app.train as training
 from course_lib.app.speed import Speed
 from course_lib.data import BatchTransform, ImageLoader
 from course_lib.learner import CheckpointError, Learner, load_checkpoint
+from course_lib.learner.features import cached_features, train_last
 from course_lib.learner.memory import activation_bytes
 from course_lib.learner.strategy import Strategy
 from course_lib.models import create_classifier
@@ -208,6 +209,15 @@ def test_a_training_keeps_its_choice_and_goes_on_with_it(monkeypatch, tmp_path):
     by_hand, _ = train("by hand", mixed_precision="bf16")
     assert (by_hand["speed"], by_hand["mixed_precision"]) == ("plain", "bf16")
     assert Path(tmp_path / "by hand" / "metrics.json").is_file()
+    assert whole["computed_twice"] is False
+    deep = {"trained_fraction": 1.0, "few_per_class": 1, "few_of_one": 1}
+    left[:] = [Speed("no")]
+    assert not any("Memory" in line for line in train("deep", **deep)[1])
+    monkeypatch.setattr(speed, "available_memory", lambda device: 0)
+    short, said = train("short of memory", **deep)
+    assert short["computed_twice"] is True and sum("computed twice" in line for line in said) == 1
+    first, second = (load_checkpoint(tmp_path / name / "model.safetensors")[0] for name in ("deep", "short of memory"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # ---- What fits
@@ -266,3 +276,23 @@ def test_a_network_that_cannot_be_counted_is_trained_as_it_is(learner, monkeypat
     monkeypatch.setattr(speed, "available_memory", lambda device: 0)
     with speed.within_memory(learner, RECIPE, pytest.fail) as twice:
         assert not twice
+
+
+def test_what_learns_behind_cached_features_is_computed_twice_too(learner, monkeypatch):
+    """The network is cut in two then; afterwards it is whole and as it was."""
+    trained = []
+    for part in (2.0, 0.0):
+        torch.manual_seed(0)
+        model = create_classifier("timm/test_efficientnet", 3, pretrained=False)
+        train_last(model, 2 / 3)
+        loaders = (copy.deepcopy(learner.train_loader), copy.deepcopy(learner.valid_loader))
+        one, said = Learner(model, *loaders, progress=False), []
+        with cached_features(one) as cached:
+            monkeypatch.setattr(speed, "available_memory", lambda device, part=part: part * 1e9)
+            with speed.within_memory(one, RECIPE, said.append) as twice:
+                assert cached and twice == (part == 0.0) == bool(said)
+                torch.manual_seed(1)
+                one.fit(1)
+        assert not any("forward" in block.__dict__ for block in model.modules())
+        trained.append(model.state_dict())
+    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
