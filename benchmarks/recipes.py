@@ -54,7 +54,8 @@ CHOOSE: list[dict] = [{**PLAIN, **config} for config in (
     {**BF16, "tricks": "progressive_resizing"},  # from here on they were to become faster
     {**BF16, "epochs": 6}, {**BF16, "epochs": 6, "batch_size": 16},
     {**BF16, "epochs": 6, "batch_size": 16, "lr": 2e-3}, {**BF16, "epochs": 5, "batch_size": 16, "lr": 2e-3},
-    {**BF16, "epochs": 6, "batch_size": 16, "lr": 5e-4})]
+    {**BF16, "epochs": 6, "batch_size": 16, "lr": 5e-4},
+    {**BF16, "backbone": "efficientnet_lite1", "image_size": 240, "presize": 280})]
 
 
 def train(profile: str = "laptop", backbone: str | None = None, image_size: int | None = None,

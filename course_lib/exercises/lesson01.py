@@ -528,10 +528,11 @@ def _as_a_direction(changes, x, y):
 # %% ../../nbs/practice/01_data_prep.ipynb #7a8644b7
 smallest_presize_exercise = Exercise(
     "01.smallest_presize", "Never enlarged",
-    "Photographs are presized to squares. A crop keeps at least the share `min_scale` of the *area*; it may be up to "
-    "`max_ratio` times as wide as high, or as high as wide; and it is magnified up to `zoom` times. What is left is "
-    "stretched to `image_size` pixels a side. What is the smallest presize, in whole pixels, at which no side is "
-    "ever enlarged? Think, or find out by trying `draw_matrices` of the lesson.",
+    "Photographs are presized to squares. A crop is drawn as in `draw_matrices` of the lesson, without rotation and "
+    "`warp`: its *area* is at least the share `min_scale` of the photograph's; it may be up to `max_ratio` times as "
+    "wide as high, or as high as wide, and what lies outside the photograph falls away. Then it is magnified up to "
+    "`zoom` times. What is left is stretched to `image_size` pixels a side. What is the smallest presize, in whole "
+    "pixels, at which no side is ever enlarged? Think, or try it out.",
     examples=lambda seed: [(224, 1.0, 1.0, 1.0), (224, 0.75, 1.0, 1.0), (224, 0.75, 1.0, 1.1), (224, 0.75, 4 / 3, 1.0),
                            (224, 0.75, 4 / 3, 1.1), (128, 0.35, 1.5, 1.25),
                            (138 + 10 * seed, 0.35, 1.5, 1.25), (100, 0.8, 2.0, 1.4)],

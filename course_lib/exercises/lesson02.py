@@ -460,8 +460,9 @@ def _changes_and_counts(answer: Callable, body: nn.Module, batches: list[torch.T
 what_moves_exercise = Exercise(
     "02.what_moves", "What moves in a frozen body?",
     "All parameters of `body` are frozen. Find out by experiment what moves all the same: put it into training mode, "
-    "push every batch through it, and compare *all* its tensors, parameters and buffers, with what they were before. "
-    "Give back how far each has moved, by its name in `state_dict()`: the largest absolute change of a number in it.",
+    "push every batch through it, and compare *all* its tensors with what they were before: parameters, and *buffers*, "
+    "which no optimiser moves. Give back how far each has moved, by its name in `state_dict()`: the largest "
+    "absolute change of a number in it.",
     examples=lambda seed: [(*_frozen(seed, "plain"),), (*_frozen(seed, "norm"),), (*_frozen(seed + 1, "nested"),)],
     verified="You find that nothing moves in a body without BatchNorm, and that in one with it the running mean, the "
              "running variance and the number of batches move, while no parameter does.",
