@@ -11,6 +11,7 @@ TORCH ?= $(shell cat .venv/torch 2>/dev/null)
 CONSTRAINTS ?= --constraint constraints.txt
 # What is installed with the course. Whoever teaches adds nbgrader: EXTRAS=dev,teach.
 EXTRAS ?= dev
+ALL := dev,teach,export,heic
 UV_VERSION := 0.13.9
 
 ifeq ($(OS),Windows_NT)
@@ -30,8 +31,8 @@ setup: $(READY)
 run: $(READY)
 	@$(BIN)/course run
 
-test: EXTRAS = dev,teach,export,heic
-test: $(READY)
+test: EXTRAS = $(ALL)
+test: .venv/extras
 	@$(BIN)/python tests/run_all.py
 
 # Formatting, types and the tests that are not marked `slow`: what to run before each commit.
@@ -59,6 +60,11 @@ bench: .venv/bench
 
 .venv/bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[dev,bench,export]"
+	@touch $@
+
+# For `make test` in a .venv that was made without them.
+.venv/extras: $(READY)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(BACKEND) $(CONSTRAINTS) --editable ".[$(ALL)]"
 	@touch $@
 
 docs: $(READY)

@@ -392,7 +392,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"course {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", parents=[shared], help="run lessons in order and write a report")
-    run.add_argument("lesson", nargs="*", help="lesson numbers such as 03 (default: the core lessons, 01 to 06)")
+    run.add_argument("lesson", nargs="*", help="lesson numbers such as 03 (default: the core lessons, 00 to 06)")
     run.add_argument("--all", action="store_true", help="run every lesson")
     run.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
     run.set_defaults(do=_run)
