@@ -703,6 +703,26 @@ def test_a_container_and_binder_install_what_constraints_txt_says():
     assert "--constraint constraints.txt --editable ." in " ".join(binder.replace("\\\n", "").split())
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_test_installs_what_it_tests_where_the_environment_was_made_without(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv").mkdir()
+
+    def does(target):
+        return subprocess.run(["make", "-n", target, "TORCH="], cwd=tmp_path, capture_output=True, text=True,
+                              check=True).stdout
+
+    everything = '--editable ".[dev,teach,export,heic]"'
+    assert does("test").count(everything) == 2  # when it is made, too
+    assert does("run").count("--editable") == 1 and everything not in does("run")
+    (tmp_path / ".venv" / "ready").touch()  # as `make run` leaves it
+    assert "--editable" not in does("run") and does("test").count(everything) == 1
+    (tmp_path / ".venv" / "extras").touch()
+    assert "--editable" not in does("test") and "tests/run_all.py" in does("test")
+
+
 # ---- In a browser
 
 def test_every_page_loads_without_an_error_a_stranger_or_sideways_scrolling(browser, address, pages):
